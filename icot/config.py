@@ -139,9 +139,13 @@ class DataConfig:
 
 @dataclass
 class ValidationConfig:
-    """``examples``: how many are scored at the ends of stages and epochs; null is all."""
+    """``examples``: how many are scored at the ends of stages and epochs; null is all.
+
+    ``decode`` verify decodes only what one forward pass leaves open; always decodes everything.
+    """
 
     batch_size: int = 250
+    decode: str = "verify"
     examples: int | None = None
     shown: int = 3
 
@@ -224,11 +228,49 @@ class PrepareConfig(TrainConfig):
     out: str | None = None
 
 
+@dataclass
+class SpeedConfig:
+    """Questions timed one at a time, 0 for no timing; ``seconds`` bounds each stage's timing."""
+
+    examples: int = 50
+    seconds: float = 30.0
+
+
+@dataclass
+class EvaluateConfig:
+    """``python -m icot.evaluate``: of ``run_dir``, ``checkpoint`` and ``predictions`` set one.
+
+    ``stage`` is final, best, all or a number; ``tokens_removed`` null is what the weights were
+    trained at; ``data_file`` takes the split's place; ``examples`` null scores all. ``precision``
+    32-true computes in float32 where the weights are. ``baselines`` are other run directories, for
+    the trade-off curve. Files go to ``out``, or beside what is evaluated.
+    """
+
+    run_dir: str | None = None
+    checkpoint: str | None = None
+    predictions: str | None = None
+    stage: str = "final"
+    tokens_removed: int | None = None
+    split: str = "valid"
+    data_file: str | None = None
+    on_bad_line: str = "raise"
+    examples: int | None = None
+    decode: str = "verify"
+    batch_size: int = 250
+    accelerator: str = "auto"
+    precision: str = "32-true"
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
+    baselines: list[str] = field(default_factory=list)
+    out: str | None = None
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
 def register_schemas() -> None:
     """Let Hydra find the schemas; an entry point calls this before it composes."""
     store = ConfigStore.instance()
     store.store(name="train_schema", group="schema", node=TrainConfig)
     store.store(name="prepare_schema", group="schema", node=PrepareConfig)
+    store.store(name="evaluate_schema", group="schema", node=EvaluateConfig)
     store.store(group="schema/task", name="multiplication", node=MultiplicationConfig)
     store.store(group="schema/task", name="text_files", node=TextFilesConfig)
     store.store(group="schema/task", name="hub_gsm8k", node=HubGSM8KConfig)

@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+SOURCES = ("run_dir", "checkpoint", "predictions")  # what an entry point can work on
 INTERNAL_GROUPS = {"schema", "hydra"}
 CHOICES: dict[str, tuple[str, ...]] = {
     "task.chain": ("long", "tree"),
@@ -26,7 +27,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer.name": ("adamw", "muon"),
     "trainer.precision": ("auto", "32-true", "32", "bf16-mixed", "bf16-true"),
     "logger.name": ("csv", "wandb", "tensorboard"),
+    "validation.decode": ("verify", "always"),
     "split": ("all", "train", "valid", "test"),
+    "decode": ("verify", "always"),
+    "on_bad_line": ("raise", "skip"),
+    "accelerator": ("auto", "cpu", "gpu"),
+    "precision": ("32-true", "bf16-mixed"),
 }
 AT_LEAST: dict[str, float] = {
     "task.digits": 2,
@@ -54,6 +60,11 @@ AT_LEAST: dict[str, float] = {
     "trainer.log_every_n_steps": 1,
     "trainer.num_nodes": 1,
     "size": 1,
+    "tokens_removed": 0,
+    "examples": 1,
+    "batch_size": 1,
+    "speed.examples": 0,
+    "speed.seconds": 0,
     "model.lora.r": 1,
 }
 ABOVE_ZERO = (
@@ -92,7 +103,7 @@ def check_values(cfg: DictConfig) -> list[str]:
 
 
 def _across_fields(value: Any) -> list[str]:
-    mistakes = []
+    mistakes = _of_what_is_evaluated(value) if value("stage") is not None else []
     if value("schedule") is not None:
         removed = value("schedule.tokens_removed")
         if removed != "all" and not (isinstance(removed, int) and removed >= 0):
@@ -131,6 +142,18 @@ def _across_fields(value: Any) -> list[str]:
     tokenizer = value("model.tokenizer")
     if value("model.pretrained") and tokenizer == "symbol":
         mistakes.append("model.tokenizer=symbol fits random weights: set model.pretrained=false")
+    return mistakes
+
+
+def _of_what_is_evaluated(value: Any) -> list[str]:
+    mistakes = []
+    if value("run_dir") is None and value("checkpoint") is None and value("predictions") is None:
+        sources = " or ".join(f"{key}=" for key in SOURCES)
+        mistakes.append(f"nothing to work on: set {sources}")
+    if value("predictions") is not None and (value("run_dir") or value("checkpoint")):
+        mistakes.append("predictions is scored by itself: leave out run_dir and checkpoint")
+    if value("split") == "all":
+        mistakes.append("split=all: choose one of train, valid, test")
     return mistakes
 
 

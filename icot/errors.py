@@ -25,3 +25,7 @@ class DataError(UserError):
 
 class ModelError(UserError):
     """A model or tokenizer that cannot be found or does not fit."""
+
+
+class RunError(UserError):
+    """A run directory, checkpoint or stage that does not exist or cannot be read."""

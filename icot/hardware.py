@@ -4,6 +4,8 @@ import ctypes
 
 import torch
 
+from icot.errors import ModelError
+
 MALLOPT_TRIM_THRESHOLD, MALLOPT_TOP_PAD, MALLOPT_MMAP_THRESHOLD = -1, -2, -3
 LARGEST_INT = 2**31 - 1
 
@@ -13,6 +15,18 @@ def computes_bf16(accelerator: str) -> bool:
     if accelerator != "cpu" and torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def device_for(accelerator: str) -> torch.device:
+    """The one device that evaluation computes on: ``auto`` takes a GPU where there is one.
+
+    Raises:
+        ModelError: ``gpu`` where there is none.
+    """
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise ModelError("accelerator=gpu: no GPU is to be found; accelerator=cpu computes here.")
+    use_gpu = accelerator != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if use_gpu else "cpu")
 
 
 def resolve_precision(precision: str, accelerator: str, dtype: str) -> str:

@@ -23,6 +23,7 @@ PACKAGES = (
     "numpy",
 )
 CONFIG, COMMAND, ENVIRONMENT = "config.yaml", "command.txt", "environment.json"
+MODEL, CHECKPOINTS = "model", "checkpoints"  # folders
 
 
 def describe(folder: Path, cfg: DictConfig, facts: dict[str, Any]) -> None:
@@ -34,16 +35,24 @@ def describe(folder: Path, cfg: DictConfig, facts: dict[str, Any]) -> None:
     (folder / COMMAND).write_text(shlex.join([*program, *sys.argv[1:]]) + "\n")
     environment = {
         **facts,
+        **machine(),
+        "packages": {name: _version(name) for name in PACKAGES},
+    }
+    (folder / ENVIRONMENT).write_text(json.dumps(environment, indent=2) + "\n")
+
+
+def machine() -> dict[str, Any]:
+    """What a measurement was made with: the source's revision, the interpreter, the hardware."""
+    return {
         "git_revision": _git("rev-parse", "HEAD"),
         "git_changes": bool(_git("status", "--porcelain")),
         "python": platform.python_version(),
+        "torch": torch.__version__,
         "platform": platform.platform(),
         "processor": _processor(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "packages": {name: _version(name) for name in PACKAGES},
     }
-    (folder / ENVIRONMENT).write_text(json.dumps(environment, indent=2) + "\n")
 
 
 def _git(*arguments: str) -> str | None:

@@ -23,7 +23,7 @@ def train(cfg: DictConfig) -> None:
     from icot.config_checks import check_values
     from icot.errors import ConfigError
     from icot.hardware import keep_freed_memory
-    from icot.run_directory import describe
+    from icot.run_directory import MODEL, describe
     from icot.training.causal_lm import CausalLM
     from icot.training.datamodule import CoTDataModule
 
@@ -74,8 +74,8 @@ def train(cfg: DictConfig) -> None:
                 "effective_batch_size": data.effective_batch_size(trainer),
             },
         )
-        tokenizer.save_pretrained(folder / "model")
-        model.config.save_pretrained(folder / "model")
+        tokenizer.save_pretrained(folder / MODEL)
+        model.config.save_pretrained(folder / MODEL)
     trainer.fit(module, datamodule=data)
 
 
@@ -174,24 +174,24 @@ def build_callbacks(cfg: DictConfig, folder: Path, known: dict[str, Any]) -> lis
     from icot.callbacks.run_record import RunRecord
     from icot.callbacks.stage_checkpoint import StageCheckpoint
     from icot.callbacks.validation_accuracy import ValidationAccuracy
+    from icot.run_directory import CHECKPOINTS
 
     s = cfg.schedule
+    v = cfg.validation
     callbacks: list[Any] = [
         Progress(),
         RemovalSmoothing(s.smoothing_lambda),
-        ValidationAccuracy(cfg.validation.batch_size, cfg.validation.examples),
-        StageCheckpoint(folder / "checkpoints", cfg.checkpoints.every_stage),
+        ValidationAccuracy(v.batch_size, v.examples, v.decode),
+        StageCheckpoint(folder / CHECKPOINTS, cfg.checkpoints.every_stage),
     ]
     if s.reset_optimizer:
         callbacks.append(OptimizerReset(s.reset_warmup_steps))
     callbacks.append(RemovalSchedule(build_schedule(cfg)))
-    callbacks.append(
-        RunRecord(folder, title=known["task"], examples=cfg.validation.shown, facts=known)
-    )
+    callbacks.append(RunRecord(folder, title=known["task"], examples=v.shown, facts=known))
     if cfg.checkpoints.last:
         callbacks.append(
             ModelCheckpoint(
-                folder / "checkpoints",
+                folder / CHECKPOINTS,
                 filename="last",
                 save_top_k=1,
                 enable_version_counter=False,

@@ -13,6 +13,7 @@ from lightning import LightningModule, Trainer
 
 from icot.callbacks.removal_schedule import StageCallback, datamodule_of, find
 from icot.callbacks.validation_accuracy import ValidationAccuracy
+from icot.checkpoints import BEST_FILE, stage_file
 from icot.schedule import Stage
 
 
@@ -31,7 +32,7 @@ class StageCheckpoint(StageCallback):
     def on_stage_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
         """Keep the stage, and the best."""
         if self.every_stage:
-            self._save(trainer, f"stage-{stage.index:04d}.ckpt")
+            self._save(trainer, stage_file(stage.index))
         self._keep_best(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -46,7 +47,7 @@ class StageCheckpoint(StageCallback):
             return
         if validation.latest.accuracy > self.best_accuracy:
             self.best_accuracy = validation.latest.accuracy
-            self._save(trainer, "best.ckpt")
+            self._save(trainer, BEST_FILE)
 
     def _save(self, trainer: Trainer, name: str) -> None:
         trainer.save_checkpoint(self.folder / name, weights_only=True)

@@ -16,7 +16,7 @@ from icot.callbacks.removal_schedule import (
     datamodule_of,
     find,
 )
-from icot.evaluation.scoring import Evaluation, evaluate
+from icot.evaluation.scoring import Decode, Evaluation, evaluate
 from icot.schedule import Stage
 from icot.training.causal_lm import CausalLM
 
@@ -32,14 +32,17 @@ class ValidationAccuracy(StageCallback):
         batch_size: examples decoded at once, per device.
         examples: how many of the split are scored at the end of a stage or epoch; None is all.
             The end of training always scores all.
+        decode: ``verify`` first, or decode ``always``.
 
     Attributes:
         latest: the newest evaluation.
         stage: the stage it was made at, None before the first.
     """
 
-    def __init__(self, batch_size: int = 256, examples: int | None = None) -> None:
-        self.batch_size, self.examples = batch_size, examples
+    def __init__(
+        self, batch_size: int = 256, examples: int | None = None, decode: Decode = "verify"
+    ) -> None:
+        self.batch_size, self.examples, self.decode = batch_size, examples, decode
         self.latest = Evaluation()
         self.stage: Stage | None = None
         self._complete = False
@@ -76,19 +79,17 @@ class ValidationAccuracy(StageCallback):
         if known and (self._complete or not complete):
             return
         assert isinstance(module, CausalLM)
-        removed = stage.tokens_removed
-        batches = datamodule.evaluation_batches(
-            "valid", removed, self.batch_size, examples, trainer.global_rank, trainer.world_size
+        held_out = datamodule.held_out(
+            "valid", stage.tokens_removed, examples, trainer.global_rank, trainer.world_size
         )
         with trainer.precision_plugin.forward_context():
             share = evaluate(
-                module,
-                batches,
+                module.model,
+                held_out,
                 datamodule.task,
                 datamodule.tokenizer,
-                datamodule.eos_token_id,
-                datamodule.longest_target("valid", removed),
-                datamodule.side,
+                self.batch_size,
+                self.decode,
             )
         self.latest, self.stage, self._complete = _over_devices(trainer, share), stage, complete
         self._log(trainer, stage)

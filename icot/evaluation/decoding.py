@@ -1,89 +1,222 @@
-"""Greedy decoding of a batch of prompts of unequal length, with a key-value cache.
+"""Greedy decoding of prompts of unequal length in one batch, with a key-value cache.
 
-A prompt is a question and its separator. Prompts are padded on the left, so that all rows write
-their next token in the same column:
+A prompt is a question, its separator, and what is already known of the output. Prompts are padded
+on the left, so that all rows write their next token in the same column:
 
     . . x x |  z z | y y |        '|' separators: a row has ended at its second own one
     x x x x |  z | y y y |
+
+Rows that have ended leave the batch once they are half of it.
 """
 
-import torch
-from torch import Tensor, nn
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from transformers.cache_utils import Cache, DynamicLayer
+
+from icot.data.staged import StagedExamples
+from icot.models.loading import config_of, learned_positions
 from icot.removal import CoTBatch, Side
 
 END_SEPARATORS = 2  # the one after the chain, the one after the answer
+GROWTH = 64  # columns that are added to a full cache at once
 
 
-def prompts(batch: CoTBatch, pad_token_id: int) -> tuple[Tensor, Tensor]:
-    """The prompts of a batch, left-padded: ids [B, P] and which of them are real [B, P]."""
-    width = int(batch.cot_start.max())
-    column = torch.arange(width, device=batch.input_ids.device)[None]
-    source = column - (width - batch.cot_start)[:, None]
-    real = source >= 0
-    ids = batch.input_ids.gather(1, source.clamp(min=0))
-    return ids.masked_fill(~real, pad_token_id), real
+@dataclass(frozen=True)
+class Prompts:
+    """B prompts, left-padded to P columns.
+
+    Attributes:
+        ids: [B, P] token ids.
+        real: [B, P] which of them are not padding.
+        position_ids: [B, P] positions of the tokens.
+        lengths: [B] real tokens of each prompt.
+        separators: [B] own separators that the known part of the output holds already.
+        jump: [B] by how much kept position ids jump over the removed tokens; zeros without.
+        side: the jump comes before the output (left), or before its first separator (right).
+    """
+
+    ids: Tensor
+    real: Tensor
+    position_ids: Tensor
+    lengths: Tensor
+    separators: Tensor
+    jump: Tensor
+    side: Side
+
+    @classmethod
+    def of(cls, batch: CoTBatch, eos_token_id: int, known: Tensor, side: Side) -> "Prompts":
+        """The prompts of ``batch``, already at its stage, with ``known`` [B] tokens of each target.
+
+        The separator also pads.
+        """
+        lengths = batch.cot_start + known
+        width = int(lengths.max())
+        column = torch.arange(width, device=batch.input_ids.device)[None]
+        source = column - (width - lengths)[:, None]
+        real, source = source >= 0, source.clamp(min=0)
+        ids = batch.input_ids.gather(1, source).masked_fill(~real, eos_token_id)
+        jump = torch.zeros_like(lengths)
+        position_ids = source
+        if batch.position_ids is not None:  # kept ids: the last real one tells how far they jump
+            last = batch.position_ids.gather(1, batch.lengths[:, None] - 1)[:, 0]
+            jump = last - (batch.lengths - 1)
+            position_ids = batch.position_ids.gather(1, source)
+        separators = (lengths > batch.cot_end).long()
+        return cls(ids, real, position_ids, lengths, separators, jump, side)
+
+
+def decode(
+    model: nn.Module,
+    examples: StagedExamples,
+    index: NDArray[np.int64],
+    known: NDArray[np.int64] | None = None,
+) -> list[list[int]]:
+    """What ``model``, in evaluation mode, writes for the examples ``index`` [B], in one batch.
+
+    Args:
+        known: [B] tokens of each target that are known to be written; they are not repeated.
+
+    Returns:
+        B lists of new tokens, each up to and with its end; none is longer than the longest correct
+        output of the split.
+    """
+    device = next(model.parameters()).device
+    given = torch.zeros(len(index), dtype=torch.long) if known is None else torch.from_numpy(known)
+    given = given.to(device)
+    prompts = Prompts.of(
+        examples.batch(index).to(device), examples.eos_token_id, given, examples.side
+    )
+    return greedy(
+        model,
+        prompts,
+        examples.longest_target - given,
+        examples.eos_token_id,
+        learned_positions(config_of(model)),
+    )
 
 
 @torch.no_grad()
 def greedy(
     model: nn.Module,
-    prompt_ids: Tensor,
-    real: Tensor,
-    max_new_tokens: int,
+    prompts: Prompts,
+    max_new_tokens: Tensor,
     eos_token_id: int,
-    position_jump: Tensor | None = None,
-    side: Side = "left",
-) -> Tensor:
-    """The most probable continuation, token by token.
+    positions: int | None = None,
+) -> list[list[int]]:
+    """The most probable continuation of each prompt, token by token.
 
     Args:
         model: a Hugging Face causal LM in evaluation mode.
-        prompt_ids: [B, P] left-padded prompts.
-        real: [B, P] which of them are not padding.
-        max_new_tokens: when to give up.
+        prompts: on the model's device.
+        max_new_tokens: [B] when to give up a row, at least 1 each.
         eos_token_id: the separator; a row ends with its second one.
-        position_jump: [B] with kept position ids, the tokens removed from each chain; what is
-            written jumps by it, at once for left removal, from the separator on for right.
-        side: the end of the chain that was removed.
+        positions: how many positions the model has, where it learned each; a row that has used
+            them up ends there.
 
     Returns:
-        [B, L] new tokens, L <= max_new_tokens; after a row's end, separators.
+        B lists of new tokens, each up to and with its end.
     """
-    mask = real.long()
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    ids, cache = prompt_ids, None
-    count = len(prompt_ids)
-    separators = torch.zeros(count, dtype=torch.long, device=prompt_ids.device)
-    jumped = torch.zeros_like(separators)
-    jump = torch.zeros_like(separators) if position_jump is None else position_jump
-    written: list[Tensor] = []
-    for _ in range(max_new_tokens):
-        output = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        cache = output.past_key_values
-        token = output.logits[:, -1].argmax(-1)
-        token = torch.where(separators < END_SEPARATORS, token, eos_token_id)
-        written.append(token)
+    ids, position_ids = prompts.ids, prompts.position_ids
+    plain = bool(prompts.real.all()) and not bool(prompts.jump.any())
+    mask = None if plain else prompts.real.long()
+    rows = torch.arange(len(ids), device=ids.device)  # whose row each one is
+    lengths, jump, separators = prompts.lengths, prompts.jump, prompts.separators
+    limit = max_new_tokens
+    longest = int(limit.max())
+    new = torch.full((len(ids), longest), eos_token_id, device=ids.device)
+    ends = torch.full((len(ids),), longest, device=ids.device)
+    ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    cache = Cache(layer_class_to_replicate=GrowingLayer)
+    for count in range(1, longest + 1):
+        token = _next_token(model, ids, mask, position_ids, cache)
+        new[rows, count - 1] = torch.where(ended, new[rows, count - 1], token)
         separators = separators + (token == eos_token_id)
-        if bool((separators >= END_SEPARATORS).all()):
+        after = jump if prompts.side == "left" else jump * (separators > 0)
+        position = lengths + count - 1 + after  # of the token just written
+        over = (separators >= END_SEPARATORS) | (limit <= count)
+        if positions is not None:
+            over |= position >= positions
+        ends[rows[over & ~ended]] = count
+        ended = ended | over
+        going = int((~ended).sum())
+        if going == 0:
             break
+        if 2 * going <= len(rows):
+            stay = (~ended).nonzero()[:, 0]
+            rows, token, position, ended = rows[stay], token[stay], position[stay], ended[stay]
+            lengths, jump, limit = lengths[stay], jump[stay], limit[stay]
+            separators = separators[stay]
+            cache.batch_select_indices(stay)
+            mask = None if mask is None else mask[stay]
         ids = token[:, None]
-        mask = torch.cat([mask, mask.new_ones(count, 1)], dim=1)
-        due = jump if side == "left" else jump * (separators > 0)
-        positions = positions[:, -1:] + 1 + (due - jumped)[:, None]
-        jumped = due
-    return torch.stack(written, dim=1)
+        position_ids = position[:, None]
+        if positions is not None:
+            position_ids = position_ids.clamp(max=positions - 1)  # of rows that have ended
+        if mask is not None:
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+    return [row[:end] for row, end in zip(new.tolist(), ends.tolist(), strict=True)]
 
 
-def until_end(tokens: list[int], eos_token_id: int) -> list[int]:
-    """A row's own tokens: up to and without its second separator."""
+def _next_token(
+    model: nn.Module,
+    ids: Tensor,
+    mask: Tensor | None,
+    position_ids: Tensor,
+    cache: Cache,
+) -> Tensor:
+    logits: Tensor = model(
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=position_ids,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    ).logits
+    return logits[:, -1].argmax(-1)
+
+
+class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
+    """A layer's keys and values in a buffer with room to grow.
+
+    The library's own layer copies everything that is cached at every token.
+    """
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Append [B, H, n, D] keys and values; returns all of them."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._room = [t[:, :, :0] for t in (key_states, value_states)]
+            self._used = 0
+        end = self._used + key_states.shape[2]
+        if end > self._room[0].shape[2]:
+            self._room = [_longer(t, self._used, end + GROWTH) for t in self._room]
+        for room, states in zip(self._room, (key_states, value_states), strict=True):
+            room[:, :, self._used : end] = states
+        self._used = end
+        self.keys, self.values = (room[:, :, :end] for room in self._room)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep the rows ``indices`` alone."""
+        self._room = [room[indices] for room in self._room]
+        self.keys, self.values = (room[:, :, : self._used] for room in self._room)
+
+
+def _longer(room: Tensor, used: int, length: int) -> Tensor:
+    longer = room.new_empty(*room.shape[:2], length, room.shape[3])
+    longer[:, :, :used] = room[:, :, :used]
+    return longer
+
+
+def without_end(tokens: list[int], eos_token_id: int) -> list[int]:
+    """An output's own tokens: up to and without its second separator."""
     seen = 0
     for i, token in enumerate(tokens):
         seen += token == eos_token_id

@@ -101,7 +101,7 @@ def load_model(
         shape.vocab_size = len(tokenizer)
         shape.bos_token_id = shape.eos_token_id = tokenizer.eos_token_id
         shape.pad_token_id = None
-        if _learned_positions(shape) is not None:
+        if learned_positions(shape) is not None:
             shape.n_positions = max(positions, changes.get("n_positions", positions))
         try:
             model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
@@ -141,12 +141,45 @@ def load_model(
     return model
 
 
+def restore_model(
+    folder: Path,
+    weights: Mapping[str, torch.Tensor],
+    attn_implementation: str | None = None,
+    lora: Mapping[str, Any] | None = None,
+) -> nn.Module:
+    """The model of a run, in evaluation mode: its shape from ``folder``, with ``weights`` by name.
+
+    Args:
+        folder: where the run saved the model's configuration.
+        weights: of the model, with its adapters where ``lora`` says what they look like.
+        attn_implementation: as in ``load_model``.
+        lora: arguments of ``with_lora``.
+
+    Raises:
+        ModelError: the folder has no configuration, or the weights do not fit it.
+    """
+    try:
+        shape = AutoConfig.from_pretrained(folder, local_files_only=True)
+        dtype = next(iter(weights.values())).dtype
+        model: nn.Module = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            shape, attn_implementation=attn_implementation, dtype=dtype
+        )
+        if lora is not None:
+            model = with_lora(model, **lora)
+        model.load_state_dict(dict(weights))
+    except (OSError, ValueError, RuntimeError, StopIteration) as error:
+        raise ModelError(
+            f"the weights do not fit the model configuration in {folder}: {_reason(error)}."
+        ) from None
+    return model.eval()
+
+
 def extend_positions(model: PreTrainedModel, positions: int) -> None:
     """Lengthen learned position embeddings to ``positions``, with a warning; the new are random.
 
     Rotary models compute any position and are left as they are.
     """
-    available = _learned_positions(model.config)
+    available = learned_positions(model.config)
     if available is None or positions <= available:
         return
     for module in model.modules():
@@ -175,7 +208,7 @@ def extend_positions(model: PreTrainedModel, positions: int) -> None:
 
 
 def with_lora(
-    model: PreTrainedModel, r: int, alpha: float, dropout: float, target_modules: list[str] | None
+    model: nn.Module, r: int, alpha: float, dropout: float, target_modules: list[str] | None
 ) -> nn.Module:
     """The model with low-rank adapters (Hu et al. 2021) as its only trainable weights.
 
@@ -215,7 +248,14 @@ def _architecture(name_or_path: str, changes: dict[str, Any]) -> PreTrainedConfi
         ) from None
 
 
-def _learned_positions(config: PreTrainedConfig) -> int | None:
+def config_of(model: nn.Module) -> PreTrainedConfig:
+    """A Hugging Face model's configuration, also behind adapters."""
+    config = model.config
+    assert isinstance(config, PreTrainedConfig)
+    return config
+
+
+def learned_positions(config: PreTrainedConfig) -> int | None:
     """How many positions have an embedding of their own; None for rotary models."""
     positions = getattr(config, "n_positions", None)
     return int(positions) if positions is not None else None

@@ -1,10 +1,17 @@
-"""Figures as files."""
+"""Figures as files. Colours differ in lightness too, so that they can be told apart in grey."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-BLUE, GREY = "#1f5a99", "#8a8a8a"
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, GREY, ORANGE, LIGHT = "#1f5a99", "#6e6e6e", "#e08a1e", "#b9c7d8"
+MARKERS = ("s", "^", "D", "v", "P", "X")
+FASTEST = 1.15  # right edge of the trade-off's points; No CoT is 1
+MOST_LABELS = 14  # labels of the groups of one panel
 
 
 def accuracy_by_tokens_removed(
@@ -18,10 +25,7 @@ def accuracy_by_tokens_removed(
         path: the file to write.
         title: above the plot.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _one_panel()
     measured = [row for row in rows if row.get("val_accuracy") is not None]
     x = [row["tokens_removed"] for row in measured]
     y = [row["val_accuracy"] for row in measured]
@@ -30,10 +34,125 @@ def accuracy_by_tokens_removed(
     axes.errorbar(
         x, y, yerr=[below, above], color=BLUE, marker="o", markersize=4, capsize=2, linewidth=1.5
     )
-    axes.axvline(longest_cot, color=GREY, linestyle="--", linewidth=1)
+    _vertical(axes, longest_cot, "chain fully removed")
+    axes.set_xlim(-0.04 * longest_cot, 1.04 * longest_cot)
+    axes.set_ylim(-0.02, 1.03)
+    axes.set_xlabel("chain-of-thought tokens removed")
+    axes.set_ylabel("validation exact match (95 % interval)")
+    if title:
+        axes.set_title(title, fontsize=11)
+    figure.savefig(path)
+
+
+def tradeoff(
+    points: Sequence[Mapping[str, Any]], path: Path, title: str = "", measured_by: str = ""
+) -> None:
+    """Exact match against speed over No CoT, one point a stage (Figure 2a).
+
+    The line joins the stages that no other one dominates; the others are shown faintly, and at the
+    right edge those whose outputs break off before an answer and are faster for it.
+
+    Args:
+        points: the rows of tradeoff.csv.
+        path: the file to write.
+        title: above the plot.
+        measured_by: what the speed was measured on, under the axis.
+    """
+    figure, axes = _one_panel()
+    shown = [{**p, "x": min(p["speed"], FASTEST)} for p in points]
+    stages = [p for p in shown if not p["baseline"]]
+    front = sorted((p for p in stages if not p["dominated"]), key=lambda p: p["x"])
+    rest = [p for p in stages if p["dominated"]]
+    inside = [p for p in rest if p["speed"] <= FASTEST]
+    beyond = [p for p in rest if p["speed"] > FASTEST]
+    _with_intervals(axes, front, color=BLUE, marker="o", linestyle="-", label="stage")
+    _with_intervals(axes, inside, color=LIGHT, marker="o", linestyle="none", label="dominated")
+    _with_intervals(
+        axes, beyond, color=LIGHT, marker=">", linestyle="none", label="breaks off, faster still"
+    )
+    baselines = [p for p in shown if p["baseline"]]
+    for point, marker in zip(baselines, MARKERS, strict=False):
+        _with_intervals(
+            axes, [point], color=ORANGE, marker=marker, linestyle="none", label=point["name"]
+        )
+    for point in stages:
+        removed = point["tokens_removed"]
+        label = "0 (explicit CoT)" if removed == 0 else str(removed)
+        axes.annotate(
+            label,
+            (point["x"], point["accuracy"]),
+            xytext=(6, 4),
+            textcoords="offset points",
+            fontsize=8,
+            color=GREY if point["dominated"] else BLUE,
+        )
+    _vertical(axes, 1.0, "speed of No CoT")
+    axes.set_xlim(0, FASTEST + 0.05)
+    axes.set_ylim(-0.04, 1.09)
+    axes.set_xlabel(f"speed at batch 1, as a multiple of No CoT{measured_by}")
+    axes.set_ylabel("exact match (95 % interval)")
+    if title:
+        axes.set_title(title, fontsize=11, loc="left")
+    axes.legend(
+        title="numbers: tokens removed", title_fontsize=8, fontsize=8, loc="best", framealpha=0.9
+    )
+    figure.savefig(path)
+
+
+def failures(groups: Mapping[str, Sequence[Any]], path: Path, title: str = "") -> None:
+    """Accuracy by answer position and by what makes a question hard, one panel each.
+
+    Args:
+        groups: the groups of each panel, by its axis label; a group has ``label``, ``n``,
+            ``accuracy`` and ``interval``.
+        path: the file to write.
+        title: above the plot.
+    """
+    from matplotlib.figure import Figure
+
+    panels = {name: of_one for name, of_one in groups.items() if of_one}
+    figure = Figure(figsize=(7, 2.6 * len(panels)), dpi=150, layout="constrained")
+    all_axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+    for axes, (name, of_one) in zip(all_axes, panels.items(), strict=True):
+        x = range(len(of_one))
+        share = [g.accuracy for g in of_one]
+        below = [g.accuracy - g.interval[0] for g in of_one]
+        above = [g.interval[1] - g.accuracy for g in of_one]
+        axes.bar(x, share, color=LIGHT, edgecolor=BLUE, linewidth=0.8)
+        axes.errorbar(x, share, yerr=[below, above], color=BLUE, fmt="none", capsize=2)
+        few = len(of_one) <= MOST_LABELS
+        ticks = list(x) if few else list(range(0, len(of_one), -(-len(of_one) // MOST_LABELS)))
+        axes.set_xticks(ticks, [f"{of_one[i].label}\nn={of_one[i].n:,}" for i in ticks])
+        axes.tick_params(labelsize=7)
+        axes.set_ylim(0, 1.05)
+        axes.set_xlabel(name, fontsize=9)
+        axes.set_ylabel("share right", fontsize=9)
+        _plain(axes)
+    if title:
+        figure.suptitle(title, fontsize=11)
+    figure.savefig(path)
+
+
+def _one_panel() -> "tuple[Figure, Axes]":
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
+    axes = figure.add_subplot()
+    _plain(axes)
+    return figure, axes
+
+
+def _plain(axes: "Axes") -> None:
+    axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _vertical(axes: "Axes", x: float, label: str) -> None:
+    axes.axvline(x, color=GREY, linestyle="--", linewidth=1)
     axes.annotate(
-        "chain fully removed",
-        (longest_cot, 1.0),
+        label,
+        (x, 1.0),
         xycoords=("data", "axes fraction"),
         xytext=(0, 3),
         textcoords="offset points",
@@ -42,12 +161,13 @@ def accuracy_by_tokens_removed(
         color=GREY,
         fontsize=9,
     )
-    axes.set_xlim(-0.04 * longest_cot, 1.04 * longest_cot)
-    axes.set_ylim(-0.02, 1.03)
-    axes.set_xlabel("chain-of-thought tokens removed")
-    axes.set_ylabel("validation exact match (95 % interval)")
-    if title:
-        axes.set_title(title, fontsize=11)
-    axes.grid(alpha=0.3)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
+
+
+def _with_intervals(axes: "Axes", points: Sequence[Mapping[str, Any]], **style: Any) -> None:
+    if not points:
+        return
+    y = [p["accuracy"] for p in points]
+    below = [p["accuracy"] - p["accuracy_low"] for p in points]
+    above = [p["accuracy_high"] - p["accuracy"] for p in points]
+    x = [p["x"] for p in points]
+    axes.errorbar(x, y, yerr=[below, above], markersize=5, capsize=2, linewidth=1.5, **style)

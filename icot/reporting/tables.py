@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from icot.evaluation.scoring import Prediction
+from icot.tasks.predictions import Prediction
 from icot.tasks.statistics import TokenStatistics
 
 
@@ -39,6 +39,45 @@ def print_stages(console: Console, rows: Sequence[Mapping[str, Any]], longest_co
     console.print(table)
 
 
+def print_evaluations(console: Console, records: Sequence[Mapping[str, Any]]) -> None:
+    """One line per evaluated set of weights or file (the records of evaluation.json)."""
+    title = f"Evaluation of {records[0]['n']:,} examples"
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)  # fits into 80 columns
+    columns = ["stage", "removed", "accuracy", "95 %", "tokens", "perpl.", "written"]
+    timed = any("speed" in record for record in records)
+    if timed:
+        columns += ["ex/s", "speed", "batched"]
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
+    for r in records:
+        row = [
+            r["name"],
+            str(r.get("tokens_removed", "-")),
+            f"{r['accuracy']:.4f}",
+            f"{r['accuracy_low']:.3f}-{r['accuracy_high']:.3f}",
+            _number(r.get("token_accuracy"), ".4f"),
+            _number(r.get("perplexity"), ".3f"),
+            _number(r.get("tokens_per_example"), ".1f"),
+        ]
+        if "speed" in r:
+            s = r["speed"]
+            row += [
+                _number(s["examples_per_second"], ".1f"),
+                f"{s['speed_over_no_cot']:.2f}",
+                _number(s["best_batch_examples_per_second"], ",.0f"),
+            ]
+        table.add_row(*row)
+    console.print(table)
+    if timed:
+        console.print(
+            "tokens: token accuracy. written: tokens per example. ex/s: examples a second at batch "
+            "1. speed: that, over No CoT's on the same model. batched: examples a second in the "
+            "best batch.",
+            highlight=False,
+            style="dim",
+        )
+
+
 def print_examples(console: Console, predictions: Sequence[Prediction], count: int) -> None:
     """``count`` predictions, wrong and right ones where there are both."""
     wrong = [p for p in predictions if not p.correct]
@@ -66,6 +105,10 @@ def print_token_statistics(
         ]
         table.add_row(split, f"{s.examples:,}", *cells)
     console.print(table)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _shortened(text: str, width: int = 160) -> str:

@@ -67,6 +67,10 @@ class Task(ABC):
         """How many bad lines of ``split`` were left out when it was last read."""
         return 0
 
+    def difficulty(self, example: Example) -> Mapping[str, float]:
+        """Numbers that say how hard an example is, by name; errors are broken down by them."""
+        return {}
+
     def extract_answer(self, text: str) -> str:
         """The comparable answer in a text; the official extraction unless a task has its own."""
         return extract_answer(text)

@@ -50,6 +50,12 @@ def example_from_row(row: Mapping[str, Any]) -> Example:
     return Example(question, cot.strip(), answer.strip().replace(",", ""))
 
 
+def difficulty(cot: str) -> dict[str, float]:
+    """The number of equations in a chain; empty where it has none."""
+    count = len(EQUATION.findall(cot))
+    return {"equations": count} if count else {}
+
+
 class HubGSM8K(Task):
     """GSM8K through the ``datasets`` library.
 
@@ -92,6 +98,10 @@ class HubGSM8K(Task):
             "limit": self._limits[split],
             "split": split,
         }
+
+    def difficulty(self, example: Example) -> Mapping[str, float]:
+        """The number of equations."""
+        return difficulty(example.cot)
 
     def chunks(self, split: Split) -> Iterator[list[Example]]:
         """The examples of ``split``.

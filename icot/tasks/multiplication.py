@@ -15,8 +15,10 @@ Every line of one configuration has the same length and the same layout, so a ch
 written by arithmetic on digit columns, which has no upper limit on the operands' size.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cache
+from math import isqrt
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -31,6 +33,7 @@ Chain = Literal["long", "tree"]
 TRAIN_SIZE, HELD_OUT_SIZE = 808_000, 1_000  # the published splits
 CHUNK = 20_000
 FEW_DIGITS, BLOCK = 3, 50_000
+QUESTION = re.compile(r"(\d(?: \d)*) \* (\d(?: \d)*)")
 
 
 def example(a: int, b: int, digits: int, chain: Chain = "long") -> Example:
@@ -44,6 +47,43 @@ def example(a: int, b: int, digits: int, chain: Chain = "long") -> Example:
         if not 10 ** (digits - 1) <= operand < 10**digits:
             raise ValueError(f"{operand} does not have exactly {digits} digits")
     return _write(_digits_of(a, digits), _digits_of(b, digits), chain)[0]
+
+
+def difficulty(question: str) -> dict[str, float]:
+    """How hard a question is; empty where the text is not a multiplication in the format.
+
+        >>> difficulty("2 1 * 9 1")  # 12 x 19: 108 carries twice, 120 and their sum never
+        {'carries': 2, 'operand size': 15}
+
+    ``carries`` counts the digits of partial products and running sums that carry into the next;
+    ``operand size`` is the geometric mean of the operands, rounded down.
+    """
+    match = QUESTION.fullmatch(question)
+    if match is None:
+        return {}
+    a, b = ([int(d) for d in text.split()] for text in match.groups())
+    carries, total = 0, 0
+    x = _number(a)
+    for i, digit in enumerate(b):
+        carry = 0
+        for d in a:
+            carry = (d * digit + carry) // 10
+            carries += carry > 0
+        partial = x * digit * 10**i
+        carries += _carries_of_sum(total, partial)
+        total += partial
+    return {"carries": carries, "operand size": isqrt(x * _number(b))}
+
+
+def _number(digits: list[int]) -> int:
+    """Of digits, least significant first."""
+    return int("".join(map(str, reversed(digits))))
+
+
+def _carries_of_sum(x: int, y: int) -> int:
+    """At how many digits adding x and y carries: what the digit sums lose, in nines."""
+    lost = sum(map(int, f"{x}{y}")) - sum(map(int, str(x + y)))
+    return lost // 9
 
 
 class Multiplication(Task):
@@ -104,6 +144,10 @@ class Multiplication(Task):
     def symbols(self) -> tuple[str, ...]:
         """Ten digits, the signs, the answer mark."""
         return (*"0123456789*+()", ANSWER_MARK)
+
+    def difficulty(self, example: Example) -> Mapping[str, float]:
+        """Carries, and the size of the operands."""
+        return difficulty(example.question)
 
     def chunks(self, split: Split) -> Iterator[list[Example]]:
         """The examples of ``split``, 20,000 at a time."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from icot.errors import DataError
+from icot.tasks import gsm8k, multiplication
 from icot.tasks.answers import ANSWER_MARK
 from icot.tasks.base import Example, Split, Task
 
@@ -148,6 +149,10 @@ class TextFiles(Task):
             examples = examples[:left]
             left = None if left is None else left - len(examples)
             yield examples
+
+    def difficulty(self, example: Example) -> Mapping[str, float]:
+        """That of a multiplication or of equations, where the text is of that kind."""
+        return multiplication.difficulty(example.question) or gsm8k.difficulty(example.cot)
 
     def skipped(self, split: Split) -> int:
         """Bad lines left out when ``split`` was last read."""

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from icot.removal import IGNORED, CoTBatch
+from icot.models.supervised import supervised_logits
+from icot.removal import CoTBatch
 from icot.training.optimizers import learning_rate_factor
 
 LOSS = "train/loss"
@@ -52,32 +53,13 @@ class CausalLM(LightningModule):
         """Dropout is on as the model's config says; ``fit`` itself does not switch modes."""
         self.train()
 
-    def supervised_logits(self, batch: CoTBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits [N, V] for the N supervised tokens, the tokens [N], their places [N, 2]."""
-        supervised = batch.labels[:, 1:] != IGNORED
-        before = F.pad(supervised, (0, 1))  # token t is predicted at position t - 1
-        mask = None
-        if batch.position_ids is not None:
-            # Without a mask transformers would take a jump in the ids for a new packed sequence.
-            column = torch.arange(batch.input_ids.shape[1], device=batch.input_ids.device)
-            mask = column < batch.lengths[:, None]
-        logits = self.model(
-            input_ids=batch.input_ids,
-            attention_mask=mask,
-            position_ids=batch.position_ids,
-            logits_to_keep=before,
-            use_cache=False,
-        ).logits
-        row, column = before.nonzero(as_tuple=True)
-        return logits, batch.labels[row, column + 1], torch.stack([row, column + 1], dim=1)
-
     def training_step(self, batch: CoTBatch, batch_idx: int) -> dict[str, Tensor]:
         """The summed loss, and which rows [B] have every token but the first as their argmax.
 
         The first supervised token is left out because removal smoothing makes it ambiguous: nothing
         before it says how many tokens an example has lost.
         """
-        logits, targets, places = self.supervised_logits(batch)
+        logits, targets, places = supervised_logits(self.model, batch)
         loss = F.cross_entropy(logits.float(), targets, reduction="sum")
         with torch.no_grad():
             correct = logits.argmax(-1) == targets

@@ -4,7 +4,6 @@ The schedule's callback sets ``stage`` for the next batch; Lightning transfers t
 then, so the removal takes effect at exactly that batch, with workers and prefetching too.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningDataModule, Trainer
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
 from icot.data.batches import padded_batch
 from icot.data.sampler import BatchSampler
+from icot.data.staged import StagedExamples
 from icot.data.tokenized import TokenizedSplit, separator_id, tokenized
 from icot.errors import DataError
 from icot.removal import IGNORED, CoTBatch, Side, draw_offsets, remove_cot
@@ -159,42 +158,30 @@ class CoTDataModule(LightningDataModule):
     def on_after_batch_transfer(self, batch: CoTBatch, dataloader_idx: int) -> CoTBatch:
         """On the device: the removal."""
         assert batch.offsets is not None
-        return self.removed(batch, self.stage.tokens_removed + batch.offsets, self._width)
+        n_removed = self.stage.tokens_removed + batch.offsets
+        return remove_cot(batch, n_removed, self.side, self.keep_position_ids).columns(self._width)
 
-    def removed(self, batch: CoTBatch, n_removed: Tensor, width: int) -> CoTBatch:
-        """``batch`` without ``n_removed`` [B] tokens of each chain, ``width`` columns wide."""
-        short = remove_cot(batch, n_removed, self.side, self.keep_position_ids)
-        return short.columns(width)
-
-    def evaluation_batches(
+    def held_out(
         self,
         split: Split,
         tokens_removed: int,
-        batch_size: int,
         examples: int | None = None,
         rank: int = 0,
         world_size: int = 1,
-    ) -> Iterator[CoTBatch]:
-        """A split at a stage without offsets: this rank's share, rows of like length together."""
+    ) -> StagedExamples:
+        """A split at a stage without offsets: this rank's share of its first ``examples``."""
         store = self.split(split)
         rows = np.arange(len(store))[:examples][rank::world_size]
-        rows = rows[np.argsort(np.diff(store.offsets)[rows], kind="stable")]
-        for start in range(0, len(rows), batch_size):
-            whole = padded_batch(store, rows[start : start + batch_size], self.eos_token_id)
-            n_removed = torch.full_like(whole.lengths, tokens_removed)
-            chain = whole.cot_end - whole.cot_start
-            width = int((whole.lengths - torch.minimum(n_removed, chain)).max())
-            yield self.removed(whole, n_removed, width)
-
-    def longest_target(self, split: Split, tokens_removed: int) -> int:
-        """Tokens that the longest correct output of a split has at a stage, separators counted."""
-        store = self.split(split)
-        kept = np.maximum(store.cot_end - store.cot_start - tokens_removed, 0)
-        return int((np.diff(store.offsets) - store.cot_end + kept).max())
+        return StagedExamples(
+            store, rows, tokens_removed, self.eos_token_id, self.side, self.keep_position_ids
+        )
 
     def state_dict(self) -> dict[str, Any]:
-        """The count of dropped examples; the stage belongs to the schedule's callback."""
-        return {"dropped": self.dropped}
+        """The count of dropped examples, and the stage for whoever evaluates these weights.
+
+        The stage itself belongs to the schedule's callback, which restores it.
+        """
+        return {"dropped": self.dropped, "stage": self.stage.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of ``state_dict``."""

@@ -2,8 +2,8 @@ from io import StringIO
 
 from rich.console import Console
 
-from icot.evaluation.scoring import Prediction
-from icot.reporting.tables import print_examples, print_stages
+from icot.reporting.tables import print_evaluations, print_examples, print_stages
+from icot.tasks.predictions import Prediction
 
 ROW = {
     "stage": 107,
@@ -28,8 +28,36 @@ def test_eighty_columns_hold_a_long_runs_stages():
     assert "…" not in shown
 
 
+def test_eighty_columns_hold_an_evaluation():
+    record = {
+        "name": "107",
+        "tokens_removed": 246,
+        "n": 1_000,
+        "accuracy": 1.0,
+        "accuracy_low": 0.9962,
+        "accuracy_high": 1.0,
+        "token_accuracy": 1.0,
+        "perplexity": 1.0001,
+        "tokens_per_example": 266.0,
+        "speed": {
+            "examples_per_second": 181.3,
+            "speed_over_no_cot": 0.094,
+            "best_batch_size": 512,
+            "best_batch_examples_per_second": 12_345.6,
+        },
+    }
+    console = Console(file=StringIO(), width=80)
+    untimed = {k: v for k, v in record.items() if k != "speed"}
+    print_evaluations(console, [record, untimed])
+    shown = console.file.getvalue()
+    for cell in ("107", "246", "1.0000", "0.996-1.000", "266.0", "181.3", "0.09", "12,346"):
+        assert cell in shown
+    assert "…" not in shown
+
+
 def test_examples_are_of_both_kinds_and_long_texts_keep_their_end():
-    predictions = [Prediction(f"q{i}", "x" * 500 + " #### 7", "#### 7", i > 3) for i in range(8)]
+    target = "x" * 500 + " #### 7"
+    predictions = [Prediction(i, f"q{i}", target, "#### 7", i > 3) for i in range(8)]
     console = Console(file=StringIO(), width=80)
     print_examples(console, predictions, 3)
     shown = console.file.getvalue()

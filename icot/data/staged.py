@@ -1,0 +1,85 @@
+"""Held-out examples at a stage: whole until a batch is asked for, and without offsets.
+
+question <eos> z1 z2 z3 z4 <eos> #### y <eos>      in the store
+question <eos> z3 z4 <eos> #### y <eos>            at the stage that removes two tokens
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from icot.data.batches import padded_batch
+from icot.data.tokenized import TokenizedSplit
+from icot.removal import CoTBatch, Side, remove_cot
+
+
+@dataclass(frozen=True)
+class StagedExamples:
+    """Some rows of a split with ``tokens_removed`` tokens of each chain taken away.
+
+    Attributes:
+        store: the split.
+        rows: [n] which of its examples.
+        tokens_removed: how many, clamped to each chain.
+        eos_token_id: the separator, which also pads.
+        side: the end of the chain that they are taken from.
+        keep_position_ids: what follows them keeps its position ids.
+    """
+
+    store: TokenizedSplit
+    rows: NDArray[np.int64]
+    tokens_removed: int
+    eos_token_id: int
+    side: Side = "left"
+    keep_position_ids: bool = False
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """[n] tokens of each example at the stage."""
+        chain = (self.store.cot_end - self.store.cot_start)[self.rows]
+        whole = np.diff(self.store.offsets)[self.rows]
+        return np.asarray(whole - np.minimum(chain, self.tokens_removed), dtype=np.int64)
+
+    @property
+    def target_lengths(self) -> NDArray[np.int64]:
+        """[n] tokens of each correct output at the stage, separators counted."""
+        return self.lengths - self.store.cot_start[self.rows]
+
+    @property
+    def positions(self) -> int:
+        """How many positions the examples take at the stage."""
+        whole = np.diff(self.store.offsets)[self.rows]
+        return int((whole if self.keep_position_ids else self.lengths).max())
+
+    def at(self, tokens_removed: int) -> "StagedExamples":
+        """The same examples at another stage."""
+        return replace(self, tokens_removed=tokens_removed)
+
+    @property
+    def longest_target(self) -> int:
+        """Tokens of the longest correct output of the whole split: more is never needed."""
+        chain = self.store.cot_end - self.store.cot_start
+        after = np.diff(self.store.offsets) - self.store.cot_start
+        return int((after - np.minimum(chain, self.tokens_removed)).max())
+
+    def batch(self, index: NDArray[np.int64]) -> CoTBatch:
+        """The examples ``index`` [B], counted within ``rows``."""
+        whole = padded_batch(self.store, self.rows[index], self.eos_token_id)
+        n_removed = torch.full_like(whole.lengths, self.tokens_removed)
+        short = remove_cot(whole, n_removed, self.side, self.keep_position_ids)
+        return short.columns(int(short.lengths.max()))
+
+    def batches(
+        self, index: NDArray[np.int64], size: int
+    ) -> Iterator[tuple[NDArray[np.int64], CoTBatch]]:
+        """The examples ``index`` [n], ``size`` of like length together; each part and its index."""
+        order = index[np.argsort(self.lengths[index], kind="stable")]
+        for start in range(0, len(order), size):
+            part = order[start : start + size]
+            yield part, self.batch(part)

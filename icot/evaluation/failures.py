@@ -1,0 +1,100 @@
+"""Where a model fails: accuracy by position in the answer, and by what makes a question hard."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from icot.evaluation.scoring import wilson_interval
+from icot.tasks.predictions import Prediction
+
+MOST_VALUES = 10  # a number with more values than these is cut into intervals
+INTERVALS = 8
+POSITION = "answer position"
+
+
+@dataclass(frozen=True)
+class Group:
+    """The examples that share something, and how many of them are right."""
+
+    label: str
+    n: int
+    correct: int
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right ones."""
+        return self.correct / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of the share."""
+        return wilson_interval(self.correct, self.n)
+
+
+def answer_positions(
+    predictions: Iterable[Prediction], extract_answer: Callable[[str], str]
+) -> list[Group]:
+    """How often each symbol of the answer is right, the mark not counted.
+
+    Symbols are what blanks separate, or the characters of an answer without blanks. A missing
+    symbol is wrong; one too many is not counted here.
+    """
+    right: list[int] = []
+    all_: list[int] = []
+    for prediction in predictions:
+        expected = _symbols(extract_answer(prediction.target))
+        written = _symbols(extract_answer(prediction.prediction))
+        for position, symbol in enumerate(expected):
+            if position == len(all_):
+                all_.append(0)
+                right.append(0)
+            all_[position] += 1
+            right[position] += position < len(written) and written[position] == symbol
+    return [Group(str(i + 1), n, r) for i, (n, r) in enumerate(zip(all_, right, strict=True))]
+
+
+def by_difficulty(
+    predictions: Sequence[Prediction], numbers: Sequence[Mapping[str, float]]
+) -> dict[str, list[Group]]:
+    """Accuracy by each of the numbers that a task gives for its examples.
+
+    Args:
+        predictions: [n] of the examples.
+        numbers: [n] a task's ``difficulty`` of each; a name may be missing for some.
+    """
+    names = dict.fromkeys(name for of_one in numbers for name in of_one)
+    groups = {}
+    for name in names:
+        rows = [
+            (of_one[name], prediction.correct)
+            for prediction, of_one in zip(predictions, numbers, strict=True)
+            if name in of_one
+        ]
+        groups[name] = _grouped(
+            np.array([value for value, _ in rows]), np.array([correct for _, correct in rows])
+        )
+    return groups
+
+
+def _grouped(values: np.ndarray, correct: np.ndarray) -> list[Group]:
+    distinct = np.unique(values)
+    if len(distinct) <= MOST_VALUES:
+        return [
+            Group(f"{value:,g}", int((values == value).sum()), int(correct[values == value].sum()))
+            for value in distinct
+        ]
+    edges = np.unique(np.quantile(values, np.linspace(0, 1, INTERVALS + 1), method="lower"))
+    place = np.searchsorted(edges[1:-1], values, side="right")
+    groups = []
+    for i in range(len(edges) - 1):
+        inside = place == i
+        low, high = values[inside].min(), values[inside].max()
+        label = f"{low:,.0f}" if low == high else f"{low:,.0f}-{high:,.0f}"
+        groups.append(Group(label, int(inside.sum()), int(correct[inside].sum())))
+    return groups
+
+
+def _symbols(answer: str) -> list[str]:
+    parts = answer.replace("####", "").split()
+    return parts if len(parts) > 1 else list("".join(parts))

@@ -1,0 +1,123 @@
+"""How fast a model answers: examples a second one at a time, and in the best batch.
+
+The paper's measure is examples per second at batch 1, as a multiple of what the same model does
+when it writes the answer alone (No CoT). Both are timed here by turns, so that whatever else the
+machine is doing meets both.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median, quantiles
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from icot.data.staged import StagedExamples
+from icot.evaluation.decoding import decode
+
+WARMUP = 3  # examples decoded before the clock starts
+FEWEST = 5  # examples timed however long they take
+BATCH_SIZES = (8, 32, 128, 512)
+WORTHWHILE = 1.05  # a larger batch must be so much faster
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of single examples.
+
+    Attributes:
+        seconds: [n] of each example.
+        tokens: written for them, in all.
+    """
+
+    seconds: Sequence[float]
+    tokens: int
+
+    @property
+    def examples_per_second(self) -> float:
+        """From the median."""
+        return 1 / median(self.seconds)
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """Examples per second at the slower and the faster quartile."""
+        low, _, high = quantiles(self.seconds, n=4)
+        return 1 / high, 1 / low
+
+    def summary(self) -> dict[str, Any]:
+        """For a report."""
+        return {
+            "examples_per_second": self.examples_per_second,
+            "examples_per_second_quartiles": list(self.spread),
+            "tokens_per_example": self.tokens / len(self.seconds),
+            "examples": len(self.seconds),
+        }
+
+
+def one_at_a_time(
+    model: nn.Module, ways: Mapping[str, StagedExamples], examples: int, seconds: float
+) -> dict[str, Timing]:
+    """Decode the same questions in several ways by turns, one at a time.
+
+    Args:
+        model: in evaluation mode.
+        ways: the examples at different stages, all with the same rows.
+        examples: how many questions are timed at the most.
+        seconds: stop after as long, once ``FEWEST`` are timed.
+
+    Returns:
+        One timing per way.
+    """
+    count = len(next(iter(ways.values())))
+    timed: dict[str, list[float]] = {name: [] for name in ways}
+    tokens = dict.fromkeys(ways, 0)
+    for i in range(WARMUP):
+        for way in ways.values():
+            decode(model, way, np.array([i % count]))
+    begun = time.perf_counter()
+    for i in range(examples):
+        order = list(ways.items())
+        for name, way in order if i % 2 else reversed(order):
+            index = np.array([i % count])
+            start = _now(model)
+            (written,) = decode(model, way, index)
+            timed[name].append(_now(model) - start)
+            tokens[name] += len(written)
+        if i + 1 >= FEWEST and time.perf_counter() - begun > seconds:
+            break
+    return {name: Timing(timed[name], tokens[name]) for name in ways}
+
+
+def best_batch(
+    model: nn.Module, examples: StagedExamples, seconds: float
+) -> tuple[int, float] | None:
+    """The batch size that decodes most examples a second, and how many those are.
+
+    Larger sizes are tried as long as they pay, fit the examples, and ``seconds`` are not over; None
+    where there are fewer examples than the smallest size.
+    """
+    best: tuple[int, float] | None = None
+    begun = time.perf_counter()
+    for size in BATCH_SIZES:
+        if size > len(examples):
+            break
+        decode(model, examples, np.arange(min(size, 8)))
+        start = _now(model)
+        decode(model, examples, np.arange(size))
+        rate = size / (_now(model) - start)
+        if best is not None and rate < WORTHWHILE * best[1]:
+            break
+        best = (size, rate)
+        if time.perf_counter() - begun > seconds:
+            break
+    return best
+
+
+def _now(model: nn.Module) -> float:
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
