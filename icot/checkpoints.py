@@ -215,5 +215,22 @@ class KeptRun:
         )
 
 
+def select(
+    run_dir: str | None, checkpoint: str | None, stage: str
+) -> tuple[KeptRun, list[Checkpoint]]:
+    """The run and the weights that a command line names: a file of weights, or a run's stage.
+
+    Raises:
+        RunError: they do not exist or cannot be read.
+    """
+    if checkpoint is not None:
+        path = Path(checkpoint)
+        weights = read_checkpoint(path)
+        return KeptRun(run_dir) if run_dir else KeptRun.of_checkpoint(path), [weights]
+    assert run_dir is not None
+    run = KeptRun(run_dir)
+    return run, run.select(stage)
+
+
 def _stage_number(path: Path) -> str:
     return path.stem.rpartition("-")[2]

@@ -265,12 +265,53 @@ class EvaluateConfig:
     paths: PathsConfig = field(default_factory=PathsConfig)
 
 
+@dataclass
+class ExportConfig:
+    """``python -m icot.export``: the weights of ``run_dir`` at ``stage`` into the folder ``out``.
+
+    ``checkpoint`` names a file of weights instead. The accuracy on the first ``examples`` of
+    ``split`` (null is all) goes onto the model card. ``merge_lora`` folds adapters into weights.
+    """
+
+    run_dir: str | None = None
+    checkpoint: str | None = None
+    stage: str = "final"
+    tokens_removed: int | None = None
+    out: str = MISSING
+    merge_lora: bool = False
+    split: str = "valid"
+    examples: int | None = 1000
+    batch_size: int = 250
+    accelerator: str = "auto"
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+@dataclass
+class BenchmarkConfig(TrainConfig):
+    """``python -m icot.benchmark``.
+
+    ``what`` validation measures a ``run_dir``'s weights at ``stage``, ``repeats`` times each way;
+    decode the composed model with random weights, for ``seconds``. Both take at most ``examples``.
+    """
+
+    what: str = MISSING
+    run_dir: str | None = None
+    stage: str = "final"
+    examples: int = 1000
+    repeats: int = 5
+    seconds: float = 60.0
+    precision: str = "32-true"
+    out: str | None = None
+
+
 def register_schemas() -> None:
     """Let Hydra find the schemas; an entry point calls this before it composes."""
     store = ConfigStore.instance()
     store.store(name="train_schema", group="schema", node=TrainConfig)
     store.store(name="prepare_schema", group="schema", node=PrepareConfig)
     store.store(name="evaluate_schema", group="schema", node=EvaluateConfig)
+    store.store(name="export_schema", group="schema", node=ExportConfig)
+    store.store(name="benchmark_schema", group="schema", node=BenchmarkConfig)
     store.store(group="schema/task", name="multiplication", node=MultiplicationConfig)
     store.store(group="schema/task", name="text_files", node=TextFilesConfig)
     store.store(group="schema/task", name="hub_gsm8k", node=HubGSM8KConfig)

@@ -30,6 +30,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "validation.decode": ("verify", "always"),
     "split": ("all", "train", "valid", "test"),
     "decode": ("verify", "always"),
+    "what": ("validation", "decode"),
     "on_bad_line": ("raise", "skip"),
     "accelerator": ("auto", "cpu", "gpu"),
     "precision": ("32-true", "bf16-mixed"),
@@ -63,6 +64,8 @@ AT_LEAST: dict[str, float] = {
     "tokens_removed": 0,
     "examples": 1,
     "batch_size": 1,
+    "repeats": 1,
+    "seconds": 0,
     "speed.examples": 0,
     "speed.seconds": 0,
     "model.lora.r": 1,
@@ -103,7 +106,10 @@ def check_values(cfg: DictConfig) -> list[str]:
 
 
 def _across_fields(value: Any) -> list[str]:
-    mistakes = _of_what_is_evaluated(value) if value("stage") is not None else []
+    kept_run = value("what") is None and value("task") is None
+    mistakes = _of_what_is_evaluated(value) if kept_run else []
+    if value("what") == "validation" and value("run_dir") is None:
+        mistakes.append("what=validation measures a run's weights: set run_dir=")
     if value("schedule") is not None:
         removed = value("schedule.tokens_removed")
         if removed != "all" and not (isinstance(removed, int) and removed >= 0):
@@ -148,10 +154,13 @@ def _across_fields(value: Any) -> list[str]:
 def _of_what_is_evaluated(value: Any) -> list[str]:
     mistakes = []
     if value("run_dir") is None and value("checkpoint") is None and value("predictions") is None:
-        sources = " or ".join(f"{key}=" for key in SOURCES)
+        scores = value("speed") is not None
+        sources = " or ".join(f"{key}=" for key in SOURCES if scores or key != "predictions")
         mistakes.append(f"nothing to work on: set {sources}")
     if value("predictions") is not None and (value("run_dir") or value("checkpoint")):
         mistakes.append("predictions is scored by itself: leave out run_dir and checkpoint")
+    if value("merge_lora") is not None and value("stage") == "all":
+        mistakes.append("stage=all: export one stage at a time")
     if value("split") == "all":
         mistakes.append("split=all: choose one of train, valid, test")
     return mistakes

@@ -69,19 +69,13 @@ def score_run(cfg: DictConfig) -> None:
     """Score the weights that the configuration names, and draw what there is to draw."""
     from rich.console import Console
 
-    from icot.checkpoints import ALL, KeptRun, read_checkpoint
+    from icot.checkpoints import ALL, KeptRun, select
     from icot.evaluation.measurement import measure
     from icot.reporting.figures import failures
     from icot.reporting.tables import print_evaluations
     from icot.tasks.predictions import write_predictions
 
-    if cfg.checkpoint is not None:
-        path = Path(cfg.checkpoint)
-        chosen = [read_checkpoint(path)]
-        kept = KeptRun(cfg.run_dir) if cfg.run_dir else KeptRun.of_checkpoint(path)
-    else:
-        kept = KeptRun(cfg.run_dir)
-        chosen = kept.select(cfg.stage)
+    kept, chosen = select(cfg.run_dir, cfg.checkpoint, cfg.stage)
     everything = cfg.checkpoint is None and cfg.stage == ALL
     out = _folder(cfg, kept.folder)
     console = Console()

@@ -57,9 +57,25 @@ class StagedExamples:
         whole = np.diff(self.store.offsets)[self.rows]
         return int((whole if self.keep_position_ids else self.lengths).max())
 
+    @property
+    def position_jump(self) -> tuple[int | None, int]:
+        """Where kept position ids jump and by how much; None where examples differ in it."""
+        whole = np.diff(self.store.offsets)[self.rows]
+        jumps = whole - self.lengths
+        first = self.store.cot_start[self.rows]
+        if self.side == "right":
+            first = self.store.cot_end[self.rows] - jumps
+        if len(np.unique(first)) > 1 or len(np.unique(jumps)) > 1:
+            return None, 0
+        return int(first[0]), int(jumps[0])
+
     def at(self, tokens_removed: int) -> "StagedExamples":
         """The same examples at another stage."""
         return replace(self, tokens_removed=tokens_removed)
+
+    def part(self, index: NDArray[np.int64]) -> "StagedExamples":
+        """The examples ``index`` alone, counted within ``rows``."""
+        return replace(self, rows=self.rows[index])
 
     @property
     def longest_target(self) -> int:
@@ -74,6 +90,15 @@ class StagedExamples:
         n_removed = torch.full_like(whole.lengths, self.tokens_removed)
         short = remove_cot(whole, n_removed, self.side, self.keep_position_ids)
         return short.columns(int(short.lengths.max()))
+
+    def as_tokens(self) -> tuple[list[list[int]], list[list[int]]]:
+        """All prompts, each with its separator, and all correct outputs to their end."""
+        batch = self.batch(np.arange(len(self)))
+        spans = zip(
+            batch.input_ids.tolist(), batch.cot_start.tolist(), batch.lengths.tolist(), strict=True
+        )
+        pairs = [(row[:start], row[start:end]) for row, start, end in spans]
+        return [prompt for prompt, _ in pairs], [target for _, target in pairs]
 
     def batches(
         self, index: NDArray[np.int64], size: int

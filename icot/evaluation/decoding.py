@@ -70,20 +70,32 @@ class Prompts:
         return cls(ids, real, position_ids, lengths, separators, jump, side)
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """What was written for B prompts.
+
+    Attributes:
+        tokens: B lists of new tokens, each up to and with its end.
+        log_probability: [B] of each list, given its prompt.
+    """
+
+    tokens: list[list[int]]
+    log_probability: Tensor
+
+
 def decode(
     model: nn.Module,
     examples: StagedExamples,
     index: NDArray[np.int64],
     known: NDArray[np.int64] | None = None,
-) -> list[list[int]]:
+) -> Decoded:
     """What ``model``, in evaluation mode, writes for the examples ``index`` [B], in one batch.
 
     Args:
         known: [B] tokens of each target that are known to be written; they are not repeated.
 
     Returns:
-        B lists of new tokens, each up to and with its end; none is longer than the longest correct
-        output of the split.
+        New tokens, never more than the longest correct output of the split has.
     """
     device = next(model.parameters()).device
     given = torch.zeros(len(index), dtype=torch.long) if known is None else torch.from_numpy(known)
@@ -107,7 +119,7 @@ def greedy(
     max_new_tokens: Tensor,
     eos_token_id: int,
     positions: int | None = None,
-) -> list[list[int]]:
+) -> Decoded:
     """The most probable continuation of each prompt, token by token.
 
     Args:
@@ -117,9 +129,6 @@ def greedy(
         eos_token_id: the separator; a row ends with its second one.
         positions: how many positions the model has, where it learned each; a row that has used
             them up ends there.
-
-    Returns:
-        B lists of new tokens, each up to and with its end.
     """
     ids, position_ids = prompts.ids, prompts.position_ids
     plain = bool(prompts.real.all()) and not bool(prompts.jump.any())
@@ -131,10 +140,12 @@ def greedy(
     new = torch.full((len(ids), longest), eos_token_id, device=ids.device)
     ends = torch.full((len(ids),), longest, device=ids.device)
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    log_probability = torch.zeros(len(ids), dtype=torch.float64, device=ids.device)
     cache = Cache(layer_class_to_replicate=GrowingLayer)
     for count in range(1, longest + 1):
-        token = _next_token(model, ids, mask, position_ids, cache)
-        new[rows, count - 1] = torch.where(ended, new[rows, count - 1], token)
+        token, log_p = _next_token(model, ids, mask, position_ids, cache)
+        new[rows, count - 1] = token
+        log_probability[rows] += log_p.masked_fill(ended, 0)
         separators = separators + (token == eos_token_id)
         after = jump if prompts.side == "left" else jump * (separators > 0)
         position = lengths + count - 1 + after  # of the token just written
@@ -159,7 +170,8 @@ def greedy(
             position_ids = position_ids.clamp(max=positions - 1)  # of rows that have ended
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-    return [row[:end] for row, end in zip(new.tolist(), ends.tolist(), strict=True)]
+    tokens = [row[:end] for row, end in zip(new.tolist(), ends.tolist(), strict=True)]
+    return Decoded(tokens, log_probability)
 
 
 def _next_token(
@@ -168,7 +180,8 @@ def _next_token(
     mask: Tensor | None,
     position_ids: Tensor,
     cache: Cache,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
+    """The most probable next token of each row [B], and its log-probability [B]."""
     logits: Tensor = model(
         input_ids=ids,
         attention_mask=mask,
@@ -177,7 +190,9 @@ def _next_token(
         use_cache=True,
         logits_to_keep=1,
     ).logits
-    return logits[:, -1].argmax(-1)
+    last = logits[:, -1].float()
+    largest, token = last.max(-1)
+    return token, largest - last.logsumexp(-1)
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]

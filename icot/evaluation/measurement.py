@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from icot.checkpoints import Checkpoint, KeptRun
 from icot.data.staged import StagedExamples
@@ -112,32 +113,10 @@ def measure(
     Raises:
         RunError, ModelError, DataError: something cannot be read or does not fit.
     """
-    model_cfg = run.cfg.model
-    tokenizer = load_tokenizer(str(run.model_folder), source.task)
-    lora = dict(model_cfg.lora) if model_cfg.lora.r is not None else None
-    model = restore_model(
-        run.model_folder, checkpoint.weights, model_cfg.attn_implementation, lora
-    ).to(device_for(accelerator))
-    store = tokenized(source.texts, source.split, tokenizer, cache_dir)
-    if len(store) == 0:
-        raise DataError(f"{source.name} has no example in its {source.split} split.")
-    removed = checkpoint.tokens_removed if tokens_removed is None else tokens_removed
-    if removed is None:
-        raise RunError(
-            f"checkpoint {checkpoint.path} does not say how many tokens of the chain its weights "
-            "write none of; set tokens_removed=."
-        )
-    schedule = run.cfg.schedule
-    examples = StagedExamples(
-        store,
-        np.arange(len(store))[:limit],
-        min(removed, store.longest_cot),
-        separator_id(tokenizer),
-        schedule.side,
-        schedule.keep_position_ids,
+    model, tokenizer, examples = loaded(
+        run, checkpoint, source, tokens_removed, limit, accelerator, cache_dir
     )
-    _check_fit(model, examples, source, tokenizer.unk_token_id)
-    with _precision(model, precision):
+    with precision_context(model, precision):
         begun = perf_counter()
         found = evaluate(model, examples, source.task, tokenizer, batch_size, how)
         record = {
@@ -150,7 +129,7 @@ def measure(
             "split": source.split,
             "stage": checkpoint.stage,
             "tokens_removed": examples.tokens_removed,
-            "fully_internalized": examples.tokens_removed >= store.longest_cot,
+            "fully_internalized": examples.tokens_removed >= examples.store.longest_cot,
             **numbers(found),
             "decode": how,
             "scoring_seconds": perf_counter() - begun,
@@ -173,6 +152,45 @@ def measure(
     }
     record["failures"] = {name: as_rows(groups) for name, groups in failures.items()}
     return Measured(record, found.predictions, failures)
+
+
+def loaded(
+    run: KeptRun,
+    checkpoint: Checkpoint,
+    source: Source,
+    tokens_removed: int | None,
+    limit: int | None,
+    accelerator: str,
+    cache_dir: Path,
+) -> tuple[nn.Module, PreTrainedTokenizerBase, StagedExamples]:
+    """The model with its weights, its tokenizer, and the examples at the stage; see ``measure``."""
+    cfg = run.cfg.model
+    tokenizer = load_tokenizer(str(run.model_folder), source.task)
+    model = restore_model(
+        run.model_folder,
+        checkpoint.weights,
+        cfg.attn_implementation,
+        dict(cfg.lora) if cfg.lora.r is not None else None,
+    ).to(device_for(accelerator))
+    store = tokenized(source.texts, source.split, tokenizer, cache_dir)
+    if len(store) == 0:
+        raise DataError(f"{source.name} has no example in its {source.split} split.")
+    removed = checkpoint.tokens_removed if tokens_removed is None else tokens_removed
+    if removed is None:
+        raise RunError(
+            f"checkpoint {checkpoint.path} does not say at which stage it was trained; set "
+            "tokens_removed= to the tokens of the chain that its weights leave out."
+        )
+    examples = StagedExamples(
+        store,
+        np.arange(len(store))[:limit],
+        min(removed, store.longest_cot),
+        separator_id(tokenizer),
+        run.cfg.schedule.side,
+        run.cfg.schedule.keep_position_ids,
+    )
+    _check_fit(model, examples, source, tokenizer.unk_token_id)
+    return model, tokenizer, examples
 
 
 def numbers(found: Evaluation) -> dict[str, Any]:
@@ -254,7 +272,8 @@ def _with_token(store: TokenizedSplit, token_id: int) -> int:
     return len(np.unique(np.searchsorted(store.offsets, places, side="right")))
 
 
-def _precision(model: nn.Module, precision: str) -> AbstractContextManager[Any]:
+def precision_context(model: nn.Module, precision: str) -> AbstractContextManager[Any]:
+    """What forward passes are made in: autocast for ``bf16-mixed``, as the weights are else."""
     if precision == "bf16-mixed":
         return torch.autocast(next(model.parameters()).device.type, torch.bfloat16)
     return nullcontext()

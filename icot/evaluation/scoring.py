@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerBase
 
 from icot.data.staged import StagedExamples
 from icot.evaluation.decoding import decode, without_end
-from icot.evaluation.verification import verify
+from icot.evaluation.verification import Verified, verify
 from icot.tasks.base import Task
 from icot.tasks.predictions import Prediction, WrongToken
 
@@ -129,12 +129,13 @@ def evaluate(
     """
     n = len(examples)
     with _evaluation_mode(model):
-        verified = verify(model, examples, screen=how == "verify")
-        known = verified.leading if how == "verify" else np.zeros_like(verified.leading)
-        undecided = known < examples.target_lengths
-        near_ties = int((verified.near_tie & undecided).sum()) if how == "verify" else 0
-        outputs = _outputs(model, examples, known, batch_size)
-    predictions = _predictions(examples, outputs, undecided, task, tokenizer)
+        if how == "verify":
+            verified = verify(model, examples)
+            outputs = _outputs(model, examples, verified.leading, batch_size)
+        else:
+            verified, outputs = _decode_all(model, examples, batch_size)
+    undecided = verified.leading < examples.target_lengths
+    predictions = _predictions(examples, outputs, task, tokenizer)
     return Evaluation(
         n=n,
         correct=sum(p.correct for p in predictions),
@@ -142,9 +143,36 @@ def evaluate(
         correct_tokens=int(verified.correct_tokens.sum()),
         nll=float(verified.nll.sum()),
         decoded=int(undecided.sum()),
-        near_ties=near_ties,
+        near_ties=int((verified.near_tie & undecided).sum()),
         predictions=predictions,
     )
+
+
+def _decode_all(
+    model: nn.Module, examples: StagedExamples, batch_size: int
+) -> tuple[Verified, list[list[int]]]:
+    """Every output, decoded from its first token on.
+
+    Where it is the target, decoding has told the likelihood; the other targets take a pass.
+    """
+    n = len(examples)
+    outputs: list[list[int]] = [[]] * n
+    found = Verified.nothing(n)
+    other = []
+    for start in range(0, n, batch_size):
+        index = np.arange(start, min(start + batch_size, n))
+        decoded = decode(model, examples, index)
+        _, targets = examples.part(index).as_tokens()
+        outputs[start : start + batch_size] = decoded.tokens
+        found.nll[index] = -decoded.log_probability.cpu()
+        found.correct_tokens[index] = [len(target) for target in targets]
+        pairs = zip(targets, decoded.tokens, strict=True)
+        other += [start + i for i, (target, tokens) in enumerate(pairs) if target != tokens]
+    if other:
+        rest = np.array(other)
+        found.put(rest, verify(model, examples.part(rest), screen=False))
+    found.leading[:], found.near_tie[:] = 0, False  # nothing was known before it was decoded
+    return found, outputs
 
 
 def _outputs(
@@ -156,34 +184,23 @@ def _outputs(
     whole = np.flatnonzero(known >= lengths)
     for start in range(0, len(whole), CHUNK):
         index = whole[start : start + CHUNK]
-        _, targets = _questions_and_targets(examples, index)
+        _, targets = examples.part(index).as_tokens()
         for i, target in zip(index.tolist(), targets, strict=True):
             outputs[i] = target
     rest = np.flatnonzero(known < lengths)
     rest = rest[np.argsort((examples.lengths - lengths + known)[rest], kind="stable")]
     for start in range(0, len(rest), batch_size):
         index = rest[start : start + batch_size]
-        new = decode(model, examples, index, known[index])
-        _, targets = _questions_and_targets(examples, index)
+        new = decode(model, examples, index, known[index]).tokens
+        _, targets = examples.part(index).as_tokens()
         for i, target, written in zip(index.tolist(), targets, new, strict=True):
             outputs[i] = target[: known[i]] + written
     return outputs
 
 
-def _questions_and_targets(
-    examples: StagedExamples, index: NDArray[np.int64]
-) -> tuple[list[list[int]], list[list[int]]]:
-    """Tokens of the questions without their separator, and of the correct outputs to their end."""
-    batch = examples.batch(index)
-    rows = batch.input_ids.tolist()
-    spans = list(zip(rows, batch.cot_start.tolist(), batch.lengths.tolist(), strict=True))
-    return [row[: start - 1] for row, start, _ in spans], [row[s:e] for row, s, e in spans]
-
-
 def _predictions(
     examples: StagedExamples,
     outputs: list[list[int]],
-    undecided: NDArray[np.bool_],
     task: Task,
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[Prediction]:
@@ -191,13 +208,18 @@ def _predictions(
     predictions: list[Prediction] = []
     for start in range(0, len(examples), CHUNK):
         index = np.arange(start, min(start + CHUNK, len(examples)))
-        asked, targets = _questions_and_targets(examples, index)
+        prompts, targets = examples.part(index).as_tokens()
         written = outputs[start : start + CHUNK]
-        questions = texts(tokenizer, asked)
+        questions = texts(tokenizer, prompts)
         expected = texts(tokenizer, [without_end(target, eos) for target in targets])
-        found = texts(tokenizer, [without_end(output, eos) for output in written])
+        found = list(expected)
+        differs = [i for i, (w, t) in enumerate(zip(written, targets, strict=True)) if w != t]
+        for i, text in zip(
+            differs, texts(tokenizer, [without_end(written[i], eos) for i in differs]), strict=True
+        ):
+            found[i] = text
         for i, n in enumerate(index):
-            correct = not undecided[n] or task.is_correct(found[i], expected[i])
+            correct = written[i] == targets[i] or task.is_correct(found[i], expected[i])
             wrong = None if correct else _first_wrong(targets[i], written[i], tokenizer)
             predictions.append(
                 Prediction(

@@ -83,7 +83,7 @@ def one_at_a_time(
         for name, way in order if i % 2 else reversed(order):
             index = np.array([i % count])
             start = _now(model)
-            (written,) = decode(model, way, index)
+            (written,) = decode(model, way, index).tokens
             timed[name].append(_now(model) - start)
             tokens[name] += len(written)
         if i + 1 >= FEWEST and time.perf_counter() - begun > seconds:

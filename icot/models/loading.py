@@ -182,21 +182,14 @@ def extend_positions(model: PreTrainedModel, positions: int) -> None:
     available = learned_positions(model.config)
     if available is None or positions <= available:
         return
-    for module in model.modules():
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.Embedding) and child.num_embeddings == available:
-                if child is model.get_input_embeddings():
-                    continue
-                longer = nn.Embedding(
-                    positions,
-                    child.embedding_dim,
-                    dtype=child.weight.dtype,
-                    device=child.weight.device,
-                )
-                nn.init.normal_(longer.weight, std=model.config.initializer_range)
-                with torch.no_grad():
-                    longer.weight[:available] = child.weight
-                setattr(module, name, longer)
+    for module, name, table in position_tables(model):
+        longer = nn.Embedding(
+            positions, table.embedding_dim, dtype=table.weight.dtype, device=table.weight.device
+        )
+        nn.init.normal_(longer.weight, std=model.config.initializer_range)
+        with torch.no_grad():
+            longer.weight[:available] = table.weight
+        setattr(module, name, longer)
     model.config.n_positions = positions
     log.warning(
         "The longest example has %d tokens, the model %d positions: the embeddings of the other "
@@ -205,6 +198,20 @@ def extend_positions(model: PreTrainedModel, positions: int) -> None:
         available,
         positions - available,
     )
+
+
+def position_tables(model: nn.Module) -> list[tuple[nn.Module, str, nn.Embedding]]:
+    """The learned position embeddings: the module that holds each, its name there, the table."""
+    positions = learned_positions(config_of(model))
+    tokens = model.get_input_embeddings()  # type: ignore[operator]
+    return [
+        (module, name, child)
+        for module in model.modules()
+        for name, child in module.named_children()
+        if isinstance(child, nn.Embedding)
+        and child.num_embeddings == positions
+        and child is not tokens
+    ]
 
 
 def with_lora(

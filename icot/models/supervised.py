@@ -1,13 +1,15 @@
 """The forward pass over what a batch supervises; knows no task and no stage."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from icot.removal import IGNORED, CoTBatch
 
 
-def supervised_logits(model: nn.Module, batch: CoTBatch) -> tuple[Tensor, Tensor, Tensor]:
+def supervised_logits(model: Callable[..., Any], batch: CoTBatch) -> tuple[Tensor, Tensor, Tensor]:
     """Logits for the supervised tokens of a batch, each predicted from all before it.
 
     Args:
@@ -18,17 +20,18 @@ def supervised_logits(model: nn.Module, batch: CoTBatch) -> tuple[Tensor, Tensor
         Logits [N, V] for the N supervised tokens, the tokens [N], their places (row, column)
         [N, 2]; in order of rows, then columns.
     """
-    supervised = batch.labels[:, 1:] != IGNORED
-    before = F.pad(supervised, (0, 1))  # token t is predicted at position t - 1
-    mask = None
+    # Token t is predicted at position t - 1, so nothing is predicted at the last position.
+    before = batch.labels[:, 1:] != IGNORED
+    mask, position_ids = None, None
     if batch.position_ids is not None:
         # Without a mask transformers would take a jump in the ids for a new packed sequence.
-        column = torch.arange(batch.input_ids.shape[1], device=batch.input_ids.device)
+        position_ids = batch.position_ids[:, :-1]
+        column = torch.arange(before.shape[1], device=before.device)
         mask = column < batch.lengths[:, None]
-    logits = model(
-        input_ids=batch.input_ids,
+    logits: Tensor = model(
+        input_ids=batch.input_ids[:, :-1],
         attention_mask=mask,
-        position_ids=batch.position_ids,
+        position_ids=position_ids,
         logits_to_keep=before,
         use_cache=False,
     ).logits

@@ -78,6 +78,25 @@ def print_evaluations(console: Console, records: Sequence[Mapping[str, Any]]) ->
         )
 
 
+def print_benchmark(console: Console, record: Mapping[str, Any]) -> None:
+    """Medians and ratios of a benchmark (the record of its JSON file)."""
+    size = f"{record['parameters'] / 1e6:.1f} million weights, {record['precision']}"
+    table = Table(title=f"{record['what']}: {size}", box=SIMPLE_HEAD)
+    table.add_column("")
+    table.add_column("", justify="right")
+    for name, seconds in record.get("median_seconds", {}).items():
+        times = record["seconds"][name]
+        spread = f"{min(times):.3g}-{max(times):.3g}"
+        table.add_row(name, f"{seconds:.3g} s ({spread}, n={len(times)})")
+    for name, timing in record.get("timings", {}).items():
+        low, high = timing["examples_per_second_quartiles"]
+        rate = f"{timing['examples_per_second']:.3g}/s ({low:.3g}-{high:.3g})"
+        table.add_row(name, f"{rate}, {timing['tokens_per_example']:.4g} tokens")
+    for name, ratio in record["ratios"].items():
+        table.add_row(name, f"{ratio:.3g} times")
+    console.print(table)
+
+
 def print_examples(console: Console, predictions: Sequence[Prediction], count: int) -> None:
     """``count`` predictions, wrong and right ones where there are both."""
     wrong = [p for p in predictions if not p.correct]

@@ -83,7 +83,7 @@ def test_batched_equals_one_by_one(store, symbols, name, config, side, keep, sta
     examples = StagedExamples(store, ALL, stage, EOS, side, keep)
     known = np.array([1, 2, 0, 3]) if some_known else np.zeros(4, dtype=np.int64)
     known = np.minimum(known, examples.target_lengths - 1)
-    new = decode(model, examples, ALL, known)
+    new = decode(model, examples, ALL, known).tokens
     short, whole = examples.batch(ALL), examples.at(0).batch(ALL)
     jumps = (whole.lengths - short.lengths) * int(keep)
     limit = examples.longest_target
@@ -98,8 +98,8 @@ def test_rows_that_have_ended_leave_the_batch_and_change_nothing(store, symbols)
     torch.manual_seed(1)
     model = sharp("gpt2", symbols, GPT2)
     examples = StagedExamples(store, ALL, 0, EOS)
-    many = decode(model, examples, np.repeat(ALL, 30))
-    alone = [decode(model, examples, np.array([i]))[0] for i in ALL]
+    many = decode(model, examples, np.repeat(ALL, 30)).tokens
+    alone = [decode(model, examples, np.array([i])).tokens[0] for i in ALL]
     assert len({len(row) for row in alone}) > 1, "the rows must end at different lengths"
     assert many == [row for row in alone for _ in range(30)]
 
@@ -110,7 +110,7 @@ def test_decoding_never_exceeds_the_learned_positions(store, symbols):
     examples = StagedExamples(store, ALL, 0, EOS)
     positions = int(examples.lengths.max())
     model = load_model("gpt2", False, symbols, positions=positions, config=GPT2).eval()
-    new = decode(model, examples, ALL)
+    new = decode(model, examples, ALL).tokens
     starts = examples.lengths - examples.target_lengths
     # The last token is written but never read, so one more than the positions can stand.
     assert all(start + len(row) <= positions + 1 for start, row in zip(starts, new, strict=True))

@@ -1,0 +1,1 @@
+"""What icot is measured against."""

@@ -1,0 +1,130 @@
+"""A trained model as a folder that plain transformers loads and generates from, without icot.
+
+What icot does around a model has to be in the folder: positions that were kept while tokens were
+removed are moved in the position table, the tokenizer adds nothing by itself, and the generation
+settings are greedy. A fully internalized model is asked with both separators in the prompt,
+
+    " 5 6 3 2 * 7 4 3 4 <eos><eos>"  ->  "#### 5 5 6 0 8 2 0 1"
+
+so that the first end-of-sequence token it writes is its end, as transformers expects.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerBase,
+)
+
+from icot.data.staged import StagedExamples
+from icot.errors import ModelError
+from icot.models.loading import config_of, position_tables
+
+
+def prompt_for(question: str, eos: str, internalized: bool) -> str:
+    """The text to generate from, with both separators where nothing of the chain is written."""
+    return f" {question} {eos}" + (eos if internalized else "")
+
+
+def standalone(
+    model: nn.Module, examples: StagedExamples, merge_lora: bool, base: str
+) -> tuple[nn.Module, str | None]:
+    """The model as plain transformers can have it, and the name of the base its adapters need.
+
+    Args:
+        model: with its weights.
+        examples: at the model's stage.
+        merge_lora: fold adapters into the weights.
+        base: the name of the model that adapters were trained on.
+
+    Raises:
+        ModelError: it cannot be had so; the message says why and what to do.
+    """
+    adapted = hasattr(model, "merge_and_unload")
+    moves = examples.keep_position_ids and examples.tokens_removed > 0
+    if adapted and merge_lora:
+        model, adapted = model.merge_and_unload(), False  # type: ignore[operator]
+    if adapted and moves:
+        raise ModelError(
+            "schedule.keep_position_ids: the position table has to be moved, which adapters alone "
+            "cannot carry; set merge_lora=true."
+        )
+    if moves:
+        _move_positions(model, examples)
+    if adapted:
+        for settings in model.peft_config.values():  # type: ignore[operator]
+            settings.base_model_name_or_path = base
+    return model, base if adapted else None
+
+
+def _move_positions(model: nn.Module, examples: StagedExamples) -> None:
+    """Make consecutive position ids mean what kept ones meant, by moving the position table.
+
+    Possible where all examples have one layout (multiplication): then the ids jump at one place by
+    one number.
+
+    Raises:
+        ModelError: layouts differ, or the positions are rotary; the message says so.
+    """
+    first, jump = examples.position_jump
+    tables = list(position_tables(model))
+    if first is None or not tables:
+        why = "they are rotary" if not tables else "questions or chains differ in length"
+        raise ModelError(
+            "schedule.keep_position_ids: this run's position ids jump over the removed tokens, "
+            f"which plain transformers cannot do here ({why})."
+        )
+    for module, name, table in tables:
+        kept = torch.cat([table.weight[:first], table.weight[first + jump :]]).detach()
+        shorter = nn.Embedding(kept.shape[0], kept.shape[1], _weight=kept)
+        setattr(module, name, shorter)
+        config_of(model).n_positions = len(kept)
+
+
+def save_standalone(
+    folder: Path,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    max_new_tokens: int,
+    ends_at_separator: bool,
+) -> None:
+    """Write model, tokenizer and generation settings.
+
+    Args:
+        ends_at_separator: the first separator that is written is the end; else all
+            ``max_new_tokens`` are written, and the reader cuts behind the second.
+    """
+    eos = tokenizer.eos_token_id
+    config = config_of(model)
+    config.use_cache = True
+    generation = GenerationConfig(  # type: ignore[no-untyped-call]
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        eos_token_id=eos if ends_at_separator else None,
+        pad_token_id=eos,
+        bos_token_id=eos,
+    )
+    model.generation_config = generation
+    for switch in ("add_bos_token", "add_eos_token"):
+        if hasattr(tokenizer, switch):
+            setattr(tokenizer, switch, False)
+    model.save_pretrained(folder)
+    generation.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def answers_of(folder: Path, prompts: list[str]) -> list[str]:
+    """What plain transformers makes of the folder: the new text for each prompt, one at a time."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    answers = []
+    for prompt in prompts:
+        inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+        written = model.generate(**inputs)[0, inputs["input_ids"].shape[1] :]
+        answers.append(str(tokenizer.decode(written, skip_special_tokens=True)))
+    return answers
