@@ -1,7 +1,7 @@
 import pytest
 
 from icot.errors import DataError
-from icot.tasks.gsm8k import HubGSM8K, example_from_row
+from icot.tasks.gsm8k import HubGSM8K, difficulty, example_from_row
 
 WORKED = "He has 48/2 = <<48/2=24>>24.\nAltogether 48+24 = <<48+24=72>>72.\n#### 1,072"
 
@@ -39,3 +39,8 @@ def test_a_data_set_is_read_through_the_library(tmp_path):
 def test_without_the_hub_the_message_says_what_to_do():
     with pytest.raises(DataError, match=r"task\.data_dir"):
         list(HubGSM8K("no/such-data-set").chunks("train"))
+
+
+def test_difficulty_counts_equations():
+    assert difficulty("<<48/2=24>> <<48+24=72>>") == {"equations": 2}
+    assert difficulty("He has 24 apples.") == {}

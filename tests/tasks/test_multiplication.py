@@ -1,10 +1,13 @@
 """Multiplication text against the published files and an independent reference."""
 
 import random
+from math import isqrt
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from icot.tasks.multiplication import Multiplication, example
+from icot.tasks.multiplication import Multiplication, difficulty, example
 
 
 def parse_question(question: str) -> tuple[int, int]:
@@ -95,3 +98,34 @@ def test_a_seed_decides_the_lines():
         return [e.line() for c in task.chunks("train") for e in c]
 
     assert lines(1) == lines(1) != lines(2)
+
+
+def carries_by_hand(a: int, b: int) -> int:
+    """Long multiplication as at school, counting every carry."""
+    count, total, power = 0, 0, 1
+    while b:
+        b, digit = divmod(b, 10)
+        carry, x = 0, a
+        while x:
+            x, d = divmod(x, 10)
+            carry = (d * digit + carry) // 10
+            count += carry > 0
+        partial, carry, place = a * digit * power, 0, 1
+        while place <= max(total, partial):
+            carry = (total // place % 10 + partial // place % 10 + carry) // 10
+            count += carry > 0
+            place *= 10
+        total, power = total + partial, power * 10
+    return count
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 10**6 - 1), st.integers(1, 10**6 - 1))
+def test_difficulty_counts_carries(a, b):
+    question = " * ".join(" ".join(reversed(str(x))) for x in (a, b))
+    assert difficulty(question) == {"carries": carries_by_hand(a, b), "operand size": isqrt(a * b)}
+
+
+def test_difficulty_of_other_text_is_unknown():
+    assert difficulty("Tom has 3 apples") == {}
+    assert difficulty("1 2 * 3 4 5 ") == {}
