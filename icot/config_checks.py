@@ -190,7 +190,7 @@ def mistakes_in(overrides: list[str], config_name: str) -> list[str]:
             continue
         if key in groups:
             options = [o for o in loader.get_group_options(key) if o not in loader.list_groups(key)]
-            for option in _values(override):
+            for option in _options(override):
                 if option in options:
                     chosen.append(f"{key}={option}")
                 elif option is not None:
@@ -261,8 +261,13 @@ def _values(override: Override) -> list[Any]:
     """The single values of an override, one for each job of a sweep over choices."""
     if override.is_sweep_override():
         return list(override.sweep_iterator()) if override.is_choice_sweep() else []
-    value = override.value()
-    return [value] if not isinstance(value, list) or "." in override.key_or_group else value
+    return [override.value()]
+
+
+def _options(override: Override) -> list[Any]:
+    """The options that an override of a group names; one may name several at once."""
+    values = _values(override)
+    return values[0] if len(values) == 1 and isinstance(values[0], list) else values
 
 
 def _compose(config_name: str, overrides: list[str]) -> DictConfig:

@@ -1,6 +1,8 @@
 """Shared by all tests: CPU, offline, toy models, the real configuration."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,53 @@ from icot.tasks.multiplication import Multiplication
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+SMALL = [
+    "task=mult2",
+    "task.train_size=200",
+    "task.valid_size=40",
+    "task.test_size=10",
+    "model.config.n_layer=1",
+    "model.config.n_embd=32",
+    "model.config.n_head=2",
+    "data.batch_size=16",
+    "trainer=cpu",
+    "optimizer.decay_steps=0",
+]
+
+
+def icot(
+    command: str, *overrides: str, cwd: Path, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"icot.{command}", *overrides],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "120", **environment},
+    )
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory) -> Path:
+    """The directory of a run that was trained through every stage and kept each one's weights."""
+    folder = tmp_path_factory.mktemp("run")
+    done = icot(
+        "train",
+        *SMALL,
+        "schedule=icot_si",
+        "schedule.tokens_per_epoch=4",
+        "trainer.max_epochs=4",
+        "trainer.max_steps=-1",
+        "checkpoints.every_stage=true",
+        "paths.cache_dir=cache",
+        "hydra.run.dir=run",
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
 
 
 @pytest.fixture

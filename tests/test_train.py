@@ -2,41 +2,12 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.conftest import REPOSITORY
-
-SMALL = [
-    "task=mult2",
-    "task.train_size=200",
-    "task.valid_size=40",
-    "task.test_size=10",
-    "model.config.n_layer=1",
-    "model.config.n_embd=32",
-    "model.config.n_head=2",
-    "data.batch_size=16",
-    "trainer=cpu",
-    "optimizer.decay_steps=0",
-]
-
-
-def icot(
-    command: str, *overrides: str, cwd: Path, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"icot.{command}", *overrides],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "120", **environment},
-    )
+from tests.conftest import SMALL, icot
 
 
 def stages(folder: Path) -> list[dict[str, str]]:
