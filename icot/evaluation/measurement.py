@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -166,12 +167,10 @@ def loaded(
     """The model with its weights, its tokenizer, and the examples at the stage; see ``measure``."""
     cfg = run.cfg.model
     tokenizer = load_tokenizer(str(run.model_folder), source.task)
-    model = restore_model(
-        run.model_folder,
-        checkpoint.weights,
-        cfg.attn_implementation,
-        dict(cfg.lora) if cfg.lora.r is not None else None,
-    ).to(device_for(accelerator))
+    lora: Any = OmegaConf.to_container(cfg.lora) if cfg.lora.r is not None else None
+    model = restore_model(run.model_folder, checkpoint.weights, cfg.attn_implementation, lora).to(
+        device_for(accelerator)
+    )
     store = tokenized(source.texts, source.split, tokenizer, cache_dir)
     if len(store) == 0:
         raise DataError(f"{source.name} has no example in its {source.split} split.")
