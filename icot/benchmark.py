@@ -129,7 +129,7 @@ def decoding(cfg: DictConfig) -> dict[str, Any]:
     no_cot = StagedExamples(store, rows, store.longest_cot, separator_id(tokenizer))
     ways = {"explicit CoT": no_cot.at(0), "fully internalized": no_cot, "No CoT": no_cot}
     with precision_context(model, cfg.precision):
-        timed = one_at_a_time(model, ways, len(rows), cfg.seconds)
+        timed = one_at_a_time(model, ways, len(rows), cfg.seconds, to_the_limit=True)
     base = timed["No CoT"].examples_per_second
     return {
         "task": task.name,

@@ -9,7 +9,6 @@ accuracy_by_tokens_removed.png
 import csv
 import json
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from icot.callbacks.validation_accuracy import ValidationAccuracy
 from icot.reporting.figures import accuracy_by_tokens_removed
 from icot.reporting.tables import print_examples, print_stages
 from icot.schedule import Stage
+from icot.tasks.predictions import write_predictions
 
 COLUMNS = (
     "stage",
@@ -131,9 +131,7 @@ class RunRecord(StageCallback):
         print_stages(console, self.rows, longest)
         if validation is not None and validation.latest.predictions:
             predictions = validation.latest.predictions
-            with (self.folder / PREDICTIONS).open("w", encoding="utf-8") as file:
-                for prediction in predictions:
-                    file.write(json.dumps(asdict(prediction), ensure_ascii=False) + "\n")
+            write_predictions(self.folder / PREDICTIONS, predictions)
             accuracy_by_tokens_removed(self.rows, longest, self.folder / FIGURE, self.title)
             print_examples(console, predictions, self.examples)
         console.print(f"Run directory: {self.folder}", highlight=False, soft_wrap=True)

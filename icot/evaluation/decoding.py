@@ -23,6 +23,7 @@ from icot.models.loading import config_of, learned_positions
 from icot.removal import CoTBatch, Side
 
 END_SEPARATORS = 2  # the one after the chain, the one after the answer
+NO_TOKEN = -1
 GROWTH = 64  # columns that are added to a full cache at once
 
 
@@ -88,11 +89,13 @@ def decode(
     examples: StagedExamples,
     index: NDArray[np.int64],
     known: NDArray[np.int64] | None = None,
+    to_the_limit: bool = False,
 ) -> Decoded:
     """What ``model``, in evaluation mode, writes for the examples ``index`` [B], in one batch.
 
     Args:
         known: [B] tokens of each target that are known to be written; they are not repeated.
+        to_the_limit: write as many tokens as the longest correct output has, whatever they are.
 
     Returns:
         New tokens, never more than the longest correct output of the split has.
@@ -107,7 +110,7 @@ def decode(
         model,
         prompts,
         examples.longest_target - given,
-        examples.eos_token_id,
+        NO_TOKEN if to_the_limit else examples.eos_token_id,
         learned_positions(config_of(model)),
     )
 

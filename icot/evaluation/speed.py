@@ -58,7 +58,11 @@ class Timing:
 
 
 def one_at_a_time(
-    model: nn.Module, ways: Mapping[str, StagedExamples], examples: int, seconds: float
+    model: nn.Module,
+    ways: Mapping[str, StagedExamples],
+    examples: int,
+    seconds: float,
+    to_the_limit: bool = False,
 ) -> dict[str, Timing]:
     """Decode the same questions in several ways by turns, one at a time.
 
@@ -67,6 +71,8 @@ def one_at_a_time(
         ways: the examples at different stages, all with the same rows.
         examples: how many questions are timed at the most.
         seconds: stop after as long, once ``FEWEST`` are timed.
+        to_the_limit: random weights say nothing about where outputs end, so let them all be as
+            long as the longest correct one.
 
     Returns:
         One timing per way.
@@ -76,14 +82,14 @@ def one_at_a_time(
     tokens = dict.fromkeys(ways, 0)
     for i in range(WARMUP):
         for way in ways.values():
-            decode(model, way, np.array([i % count]))
+            decode(model, way, np.array([i % count]), to_the_limit=to_the_limit)
     begun = time.perf_counter()
     for i in range(examples):
         order = list(ways.items())
         for name, way in order if i % 2 else reversed(order):
             index = np.array([i % count])
             start = _now(model)
-            (written,) = decode(model, way, index).tokens
+            (written,) = decode(model, way, index, to_the_limit=to_the_limit).tokens
             timed[name].append(_now(model) - start)
             tokens[name] += len(written)
         if i + 1 >= FEWEST and time.perf_counter() - begun > seconds:
