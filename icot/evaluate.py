@@ -9,6 +9,7 @@ Composes the parts; ``icot.evaluation`` measures.
 """
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +159,7 @@ def _folder(cfg: DictConfig, beside: Path) -> Path:
     """Where the files go.
 
     Raises:
-        RunError: it cannot be made.
+        RunError: it cannot be made or written.
     """
     from icot.errors import RunError
 
@@ -167,6 +168,8 @@ def _folder(cfg: DictConfig, beside: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"out={folder}: cannot be made ({error.strerror}).") from None
+    if not os.access(folder, os.W_OK):
+        raise RunError(f"{folder} cannot be written into; set out= to another folder.")
     return folder
 
 

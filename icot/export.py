@@ -52,7 +52,8 @@ def export(cfg: DictConfig) -> None:
     )
     found = evaluate(model, examples, task, tokenizer, cfg.batch_size)
     internalized = examples.tokens_removed >= examples.store.longest_cot
-    model, adapters_of = standalone(model, examples, cfg.merge_lora, run_.cfg.model.name_or_path)
+    base = run_.cfg.model.name_or_path
+    model, adapters_of = standalone(model, examples.position_jump, cfg.merge_lora, base)
     eos = str(tokenizer.eos_token)
     longest = examples.longest_target - internalized  # the prompt has the first separator
     first = found.predictions[0]

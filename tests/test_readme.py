@@ -11,7 +11,7 @@ from icot.config_checks import mistakes_in
 from tests.conftest import REPOSITORY
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-COMMAND = re.compile(r"python -m icot\.(train|prepare)([^\n`|&]*)")
+COMMAND = re.compile(r"python -m icot\.(train|prepare|evaluate|export|benchmark)([^\n`|&]*)")
 COMMANDS = sorted({m.groups() for page in PAGES for m in COMMAND.finditer(page.read_text())})
 
 

@@ -6,6 +6,7 @@ question <eos> z3 z4 <eos> #### y <eos>            at the stage that removes two
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -39,19 +40,19 @@ class StagedExamples:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @property
+    @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """[n] tokens of each example at the stage."""
         chain = (self.store.cot_end - self.store.cot_start)[self.rows]
         whole = np.diff(self.store.offsets)[self.rows]
         return np.asarray(whole - np.minimum(chain, self.tokens_removed), dtype=np.int64)
 
-    @property
+    @cached_property
     def target_lengths(self) -> NDArray[np.int64]:
         """[n] tokens of each correct output at the stage, separators counted."""
         return self.lengths - self.store.cot_start[self.rows]
 
-    @property
+    @cached_property
     def positions(self) -> int:
         """How many positions the examples take at the stage."""
         whole = np.diff(self.store.offsets)[self.rows]
@@ -59,15 +60,18 @@ class StagedExamples:
 
     @property
     def position_jump(self) -> tuple[int | None, int]:
-        """Where kept position ids jump and by how much; None where examples differ in it."""
-        whole = np.diff(self.store.offsets)[self.rows]
-        jumps = whole - self.lengths
+        """Where position ids jump over removed tokens, and by how many at the most.
+
+        0 for not at all; None for the place where examples differ in it.
+        """
+        if not self.keep_position_ids:
+            return None, 0
+        jumps = np.diff(self.store.offsets)[self.rows] - self.lengths
         first = self.store.cot_start[self.rows]
         if self.side == "right":
             first = self.store.cot_end[self.rows] - jumps
-        if len(np.unique(first)) > 1 or len(np.unique(jumps)) > 1:
-            return None, 0
-        return int(first[0]), int(jumps[0])
+        same = len(np.unique(first)) == 1 and len(np.unique(jumps)) == 1
+        return int(first[0]) if same else None, int(jumps.max())
 
     def at(self, tokens_removed: int) -> "StagedExamples":
         """The same examples at another stage."""
@@ -77,7 +81,7 @@ class StagedExamples:
         """The examples ``index`` alone, counted within ``rows``."""
         return replace(self, rows=self.rows[index])
 
-    @property
+    @cached_property
     def longest_target(self) -> int:
         """Tokens of the longest correct output of the whole split: more is never needed."""
         chain = self.store.cot_end - self.store.cot_start

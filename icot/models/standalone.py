@@ -21,7 +21,6 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from icot.data.staged import StagedExamples
 from icot.errors import ModelError
 from icot.models.loading import config_of, position_tables
 
@@ -32,13 +31,14 @@ def prompt_for(question: str, eos: str, internalized: bool) -> str:
 
 
 def standalone(
-    model: nn.Module, examples: StagedExamples, merge_lora: bool, base: str
+    model: nn.Module, jump: tuple[int | None, int], merge_lora: bool, base: str
 ) -> tuple[nn.Module, str | None]:
     """The model as plain transformers can have it, and the name of the base its adapters need.
 
     Args:
         model: with its weights.
-        examples: at the model's stage.
+        jump: where its position ids jump and by how many, 0 for not at all; None for the place
+            where it differs between examples.
         merge_lora: fold adapters into the weights.
         base: the name of the model that adapters were trained on.
 
@@ -46,7 +46,7 @@ def standalone(
         ModelError: it cannot be had so; the message says why and what to do.
     """
     adapted = hasattr(model, "merge_and_unload")
-    moves = examples.keep_position_ids and examples.tokens_removed > 0
+    moves = jump[1] > 0
     if adapted and merge_lora:
         model, adapted = model.merge_and_unload(), False  # type: ignore[operator]
     if adapted and moves:
@@ -55,14 +55,14 @@ def standalone(
             "cannot carry; set merge_lora=true."
         )
     if moves:
-        _move_positions(model, examples)
+        _move_positions(model, *jump)
     if adapted:
         for settings in model.peft_config.values():  # type: ignore[operator]
             settings.base_model_name_or_path = base
     return model, base if adapted else None
 
 
-def _move_positions(model: nn.Module, examples: StagedExamples) -> None:
+def _move_positions(model: nn.Module, first: int | None, jump: int) -> None:
     """Make consecutive position ids mean what kept ones meant, by moving the position table.
 
     Possible where all examples have one layout (multiplication): then the ids jump at one place by
@@ -71,7 +71,6 @@ def _move_positions(model: nn.Module, examples: StagedExamples) -> None:
     Raises:
         ModelError: layouts differ, or the positions are rotary; the message says so.
     """
-    first, jump = examples.position_jump
     tables = list(position_tables(model))
     if first is None or not tables:
         why = "they are rotary" if not tables else "questions or chains differ in length"
