@@ -149,7 +149,7 @@ def test_two_processes_equal_one(tmp_path):
         "trainer.max_steps=-1",
         "paths.cache_dir=cache",
     ]
-    one = icot("train", *common, "hydra.run.dir=one", cwd=tmp_path)
+    one = icot("train", *common, "validation.decode=always", "hydra.run.dir=one", cwd=tmp_path)
     assert one.returncode == 0, one.stderr
     two = icot(
         "train",

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+UNTOLD = 0.03  # speeds that differ by less from No CoT's are its own
+
 
 @dataclass(frozen=True)
 class TradeoffPoint:
@@ -35,10 +37,10 @@ class TradeoffPoint:
 def dominated(points: Sequence[TradeoffPoint]) -> list[bool]:
     """Which points another one beats in accuracy or speed without losing in the other.
 
-    Nothing that writes an answer is faster than writing the answer alone, so a speed above 1, of
-    outputs that break off or by chance, counts as 1.
+    Nothing that writes an answer is faster than writing the answer alone: a speed above 1, of
+    outputs that break off, counts as 1, and so does one that the clock cannot tell from it.
     """
-    ranked = [(point.accuracy, min(point.speed, 1.0)) for point in points]
+    ranked = [(p.accuracy, 1.0 if p.speed > 1 - UNTOLD else p.speed) for p in points]
     return [
         any(a >= accuracy and s >= speed and (a, s) != (accuracy, speed) for a, s in ranked)
         for accuracy, speed in ranked

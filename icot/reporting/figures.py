@@ -77,11 +77,12 @@ def tradeoff(
         )
     for point in stages:
         removed = point["tokens_removed"]
+        above = 4 + 9 * beyond.index(point) if point in beyond else 4  # they share one place
         label = "0 (explicit CoT)" if removed == 0 else str(removed)
         axes.annotate(
             label,
             (point["x"], point["accuracy"]),
-            xytext=(6, 4),
+            xytext=(6, above),
             textcoords="offset points",
             fontsize=8,
             color=GREY if point["dominated"] else BLUE,

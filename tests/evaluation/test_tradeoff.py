@@ -22,6 +22,7 @@ def test_dominated_points_by_hand():
 def test_nothing_is_faster_than_writing_the_answer_alone():
     """Outputs that break off are quick, and no use."""
     assert dominated([point("7", 1.0, 1.01), point("6", 0.01, 2.7)]) == [False, True]
+    assert dominated([point("7", 1.0, 0.99), point("6", 0.01, 2.7)]) == [False, True]
 
 
 def test_baselines_are_written_but_not_compared_with_the_stages(tmp_path):
