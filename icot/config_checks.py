@@ -159,6 +159,8 @@ def _of_what_is_evaluated(value: Any) -> list[str]:
         mistakes.append(f"nothing to work on: set {sources}")
     if value("predictions") is not None and (value("run_dir") or value("checkpoint")):
         mistakes.append("predictions is scored by itself: leave out run_dir and checkpoint")
+    if value("baselines") and value("stage") != "all":
+        mistakes.append("baselines stand beside a run's stages: set stage=all")
     if value("merge_lora") is not None and value("stage") == "all":
         mistakes.append("stage=all: export one stage at a time")
     if value("split") == "all":

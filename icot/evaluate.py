@@ -70,7 +70,7 @@ def score_run(cfg: DictConfig) -> None:
     """Score the weights that the configuration names, and draw what there is to draw."""
     from rich.console import Console
 
-    from icot.checkpoints import ALL, KeptRun, select
+    from icot.checkpoints import ALL, FINAL, KeptRun, select
     from icot.evaluation.measurement import measure
     from icot.reporting.figures import failures
     from icot.reporting.tables import print_evaluations
@@ -81,6 +81,7 @@ def score_run(cfg: DictConfig) -> None:
     out = _folder(cfg, kept.folder)
     console = Console()
     source = _source(cfg, kept)
+    others = [(run, run.select(FINAL)[0], _source(cfg, run)) for run in map(KeptRun, cfg.baselines)]
     measured: list[Measured] = []
     for checkpoint in chosen:
         done = measure(kept, checkpoint, source, **_arguments(cfg))
@@ -93,14 +94,14 @@ def score_run(cfg: DictConfig) -> None:
         write_predictions(out / PREDICTIONS, last.predictions)
         record["stages"] = [one.record for one in measured]
     _write_json(out / EVALUATION, record)
-    failures(last.failures, out / FAILURES, f"{record['task']}, {record['title']}: where it fails")
+    written = [EVALUATION, PREDICTIONS]
+    if any(last.failures.values()):
+        title = f"{record['task']}, {record['title']}: where it fails"
+        failures(last.failures, out / FAILURES, title)
+        written.append(FAILURES)
     print_evaluations(console, [one.record for one in measured])
-    written = [EVALUATION, PREDICTIONS, FAILURES]
     if everything and cfg.speed.examples:
-        baselines = [
-            measure(run, run.select("final")[0], _source(cfg, run), **_arguments(cfg))
-            for run in map(KeptRun, cfg.baselines)
-        ]
+        baselines = [measure(*other, **_arguments(cfg)) for other in others]
         _tradeoff(out, measured, baselines, record)
         written += [f"{TRADEOFF}.csv", f"{TRADEOFF}.png"]
     console.print(f"Written into {out}: {', '.join(written)}", highlight=False, soft_wrap=True)

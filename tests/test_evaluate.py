@@ -187,6 +187,8 @@ def test_what_another_program_wrote_is_scored(tmp_path):
         (["run_dir=."], "is no run directory: it has no config.yaml"),
         (["run_dir=RUN", "stage=77"], "there are final, best, 0, 1, 2, 3, 4, 5, 6, 7, 8, and all"),
         (["run_dir=RUN", "stage=last"], "stage=last"),
+        (["run_dir=RUN", "stage=all", "baselines=[nowhere]"], "run directory nowhere"),
+        (["run_dir=RUN", "baselines=[RUN]"], "set stage=all"),
         (["run_dir=RUN", "split=all"], "choose one of train, valid, test"),
         (["run_dir=RUN", "decode=never"], "choose one of verify, always"),
         (["run_dir=RUN", "stag=1"], "did you mean stage?"),

@@ -44,6 +44,8 @@ class Timing:
     @property
     def spread(self) -> tuple[float, float]:
         """Examples per second at the slower and the faster quartile."""
+        if len(self.seconds) == 1:
+            return self.examples_per_second, self.examples_per_second
         low, _, high = quantiles(self.seconds, n=4)
         return 1 / high, 1 / low
 

@@ -46,7 +46,8 @@ class Verified:
     Attributes:
         leading: [n] tokens of each that are sure to be written.
         near_tie: [n] the token behind them leads or trails by no more than rounding.
-        least: [n] the smallest lead of its tokens, as a share of the largest logit there.
+        least: [n] the smallest lead of its tokens, as a share of the largest logit there; -inf
+            where none is known.
         correct_tokens: [n] tokens that are the most probable one.
         nll: [n] negative log-likelihood of the whole target.
     """
@@ -60,8 +61,9 @@ class Verified:
     @classmethod
     def nothing(cls, n: int) -> "Verified":
         """Nothing is known of ``n`` targets."""
-        whole, real = np.zeros(n, dtype=np.int64), np.zeros(n)
-        return cls(whole, np.zeros(n, dtype=np.bool_), real, whole.copy(), real.copy())
+        leading, correct_tokens = np.zeros((2, n), dtype=np.int64)
+        near_tie, least = np.zeros(n, dtype=np.bool_), np.full(n, -inf)
+        return cls(leading, near_tie, least, correct_tokens, np.zeros(n))
 
     def put(self, index: NDArray[np.int64], other: "Verified") -> None:
         """Take over what is known of the targets ``index``."""
@@ -83,21 +85,27 @@ def verify(model: nn.Module, examples: StagedExamples, screen: bool = True) -> V
         _pass(model, examples, np.arange(len(examples)), found)
         return found
     again = _screen(model, examples, found)
-    difference = LEAST / SAFETY
+    allowed = inf  # until a row that was screened has been passed again
     size = _rows_per_pass(model, examples)
     for start in range(0, len(again), size):
         rows = again[start : start + size]
-        if found.least[rows[0]] > SAFETY * difference:
+        if found.least[rows[0]] > allowed:
             found.leading[again[start:]] = examples.target_lengths[again[start:]]
             break
-        before = found.least[rows].copy()
+        screened = rows[np.isfinite(found.least[rows])]
+        before = found.least[screened].copy()
         _pass(model, examples, rows, found)
-        difference = max(difference, float(np.abs(before - found.least[rows]).max()))
+        if len(screened):
+            difference = SAFETY * float(np.abs(before - found.least[screened]).max())
+            allowed = max(difference, LEAST if allowed == inf else allowed)
     return found
 
 
 def _screen(model: nn.Module, examples: StagedExamples, found: Verified) -> NDArray[np.int64]:
-    """Pass all targets in bf16; returns those that must be passed again, the least sure first."""
+    """Pass targets in bf16; returns those that may have to be passed again, the least sure first.
+
+    Where most are wrong, only some are passed, and the others are the least sure.
+    """
     weights = {name: p.bfloat16() for name, p in model.named_parameters()}
 
     def in_bf16(**arguments: Any) -> Any:
@@ -108,7 +116,7 @@ def _screen(model: nn.Module, examples: StagedExamples, found: Verified) -> NDAr
     with torch.autocast(device_of(model).type, enabled=False):
         _pass(model, examples, rows[:size], found, in_bf16)
         if (found.least[:size] <= 0).mean() > HOPELESS:
-            return rows
+            return rows[np.argsort(found.least, kind="stable")]
         _pass(model, examples, rows[size:], found, in_bf16)
     open_ = np.flatnonzero(found.least <= SCREENED)
     sure = np.flatnonzero(found.least > SCREENED)
