@@ -144,7 +144,7 @@ class ValidationConfig:
     ``decode`` verify decodes only what one forward pass leaves open; always decodes everything.
     """
 
-    batch_size: int = 250
+    batch_size: int = 500
     decode: str = "verify"
     examples: int | None = None
     shown: int = 3
@@ -256,7 +256,7 @@ class EvaluateConfig:
     on_bad_line: str = "raise"
     examples: int | None = None
     decode: str = "verify"
-    batch_size: int = 250
+    batch_size: int = 500
     accelerator: str = "auto"
     precision: str = "32-true"
     speed: SpeedConfig = field(default_factory=SpeedConfig)
@@ -281,7 +281,7 @@ class ExportConfig:
     merge_lora: bool = False
     split: str = "valid"
     examples: int | None = 1000
-    batch_size: int = 250
+    batch_size: int = 500
     accelerator: str = "auto"
     paths: PathsConfig = field(default_factory=PathsConfig)
 

@@ -40,7 +40,7 @@ class ValidationAccuracy(StageCallback):
     """
 
     def __init__(
-        self, batch_size: int = 256, examples: int | None = None, decode: Decode = "verify"
+        self, batch_size: int = 500, examples: int | None = None, decode: Decode = "verify"
     ) -> None:
         self.batch_size, self.examples, self.decode = batch_size, examples, decode
         self.latest = Evaluation()

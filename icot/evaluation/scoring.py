@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from math import exp, inf, sqrt
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,10 +23,12 @@ from transformers import PreTrainedTokenizerBase
 from icot.data.staged import StagedExamples
 from icot.evaluation.decoding import decode, without_end
 from icot.evaluation.verification import Verified, verify
+from icot.models.loading import config_of
 from icot.tasks.base import Task
 from icot.tasks.predictions import Prediction, WrongToken
 
 Decode = Literal["verify", "always"]
+CACHE_BYTES = 4 * 2**30  # of the keys and values of a batch that is decoded
 CHUNK = 4096  # rows that are made into texts at once
 Z95 = 1.959963984540054  # two-sided 95 % point of the normal distribution
 
@@ -116,7 +118,7 @@ def evaluate(
     examples: StagedExamples,
     task: Task,
     tokenizer: PreTrainedTokenizerBase,
-    batch_size: int = 250,
+    batch_size: int = 500,
     how: Decode = "verify",
 ) -> Evaluation:
     """Score ``model``, a Hugging Face causal LM, on its device in evaluation mode.
@@ -124,10 +126,12 @@ def evaluate(
     Dropout is off meanwhile; the mode the model was in is restored.
 
     Args:
-        batch_size: examples decoded at once.
+        batch_size: examples decoded at once, fewer where their cache would not fit into
+            ``CACHE_BYTES``.
         how: ``verify`` first, or decode ``always``; the texts are the same.
     """
     n = len(examples)
+    batch_size = min(batch_size, _most_rows(model, examples))
     with _evaluation_mode(model):
         if how == "verify":
             verified = verify(model, examples)
@@ -146,6 +150,16 @@ def evaluate(
         near_ties=int((verified.near_tie & undecided).sum()),
         predictions=predictions,
     )
+
+
+def _most_rows(model: nn.Module, examples: StagedExamples) -> int:
+    """How many rows' keys and values fit into ``CACHE_BYTES`` at the end of decoding."""
+    config: Any = config_of(model)
+    shared = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = config.hidden_size * shared // config.num_attention_heads
+    length = int(examples.lengths.max() - examples.target_lengths.min()) + examples.longest_target
+    of_a_token = 2 * config.num_hidden_layers * width * next(model.parameters()).element_size()
+    return max(1, CACHE_BYTES // int(of_a_token * length))
 
 
 def _decode_all(

@@ -1,8 +1,13 @@
 import math
 
+import numpy as np
 import pytest
 
+from icot.data.staged import StagedExamples
+from icot.data.tokenized import tokenized
+from icot.evaluation import scoring
 from icot.evaluation.scoring import Evaluation, wilson_interval
+from icot.models.loading import load_model
 
 
 @pytest.mark.parametrize(
@@ -28,3 +33,18 @@ def test_evaluations_add_up():
     assert total.accuracy == 4 / 5
     assert total.token_accuracy == 29 / 30
     assert total.perplexity == pytest.approx(math.exp(4.5 / 30))
+
+
+def test_a_batch_is_no_larger_than_its_cache_may_be(tmp_path, symbols, mult2, monkeypatch):
+    """2 layers x 2 tensors x 32 numbers x 4 bytes = 512 bytes a token; 21 tokens at the most."""
+    store = tokenized(mult2, "valid", symbols, tmp_path)
+    config = {"n_layer": 2, "n_embd": 32, "n_head": 2}
+    model = load_model("gpt2", False, symbols, positions=store.longest, config=config)
+    examples = StagedExamples(store, np.arange(20), 0, 0)
+    # Question of 5, separator; chain of 8, separator, mark, answer of 4, separator.
+    assert int(examples.lengths.max()) == 21
+    monkeypatch.setattr(scoring, "CACHE_BYTES", 512 * 21 * 3)
+    assert scoring._most_rows(model, examples) == 3
+    monkeypatch.setattr(scoring, "CACHE_BYTES", 1)
+    assert scoring._most_rows(model, examples) == 1
+    assert scoring.evaluate(model, examples, mult2, symbols, how="always").n == 20
