@@ -117,7 +117,13 @@ def _source(cfg: DictConfig, run: "KeptRun") -> "Source":
     from icot.train import build_task
 
     if cfg.data_file is None:
-        task = build_task(run.cfg)
+        try:
+            task = build_task(run.cfg)
+        except DataError as error:
+            raise DataError(
+                f"{run.folder}: the run's own data are not to be had: {error} To evaluate, start "
+                "where the training started, or set data_file=."
+            ) from None
         return Source(task, task, cfg.split, f"task {task.name}")
     path = Path(cfg.data_file)
     if not path.is_file():
