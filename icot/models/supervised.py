@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from icot.removal import IGNORED, CoTBatch
 
@@ -20,18 +21,17 @@ def supervised_logits(model: Callable[..., Any], batch: CoTBatch) -> tuple[Tenso
         Logits [N, V] for the N supervised tokens, the tokens [N], their places (row, column)
         [N, 2]; in order of rows, then columns.
     """
-    # Token t is predicted at position t - 1, so nothing is predicted at the last position.
-    before = batch.labels[:, 1:] != IGNORED
-    mask, position_ids = None, None
+    supervised = batch.labels[:, 1:] != IGNORED
+    before = F.pad(supervised, (0, 1))  # token t is predicted at position t - 1
+    mask = None
     if batch.position_ids is not None:
         # Without a mask transformers would take a jump in the ids for a new packed sequence.
-        position_ids = batch.position_ids[:, :-1]
-        column = torch.arange(before.shape[1], device=before.device)
+        column = torch.arange(batch.input_ids.shape[1], device=batch.input_ids.device)
         mask = column < batch.lengths[:, None]
     logits: Tensor = model(
-        input_ids=batch.input_ids[:, :-1],
+        input_ids=batch.input_ids,
         attention_mask=mask,
-        position_ids=position_ids,
+        position_ids=batch.position_ids,
         logits_to_keep=before,
         use_cache=False,
     ).logits
