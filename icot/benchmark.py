@@ -63,7 +63,7 @@ def validation(cfg: DictConfig) -> dict[str, Any]:
 
     kept = KeptRun(cfg.run_dir)
     task = build_task(kept.cfg)
-    source = Source(task, task, "valid", f"task {task.name}")
+    source = Source.own(task, "valid")
     checkpoint = kept.select(cfg.stage)[0]
     model, tokenizer, examples = loaded(
         kept, checkpoint, source, None, cfg.examples, cfg.trainer.accelerator, _cache(cfg)

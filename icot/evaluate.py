@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from icot.entry_point import quiet_libraries, run
+from icot.run_directory import PREDICTIONS
 
 if TYPE_CHECKING:
     from icot.checkpoints import KeptRun
     from icot.evaluation.measurement import Measured, Source
 
-EVALUATION, PREDICTIONS, FAILURES = "evaluation.json", "predictions.jsonl", "failures.png"
+EVALUATION, FAILURES = "evaluation.json", "failures.png"
 TRADEOFF = "tradeoff"  # .csv and .png
 
 
@@ -124,7 +125,7 @@ def _source(cfg: DictConfig, run: "KeptRun") -> "Source":
                 f"{run.folder}: the run's own data are not to be had: {error} To evaluate, start "
                 "where the training started, or set data_file=."
             ) from None
-        return Source(task, task, cfg.split, f"task {task.name}")
+        return Source.own(task, cfg.split)
     path = Path(cfg.data_file)
     if not path.is_file():
         raise DataError(f"data_file={path}: no such file.")

@@ -45,7 +45,7 @@ def export(cfg: DictConfig) -> None:
     _check_free(out)
     run_, (checkpoint, *_) = select(cfg.run_dir, cfg.checkpoint, cfg.stage)
     task = build_task(run_.cfg)
-    source = Source(task, task, cfg.split, f"task {task.name}")
+    source = Source.own(task, cfg.split)
     cache = Path(cfg.paths.cache_dir)
     model, tokenizer, examples = loaded(
         run_, checkpoint, source, cfg.tokens_removed, cfg.examples, cfg.accelerator, cache

@@ -23,6 +23,7 @@ PACKAGES = (
     "numpy",
 )
 CONFIG, COMMAND, ENVIRONMENT = "config.yaml", "command.txt", "environment.json"
+PREDICTIONS = "predictions.jsonl"
 MODEL, CHECKPOINTS = "model", "checkpoints"  # folders
 
 

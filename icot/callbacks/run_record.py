@@ -19,6 +19,7 @@ from icot.callbacks.removal_schedule import StageCallback, datamodule_of, find
 from icot.callbacks.validation_accuracy import ValidationAccuracy
 from icot.reporting.figures import accuracy_by_tokens_removed
 from icot.reporting.tables import print_examples, print_stages
+from icot.run_directory import PREDICTIONS
 from icot.schedule import Stage
 from icot.tasks.predictions import write_predictions
 
@@ -37,7 +38,7 @@ COLUMNS = (
     "epoch",
     "batches",
 )
-STAGES, SUMMARY, PREDICTIONS = "stages.csv", "summary.json", "predictions.jsonl"
+STAGES, SUMMARY = "stages.csv", "summary.json"
 FIGURE = "accuracy_by_tokens_removed.png"
 
 

@@ -16,6 +16,8 @@ from icot.data.batches import padded_batch
 from icot.data.tokenized import TokenizedSplit
 from icot.removal import CoTBatch, Side, remove_cot
 
+CHUNK = 4096  # rows that are padded together where all are wanted
+
 
 @dataclass(frozen=True)
 class StagedExamples:
@@ -97,12 +99,15 @@ class StagedExamples:
 
     def as_tokens(self) -> tuple[list[list[int]], list[list[int]]]:
         """All prompts, each with its separator, and all correct outputs to their end."""
-        batch = self.batch(np.arange(len(self)))
-        spans = zip(
-            batch.input_ids.tolist(), batch.cot_start.tolist(), batch.lengths.tolist(), strict=True
-        )
-        pairs = [(row[:start], row[start:end]) for row, start, end in spans]
-        return [prompt for prompt, _ in pairs], [target for _, target in pairs]
+        prompts: list[list[int]] = []
+        targets: list[list[int]] = []
+        for first in range(0, len(self), CHUNK):
+            batch = self.batch(np.arange(first, min(first + CHUNK, len(self))))
+            starts, ends = batch.cot_start.tolist(), batch.lengths.tolist()
+            for row, start, end in zip(batch.input_ids.tolist(), starts, ends, strict=True):
+                prompts.append(row[:start])
+                targets.append(row[start:end])
+        return prompts, targets
 
     def batches(
         self, index: NDArray[np.int64], size: int

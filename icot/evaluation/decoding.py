@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer
 
 from icot.data.staged import StagedExamples
-from icot.models.loading import config_of, learned_positions
+from icot.models.loading import config_of, device_of, learned_positions
 from icot.removal import CoTBatch, Side
 
 END_SEPARATORS = 2  # the one after the chain, the one after the answer
@@ -100,7 +100,7 @@ def decode(
     Returns:
         New tokens, never more than the longest correct output of the split has.
     """
-    device = next(model.parameters()).device
+    device = device_of(model)
     given = torch.zeros(len(index), dtype=torch.long) if known is None else torch.from_numpy(known)
     given = given.to(device)
     prompts = Prompts.of(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from icot.evaluation.scoring import wilson_interval
+from icot.evaluation.scoring import ExactMatch
 from icot.tasks.predictions import Prediction
 
 MOST_VALUES = 10  # a number with more values than these is cut into intervals
@@ -14,22 +14,12 @@ POSITION = "answer position"
 
 
 @dataclass(frozen=True)
-class Group:
+class Group(ExactMatch):
     """The examples that share something, and how many of them are right."""
 
     label: str
     n: int
     correct: int
-
-    @property
-    def accuracy(self) -> float:
-        """Share of right ones."""
-        return self.correct / self.n
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % Wilson interval of the share."""
-        return wilson_interval(self.correct, self.n)
 
 
 def answer_positions(

@@ -26,6 +26,7 @@ from icot.evaluation.tradeoff import TradeoffPoint
 from icot.hardware import device_for
 from icot.models.loading import (
     config_of,
+    device_of,
     learned_positions,
     load_tokenizer,
     restore_model,
@@ -54,6 +55,11 @@ class Source:
     texts: Task
     split: Split
     name: str
+
+    @classmethod
+    def own(cls, task: Task, split: Split) -> "Source":
+        """A split of the task itself."""
+        return cls(task, task, split, f"task {task.name}")
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,7 @@ def measure(
             "scoring_seconds": perf_counter() - begun,  # of a warm process
             "batch_size": batch_size,
             "precision": precision,
-            "device": str(next(model.parameters()).device),
+            "device": str(device_of(model)),
             **machine(),
         }
         if timed:
@@ -278,5 +284,5 @@ def _with_token(store: TokenizedSplit, token_id: int) -> int:
 def precision_context(model: nn.Module, precision: str) -> AbstractContextManager[Any]:
     """What forward passes are made in: autocast for ``bf16-mixed``, as the weights are else."""
     if precision == "bf16-mixed":
-        return torch.autocast(next(model.parameters()).device.type, torch.bfloat16)
+        return torch.autocast(device_of(model).type, torch.bfloat16)
     return nullcontext()

@@ -29,12 +29,28 @@ from icot.tasks.predictions import Prediction, WrongToken
 
 Decode = Literal["verify", "always"]
 CACHE_BYTES = 4 * 2**30  # of the keys and values of a batch that is decoded
-CHUNK = 4096  # rows that are made into texts at once
 Z95 = 1.959963984540054  # two-sided 95 % point of the normal distribution
 
 
+class ExactMatch:
+    """What ``correct`` among ``n`` examples says."""
+
+    n: int
+    correct: int
+
+    @property
+    def accuracy(self) -> float:
+        """Exact match: the share of right ones."""
+        return self.correct / self.n
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % Wilson interval of the exact match."""
+        return wilson_interval(self.correct, self.n)
+
+
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(ExactMatch):
     """Counts over a set of examples; they add up over devices.
 
     Attributes:
@@ -66,16 +82,6 @@ class Evaluation:
             self.near_ties + other.near_ties,
             sorted([*self.predictions, *other.predictions], key=lambda p: p.index),
         )
-
-    @property
-    def accuracy(self) -> float:
-        """Exact match."""
-        return self.correct / self.n
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % Wilson interval of the exact match."""
-        return wilson_interval(self.correct, self.n)
 
     @property
     def token_accuracy(self) -> float:
@@ -131,15 +137,16 @@ def evaluate(
         how: ``verify`` first, or decode ``always``; the texts are the same.
     """
     n = len(examples)
+    prompts, targets = examples.as_tokens()
     batch_size = min(batch_size, _most_rows(model, examples))
     with _evaluation_mode(model):
         if how == "verify":
             verified = verify(model, examples)
-            outputs = _outputs(model, examples, verified.leading, batch_size)
+            outputs = _outputs(model, examples, targets, verified.leading, batch_size)
         else:
-            verified, outputs = _decode_all(model, examples, batch_size)
+            verified, outputs = _decode_all(model, examples, targets, batch_size)
     undecided = verified.leading < examples.target_lengths
-    predictions = _predictions(examples, outputs, task, tokenizer)
+    predictions = _predictions(examples, prompts, targets, outputs, task, tokenizer)
     return Evaluation(
         n=n,
         correct=sum(p.correct for p in predictions),
@@ -163,89 +170,78 @@ def _most_rows(model: nn.Module, examples: StagedExamples) -> int:
 
 
 def _decode_all(
-    model: nn.Module, examples: StagedExamples, batch_size: int
+    model: nn.Module, examples: StagedExamples, targets: list[list[int]], batch_size: int
 ) -> tuple[Verified, list[list[int]]]:
     """Every output, decoded from its first token on.
 
     Where it is the target, decoding has told the likelihood; the other targets take a pass.
     """
     n = len(examples)
-    outputs: list[list[int]] = [[]] * n
+    outputs: list[list[int]] = []
     found = Verified.nothing(n)
-    other = []
     for start in range(0, n, batch_size):
         index = np.arange(start, min(start + batch_size, n))
         decoded = decode(model, examples, index)
-        _, targets = examples.part(index).as_tokens()
-        outputs[start : start + batch_size] = decoded.tokens
+        outputs += decoded.tokens
         found.nll[index] = -decoded.log_probability.cpu()
-        found.correct_tokens[index] = [len(target) for target in targets]
-        pairs = zip(targets, decoded.tokens, strict=True)
-        other += [start + i for i, (target, tokens) in enumerate(pairs) if target != tokens]
-    if other:
-        rest = np.array(other)
-        found.put(rest, verify(model, examples.part(rest), screen=False))
+    found.correct_tokens[:] = examples.target_lengths
+    other = np.array([i for i in range(n) if outputs[i] != targets[i]], dtype=np.int64)
+    if len(other):
+        found.put(other, verify(model, examples.part(other), screen=False))
     found.leading[:], found.near_tie[:] = 0, False  # nothing was known before it was decoded
     return found, outputs
 
 
 def _outputs(
-    model: nn.Module, examples: StagedExamples, known: NDArray[np.int64], batch_size: int
+    model: nn.Module,
+    examples: StagedExamples,
+    targets: list[list[int]],
+    known: NDArray[np.int64],
+    batch_size: int,
 ) -> list[list[int]]:
     """What greedy decoding writes for each example, ``known`` [n] tokens of its target to begin."""
-    outputs: list[list[int]] = [[]] * len(examples)
+    outputs = list(targets)
     lengths = examples.target_lengths
-    whole = np.flatnonzero(known >= lengths)
-    for start in range(0, len(whole), CHUNK):
-        index = whole[start : start + CHUNK]
-        _, targets = examples.part(index).as_tokens()
-        for i, target in zip(index.tolist(), targets, strict=True):
-            outputs[i] = target
     rest = np.flatnonzero(known < lengths)
     rest = rest[np.argsort((examples.lengths - lengths + known)[rest], kind="stable")]
     for start in range(0, len(rest), batch_size):
         index = rest[start : start + batch_size]
         new = decode(model, examples, index, known[index]).tokens
-        _, targets = examples.part(index).as_tokens()
-        for i, target, written in zip(index.tolist(), targets, new, strict=True):
-            outputs[i] = target[: known[i]] + written
+        for i, written in zip(index.tolist(), new, strict=True):
+            outputs[i] = targets[i][: known[i]] + written
     return outputs
 
 
 def _predictions(
     examples: StagedExamples,
+    prompts: list[list[int]],
+    targets: list[list[int]],
     outputs: list[list[int]],
     task: Task,
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[Prediction]:
     eos = examples.eos_token_id
-    predictions: list[Prediction] = []
-    for start in range(0, len(examples), CHUNK):
-        index = np.arange(start, min(start + CHUNK, len(examples)))
-        prompts, targets = examples.part(index).as_tokens()
-        written = outputs[start : start + CHUNK]
-        questions = texts(tokenizer, prompts)
-        expected = texts(tokenizer, [without_end(target, eos) for target in targets])
-        found = list(expected)
-        differs = [i for i, (w, t) in enumerate(zip(written, targets, strict=True)) if w != t]
-        for i, text in zip(
-            differs, texts(tokenizer, [without_end(written[i], eos) for i in differs]), strict=True
-        ):
-            found[i] = text
-        for i, n in enumerate(index):
-            correct = written[i] == targets[i] or task.is_correct(found[i], expected[i])
-            wrong = None if correct else _first_wrong(targets[i], written[i], tokenizer)
-            predictions.append(
-                Prediction(
-                    index=int(examples.rows[n]),
-                    question=questions[i],
-                    target=expected[i],
-                    prediction=found[i],
-                    correct=correct,
-                    tokens=len(written[i]),
-                    first_wrong=wrong,
-                )
+    questions = texts(tokenizer, prompts)
+    expected = texts(tokenizer, [without_end(target, eos) for target in targets])
+    found = list(expected)
+    differs = [i for i in range(len(targets)) if outputs[i] != targets[i]]
+    others = texts(tokenizer, [without_end(outputs[i], eos) for i in differs])
+    for i, text in zip(differs, others, strict=True):
+        found[i] = text
+    predictions = []
+    for i, output in enumerate(outputs):
+        correct = output == targets[i] or task.is_correct(found[i], expected[i])
+        predictions.append(
+            Prediction(
+                index=int(examples.rows[i]),
+                question=questions[i],
+                target=expected[i],
+                prediction=found[i],
+                correct=correct,
+                tokens=len(output),
+                first_wrong=None if correct else _first_wrong(targets[i], output, tokenizer),
             )
+        )
     return predictions
 
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from icot.data.staged import StagedExamples
 from icot.evaluation.decoding import decode
+from icot.models.loading import device_of
 
 WARMUP = 3  # examples decoded before the clock starts
 FEWEST = 5  # examples timed however long they take
@@ -125,7 +126,7 @@ def best_batch(
 
 
 def _now(model: nn.Module) -> float:
-    device = next(model.parameters()).device
+    device = device_of(model)
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from icot.data.staged import StagedExamples
 from icot.hardware import computes_bf16
-from icot.models.loading import config_of
+from icot.models.loading import config_of, device_of
 from icot.models.supervised import supervised_logits
 
 CPU_TOKENS, GPU_TOKENS = 4096, 65_536  # of one forward pass
@@ -181,8 +181,3 @@ def _leads(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     other, index = logits.scatter_(1, targets[:, None], -inf).max(-1)
     lead = own[:, 0].float() - other.float()
     return lead, (lead > 0) | ((lead == 0) & (targets < index))  # argmax takes the first
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where a model's weights are."""
-    return next(model.parameters()).device

@@ -262,6 +262,11 @@ def config_of(model: nn.Module) -> PreTrainedConfig:
     return config
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's weights are."""
+    return next(model.parameters()).device
+
+
 def learned_positions(config: PreTrainedConfig) -> int | None:
     """How many positions have an embedding of their own; None for rotary models."""
     positions = getattr(config, "n_positions", None)
