@@ -29,6 +29,7 @@ def benchmark(cfg: DictConfig) -> None:
 
     from icot.config_checks import check_values
     from icot.errors import ConfigError, RunError
+    from icot.files import write_text
     from icot.hardware import keep_freed_memory
     from icot.reporting.tables import print_benchmark
     from icot.run_directory import machine
@@ -43,7 +44,7 @@ def benchmark(cfg: DictConfig) -> None:
     path = folder / f"benchmark-{cfg.what}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record, indent=2) + "\n")
+        write_text(path, json.dumps(record, indent=2) + "\n")
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror}).") from None
     console = Console()
@@ -55,11 +56,11 @@ def validation(cfg: DictConfig) -> dict[str, Any]:
     """Verify-then-decode and decoding always against ``generate``, on a run's weights."""
     from icot.benchmarks.plain_loop import generate
     from icot.checkpoints import KeptRun
+    from icot.components import build_task
     from icot.errors import RunError
     from icot.evaluation.decoding import without_end
     from icot.evaluation.measurement import Source, loaded, precision_context
     from icot.evaluation.scoring import evaluate, texts
-    from icot.train import build_task
 
     kept = KeptRun(cfg.run_dir)
     task = build_task(kept.cfg)
@@ -111,12 +112,12 @@ def decoding(cfg: DictConfig) -> dict[str, Any]:
     import numpy as np
     from lightning import seed_everything
 
+    from icot.components import build_model, build_task, build_tokenizer
     from icot.data.staged import StagedExamples
     from icot.data.tokenized import separator_id, tokenized
     from icot.evaluation.measurement import precision_context
     from icot.evaluation.speed import one_at_a_time
     from icot.hardware import device_for
-    from icot.train import build_model, build_task, build_tokenizer
 
     seed_everything(cfg.seed, verbose=False)
     task = build_task(cfg)

@@ -1,30 +1,32 @@
 """The weights that a run directory keeps, and reading them.
 
 checkpoints/last.ckpt           the newest weights, ``final``; with all that resumes the run
+checkpoints/step-00001200.ckpt  the ones before it
+checkpoints/good.ckpt           the newest with its accuracy back, where a collapse returns to it
 checkpoints/best.ckpt           the best fully internalized validation, ``best``
 checkpoints/stage-0003.ckpt     the end of stage 3, ``3``
 
 Every file says itself at which stage its weights were trained.
 """
 
-import pickle
-import zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
+from icot import checkpoint_file
 from icot.errors import RunError
-from icot.run_directory import CHECKPOINTS, CONFIG, MODEL
+from icot.run_directory import CHECKPOINTS, CONFIG, MODEL, read_environment
 
 FINAL, BEST, ALL = "final", "best", "all"
-LAST_FILE, BEST_FILE, STAGE_FILES = "last.ckpt", "best.ckpt", "stage-*.ckpt"
+LAST_FILE, GOOD_FILE, BEST_FILE = "last.ckpt", "good.ckpt", "best.ckpt"
+STAGE_FILES, STEP_FILES = "stage-*.ckpt", "step-*.ckpt"
+DAMAGED = ".damaged"  # suffix of a file that is set aside
 PREFIX = "model."  # of a weight's name in the LightningModule
 
 
@@ -58,6 +60,26 @@ def stage_file(stage: int) -> str:
     return f"stage-{stage:04d}.ckpt"
 
 
+def step_file(step: int) -> str:
+    """The name of the file from which a run goes on after an optimizer step."""
+    return f"step-{step:08d}.ckpt"
+
+
+def newest_intact(folder: Path) -> tuple[Path | None, list[Path]]:
+    """The newest checkpoint of a run directory from which it can go on, and newer ones that are
+    damaged.
+    """
+    checkpoints = folder / CHECKPOINTS
+    candidates = [checkpoints / LAST_FILE, *sorted(checkpoints.glob(STEP_FILES), reverse=True)]
+    damaged: list[Path] = []
+    for path in candidates:
+        if path.is_file():
+            if checkpoint_file.is_intact(path):
+                return path, damaged
+            damaged.append(path)
+    return None, damaged
+
+
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read weights; nothing in the file is run as code.
 
@@ -66,25 +88,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_file():
         raise RunError(f"checkpoint {path}: no such file.")
+    content = checkpoint_file.load(path, mmap=True)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         state = content["state_dict"]
         weights = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
         stage, removed = _trained_stage(content)
-    except (
-        RuntimeError,
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        pickle.UnpicklingError,
-        zipfile.BadZipFile,
-    ):
+    except (ValueError, LookupError, TypeError, AttributeError):
         raise RunError(
-            f"checkpoint {path}: cannot be read as one of icot's; it is truncated, damaged or of "
-            "another format."
+            f"checkpoint {path}: is not one of icot's; its content is another."
         ) from None
     return Checkpoint(path, weights, stage, removed)
 
@@ -143,6 +154,11 @@ class KeptRun:
     def model_folder(self) -> Path:
         """Tokenizer and model configuration."""
         return self.folder / MODEL
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """What the run was begun with, as it says itself."""
+        return read_environment(self.folder)
 
     @cached_property
     def cfg(self) -> DictConfig:

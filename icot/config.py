@@ -152,7 +152,10 @@ class ValidationConfig:
 
 @dataclass
 class TrainerConfig:
-    """Lightning's Trainer. ``precision`` auto is bf16-mixed where the hardware computes bf16."""
+    """Lightning's Trainer. ``precision`` auto is bf16-mixed where the hardware computes bf16.
+
+    ``requeue``: under Slurm, SIGUSR1 puts the job back into the queue once the run is saved.
+    """
 
     accelerator: str = "auto"
     devices: Any = 1
@@ -166,14 +169,29 @@ class TrainerConfig:
     gradient_clip_val: float | None = 1.0
     log_every_n_steps: int = 50
     deterministic: bool = False
+    requeue: bool = True
 
 
 @dataclass
 class CheckpointsConfig:
-    """``last``: keep what resumes the run; ``every_stage``: keep each stage's last weights."""
+    """What resumes a run is saved at the ends of stages and of training, and by these rules.
 
-    last: bool = True
+    ``every_steps`` and ``every_minutes``, null for neither; the ``keep`` newest stay.
+    ``every_stage``: keep each stage's last weights, too.
+    """
+
+    every_steps: int | None = None
+    every_minutes: float | None = 10.0
+    keep: int = 2
     every_stage: bool = False
+
+
+@dataclass
+class CollapseConfig:
+    """What a collapse is: accuracy below ``share`` of its best for ``validations`` in a row."""
+
+    share: float = 0.5
+    validations: int = 5
 
 
 @dataclass
@@ -199,7 +217,13 @@ class PathsConfig:
 
 @dataclass
 class TrainConfig:
-    """``python -m icot.train``."""
+    """``python -m icot.train``.
+
+    ``resume`` is a run directory to go on with, or auto; see ``icot.resume``. ``on_nonfinite`` stop
+    ends the run at a gradient that is not a number, rollback goes back to the newest checkpoint and
+    leaves the batch out. ``on_collapse`` ignore, warn, or rollback to the last good stage and go on
+    at half the speed. Each goes back ``max_rollbacks`` times at most.
+    """
 
     task: TaskConfig = MISSING
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -213,6 +237,11 @@ class TrainConfig:
     callbacks: dict[str, Any] = field(default_factory=dict)
     paths: PathsConfig = field(default_factory=PathsConfig)
     seed: int = 3456
+    resume: str | None = None
+    on_nonfinite: str = "stop"
+    on_collapse: str = "ignore"
+    collapse: CollapseConfig = field(default_factory=CollapseConfig)
+    max_rollbacks: int = 3
 
 
 @dataclass

@@ -28,6 +28,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.precision": ("auto", "32-true", "32", "bf16-mixed", "bf16-true"),
     "logger.name": ("csv", "wandb", "tensorboard"),
     "validation.decode": ("verify", "always"),
+    "on_nonfinite": ("stop", "rollback"),
+    "on_collapse": ("ignore", "warn", "rollback"),
     "split": ("all", "train", "valid", "test"),
     "decode": ("verify", "always"),
     "what": ("validation", "decode"),
@@ -60,6 +62,10 @@ AT_LEAST: dict[str, float] = {
     "trainer.accumulate_grad_batches": 1,
     "trainer.log_every_n_steps": 1,
     "trainer.num_nodes": 1,
+    "checkpoints.every_steps": 1,
+    "checkpoints.keep": 2,
+    "collapse.validations": 1,
+    "max_rollbacks": 0,
     "size": 1,
     "tokens_removed": 0,
     "examples": 1,
@@ -76,6 +82,8 @@ ABOVE_ZERO = (
     "optimizer.lr",
     "optimizer.adamw_lr",
     "optimizer.eps",
+    "checkpoints.every_minutes",
+    "collapse.share",
     "model.lora.alpha",
 )
 
@@ -211,6 +219,8 @@ def mistakes_in(overrides: list[str], config_name: str) -> list[str]:
         if found:
             bad.add(id(override))
     good = [override for override in parsed if id(override) not in bad]
+    if any(o.key_or_group == "resume" and o.value() not in (None, "auto") for o in good):
+        return mistakes  # the values belong to another configuration, that of the run
     return list(dict.fromkeys([*mistakes, *_mistakes_in_values(good, config_name)]))
 
 

@@ -12,21 +12,34 @@ from hydra import initialize_config_module
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
+from icot import run_directory
 from icot.config import CONFIG_MODULE, register_schemas
 from icot.config_checks import mistakes_in
 from icot.errors import ConfigError, UserError
+from icot.interruption import signals
 
 USER_ERROR = 2  # exit code
 
 
-def run(config_name: str, function: Callable[[DictConfig], None]) -> None:
+def run(
+    config_name: str,
+    function: Callable[[DictConfig], None],
+    before_hydra: Callable[[str, list[str]], list[str]] | None = None,
+) -> None:
     """Call ``function`` with the configuration that the command line composes.
 
-    A user's mistake ends in its message and exit code 2, without a traceback.
+    A user's mistake ends in its message and exit code 2, without a traceback; a signal in the exit
+    code that ``icot.interruption`` says.
+
+    Args:
+        config_name: of the file under ``conf``.
+        function: does the work.
+        before_hydra: given the command line's overrides, says further ones.
     """
+    signals.listen()
     register_schemas()
     try:
-        _check_command_line(config_name)
+        _check_command_line(config_name, before_hydra)
     except UserError as error:
         _stop(error)
 
@@ -41,14 +54,20 @@ def run(config_name: str, function: Callable[[DictConfig], None]) -> None:
     )()
 
 
-def _check_command_line(config_name: str) -> None:
+def _check_command_line(
+    config_name: str, before_hydra: Callable[[str, list[str]], list[str]] | None
+) -> None:
     args, unknown = get_args_parser().parse_known_args()
     if unknown or args.config_name or args.config_path or args.config_dir:
         return  # another configuration, or none of ours: Hydra itself judges it
+    shown = args.cfg or args.info or args.help or args.hydra_help or args.shell_completion
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
         mistakes = mistakes_in(args.overrides, config_name)
-    if mistakes:
-        raise ConfigError(mistakes)
+        if mistakes:
+            raise ConfigError(mistakes)
+        if before_hydra and not shown and not args.multirun:
+            run_directory.added = before_hydra(config_name, args.overrides)
+            sys.argv += run_directory.added
 
 
 def _stop(error: UserError) -> None:

@@ -112,10 +112,10 @@ def _source(cfg: DictConfig, run: "KeptRun") -> "Source":
     """The run's own split, or the file in its place; judged by the run's task either way."""
     from hydra.utils import get_class
 
+    from icot.components import build_task
     from icot.errors import DataError
     from icot.evaluation.measurement import Source
     from icot.tasks.text_files import TextFiles
-    from icot.train import build_task
 
     if cfg.data_file is None:
         try:
@@ -182,7 +182,9 @@ def _folder(cfg: DictConfig, beside: Path) -> Path:
 
 
 def _write_json(path: Path, record: dict[str, Any]) -> None:
-    path.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    from icot.files import write_text
+
+    write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
 def main() -> None:

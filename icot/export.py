@@ -29,13 +29,13 @@ def export(cfg: DictConfig) -> None:
     from transformers.utils.logging import disable_progress_bar
 
     from icot.checkpoints import select
+    from icot.components import build_task
     from icot.config_checks import check_values
     from icot.errors import ConfigError
     from icot.evaluation.measurement import Source, loaded, numbers
     from icot.evaluation.scoring import evaluate
     from icot.models.standalone import prompt_for, save_standalone, standalone
     from icot.reporting.cards import model_card
-    from icot.train import build_task
 
     if mistakes := check_values(cfg):
         raise ConfigError(mistakes)

@@ -21,13 +21,13 @@ def prepare(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from rich.console import Console
 
+    from icot.components import build_task, build_tokenizer
     from icot.config_checks import check_values
     from icot.data.tokenized import tokenized
     from icot.errors import ConfigError, DataError
     from icot.reporting.tables import print_token_statistics
     from icot.tasks.base import SPLITS, Split
     from icot.tasks.statistics import token_statistics
-    from icot.train import build_task, build_tokenizer
 
     if mistakes := check_values(cfg):
         raise ConfigError(mistakes)

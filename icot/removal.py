@@ -36,6 +36,8 @@ class CoTBatch:
         lengths: [B] tokens of a row before the padding.
         position_ids: [B, T], or None for 0..T-1.
         offsets: [B] tokens removed beyond the stage by smoothing, or None for none.
+        examples: [B] the rows' numbers in their split, or None where they are not known.
+        skipped: the batch is not trained on.
     """
 
     input_ids: Tensor
@@ -45,10 +47,12 @@ class CoTBatch:
     lengths: Tensor
     position_ids: Tensor | None = None
     offsets: Tensor | None = None
+    examples: Tensor | None = None
+    skipped: bool = False
 
     def _map(self, function: Any) -> "CoTBatch":
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        changed: dict[str, Any] = {k: None if v is None else function(v) for k, v in values.items()}
+        changed: dict[str, Any] = {k: function(v) for k, v in values.items() if torch.is_tensor(v)}
         return replace(self, **changed)
 
     def to(self, device: Any, non_blocking: bool = False) -> "CoTBatch":

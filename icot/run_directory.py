@@ -1,16 +1,23 @@
 """What a run directory holds from the start: enough to know how to make it again."""
 
+import fcntl
 import json
+import os
 import platform
 import shlex
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
+
+from icot.errors import RunError
+from icot.files import explained, write_text
 
 PACKAGES = (
     "icot",
@@ -22,28 +29,104 @@ PACKAGES = (
     "omegaconf",
     "numpy",
 )
+METRICS = "metrics.csv"
 CONFIG, COMMAND, ENVIRONMENT = "config.yaml", "command.txt", "environment.json"
-PREDICTIONS = "predictions.jsonl"
+SUMMARY, PREDICTIONS = "summary.json", "predictions.jsonl"
+LOCK = "run.lock"
+ROOM = 2**16  # bytes that must be to be had before anything begins
+added: list[str] = []  # by this program to its own command line
 MODEL, CHECKPOINTS = "model", "checkpoints"  # folders
 
 
-def describe(folder: Path, cfg: DictConfig, facts: dict[str, Any]) -> None:
-    """Write the resolved configuration, the command line, and what it runs on."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).write_text(OmegaConf.to_yaml(cfg, resolve=True))
+def describe(folder: Path, cfg: DictConfig, facts: dict[str, Any], step: int) -> None:
+    """Write the resolved configuration, the command line, and what it runs on.
+
+    A run that goes on at ``step`` keeps what it was begun with and adds to it.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
     module = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None)
     program = ["python", "-m", module] if module else ["python", sys.argv[0]]
-    (folder / COMMAND).write_text(shlex.join([*program, *sys.argv[1:]]) + "\n")
+    typed = sys.argv[1 : len(sys.argv) - len(added)]
+    command = shlex.join([*program, *typed]) + "\n"
     environment = {
         **facts,
         **machine(),
         "packages": {name: _version(name) for name in PACKAGES},
     }
-    (folder / ENVIRONMENT).write_text(json.dumps(environment, indent=2) + "\n")
+    path = folder / ENVIRONMENT
+    if step and path.is_file():
+        begun = read_environment(folder)
+        begun.setdefault("resumed", []).append({"step": step, **machine()})
+        environment = begun
+        command = (folder / COMMAND).read_text(encoding="utf-8") + command
+    write_text(path, json.dumps(environment, indent=2) + "\n")
+    write_text(folder / COMMAND, command)
+    write_text(folder / CONFIG, OmegaConf.to_yaml(cfg, resolve=True))
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """What a run directory says of where it was begun, empty where it does not."""
+    try:
+        found = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+@contextmanager
+def locked(folder: Path, wanted: bool = True) -> Iterator[None]:
+    """Keep other processes out of a run directory, for as long as this one lives.
+
+    Args:
+        folder: the run directory, made if it is not there.
+        wanted: False for the further processes of one run, which its first one lets in.
+
+    Raises:
+        RunError: another process is at work there, or nothing can be written.
+    """
+    if not wanted:
+        yield
+        return
+    path = folder / LOCK
+    with explained(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    with os.fdopen(descriptor, "r+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(
+                f"{folder}: another process is training there ({file.read().strip()}). Wait for "
+                "its end or stop it, or name another directory, hydra.run.dir=..."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        file.truncate()
+        file.write(f"process {os.getpid()} on {platform.node()}\n")
+        file.flush()
+        yield
+
+
+def check_writable(folder: Path) -> None:
+    """Whether files can be made in a folder, or where it would be made.
+
+    Raises:
+        RunError: they cannot.
+    """
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    with explained(folder), tempfile.TemporaryFile(dir=place) as file:
+        file.write(bytes(ROOM))
+        file.flush()
 
 
 def machine() -> dict[str, Any]:
     """What a measurement was made with: the source's revision, the interpreter, the hardware."""
+    import torch
+
     return {
         "git_revision": _git("rev-parse", "HEAD"),
         "git_changes": bool(_git("status", "--porcelain")),

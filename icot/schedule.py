@@ -45,6 +45,10 @@ class Stage:
         """The inverse of ``state_dict``."""
         return cls(**state)
 
+    def skipped(self) -> "Stage":
+        """The stage after a batch that was left out."""
+        return replace(self, batches=self.batches + 1)
+
     def trained(self, tokens_removed: int, **changes: Any) -> "Stage":
         """The stage after one more batch, a new one where ``tokens_removed`` has changed."""
         grown = replace(
@@ -66,6 +70,9 @@ class Schedule(Protocol):
 
     needs_accuracy: bool
 
+    def resumed(self, stage: Stage) -> Stage:
+        """The stage with which a restored run goes on: ``stage``, or less after a slowdown."""
+
     def start(self, longest: int) -> Stage:
         """The stage of the first batch."""
 
@@ -76,11 +83,26 @@ class Schedule(Protocol):
 
 
 @dataclass(frozen=True)
+class Slowdown:
+    """A return to ``tokens_removed`` after ``batches``, from where on Delta is half of what it was.
+
+    The answer to a collapse after a removal (arXiv 2405.14838, limitations).
+    """
+
+    batches: int
+    tokens_removed: int
+
+
+@dataclass(frozen=True)
 class FixedSchedule:
     """The same removal throughout: nothing (explicit CoT), everything (No CoT), or s tokens."""
 
     tokens_removed: int | Literal["all"] = 0
     needs_accuracy = False
+
+    def resumed(self, stage: Stage) -> Stage:
+        """The only stage."""
+        return stage
 
     def start(self, longest: int) -> Stage:
         """The only stage."""
@@ -105,6 +127,7 @@ class LinearSchedule:
         warmup_removed: the fixed removal of the warm-up, from which the schedule goes on.
         rounding: ``exact``, or ``official``: one more token every round(T / delta) batches, as in
             the published code, which drifts against the epochs.
+        slowdowns: each halves delta from its batch on; in order.
     """
 
     tokens_per_epoch: float
@@ -112,7 +135,12 @@ class LinearSchedule:
     warmup_epochs: int = 0
     warmup_removed: int = 0
     rounding: Literal["exact", "official"] = "exact"
+    slowdowns: tuple[Slowdown, ...] = ()
     needs_accuracy = False
+
+    def resumed(self, stage: Stage) -> Stage:
+        """Back to the tokens of a slowdown that begins here."""
+        return _slowed(stage, self.slowdowns)
 
     def start(self, longest: int) -> Stage:
         """Nothing removed, or the warm-up."""
@@ -129,12 +157,15 @@ class LinearSchedule:
         counted = stage.batches + 1 - self.warmup_epochs * batches_per_epoch
         if counted < 0:
             return stage.trained(stage.tokens_removed)
-        delta = Fraction(str(self.tokens_per_epoch))
+        delta = Fraction(str(self.tokens_per_epoch)) / 2 ** len(self.slowdowns)
+        before = self.warmup_removed if self.warmup_epochs else 0
+        if self.slowdowns:
+            counted = stage.batches + 1 - self.slowdowns[-1].batches
+            before = self.slowdowns[-1].tokens_removed
         if self.rounding == "exact":
-            removed = floor(delta * counted / batches_per_epoch)
+            removed = before + floor(delta * counted / batches_per_epoch)
         else:
-            removed = counted // max(1, round(batches_per_epoch / delta))
-        removed += self.warmup_removed if self.warmup_epochs else 0
+            removed = before + counted // max(1, round(batches_per_epoch / delta))
         removed = beyond(removed, self.remove_all_beyond, longest)
         return stage.trained(removed, warming_up=False)
 
@@ -157,6 +188,7 @@ class AdaptiveSchedule:
         stops: the numbers of removed tokens to stop at, in place of ``tokens_per_stage``; behind
             the last of them everything goes.
         remove_all_beyond: as in ``LinearSchedule``.
+        slowdowns: each halves what is removed at once, down to one token.
     """
 
     threshold: float = 0.9
@@ -166,7 +198,12 @@ class AdaptiveSchedule:
     tokens_per_stage: int = 1
     stops: tuple[int, ...] = ()
     remove_all_beyond: int | None = None
+    slowdowns: tuple[Slowdown, ...] = ()
     needs_accuracy = True
+
+    def resumed(self, stage: Stage) -> Stage:
+        """Back to the tokens of a slowdown that begins here."""
+        return _slowed(stage, self.slowdowns)
 
     def start(self, longest: int) -> Stage:
         """Nothing removed."""
@@ -187,8 +224,17 @@ class AdaptiveSchedule:
             further = removed + self.tokens_per_stage
             if self.stops:
                 further = min((stop for stop in self.stops if stop > removed), default=longest)
+            if self.slowdowns:
+                further = removed + max(1, (further - removed) // 2 ** len(self.slowdowns))
             removed = beyond(further, self.remove_all_beyond, longest)
         return stage.trained(removed, accuracy=average)
+
+
+def _slowed(stage: Stage, slowdowns: tuple[Slowdown, ...]) -> Stage:
+    """The stage, with the tokens of the newest slowdown where that begins at this batch."""
+    if slowdowns and slowdowns[-1].batches == stage.batches:
+        return replace(stage, tokens_removed=slowdowns[-1].tokens_removed)
+    return stage
 
 
 def beyond(removed: int, remove_all_beyond: int | None, longest: int) -> int:

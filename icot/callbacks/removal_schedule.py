@@ -48,6 +48,11 @@ def datamodule_of(trainer: Trainer) -> CoTDataModule:
     return datamodule
 
 
+def training_is_over(trainer: Trainer) -> bool:
+    """Whether, at the end of an epoch, no further batch is to be trained."""
+    return bool(trainer.fit_loop.done)
+
+
 class RemovalSchedule(Callback):
     """Runs a schedule. Put it last, after the callbacks that react to its stages.
 
@@ -64,6 +69,8 @@ class RemovalSchedule(Callback):
         begun = self.stage is not None
         if self.stage is None:
             self.stage = self.schedule.start(datamodule_of(trainer).longest_cot)
+        else:
+            self.stage = self.schedule.resumed(self.stage)
         datamodule_of(trainer).stage = self.stage
         if not begun:
             self._tell("on_stage_start", trainer, pl_module, self.stage)
@@ -79,6 +86,10 @@ class RemovalSchedule(Callback):
         """Decide the next batch's stage."""
         assert self.stage is not None
         datamodule = datamodule_of(trainer)
+        if not outputs:  # a batch that is left out
+            self.stage = self.stage.skipped()
+            datamodule.batch_ended(self.stage)
+            return
         pl_module.log_dict(
             {
                 TOKENS_REMOVED: float(self.stage.tokens_removed),
@@ -95,7 +106,8 @@ class RemovalSchedule(Callback):
         if moves_on:
             ended = self.stage.trained(self.stage.tokens_removed)
             self._tell("on_stage_end", trainer, pl_module, ended)
-        self.stage = datamodule.stage = after
+        self.stage = after
+        datamodule.batch_ended(after)
         if moves_on:
             self._tell("on_stage_start", trainer, pl_module, after)
 

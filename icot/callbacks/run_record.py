@@ -17,9 +17,10 @@ from rich.console import Console
 
 from icot.callbacks.removal_schedule import StageCallback, datamodule_of, find
 from icot.callbacks.validation_accuracy import ValidationAccuracy
+from icot.files import replacing, write_text
 from icot.reporting.figures import accuracy_by_tokens_removed
 from icot.reporting.tables import print_examples, print_stages
-from icot.run_directory import PREDICTIONS
+from icot.run_directory import PREDICTIONS, SUMMARY
 from icot.schedule import Stage
 from icot.tasks.predictions import write_predictions
 
@@ -38,7 +39,7 @@ COLUMNS = (
     "epoch",
     "batches",
 )
-STAGES, SUMMARY = "stages.csv", "summary.json"
+STAGES = "stages.csv"
 FIGURE = "accuracy_by_tokens_removed.png"
 
 
@@ -72,8 +73,10 @@ class RunRecord(StageCallback):
         return self._seconds_before + running
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
+        """Start the clock, and drop what a resumed run is going to write again."""
         self._begun = time.monotonic()
+        if self.rows or (self.folder / STAGES).is_file():
+            self._write_stages(trainer)
 
     def on_stage_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
         """Add the stage's row."""
@@ -93,13 +96,14 @@ class RunRecord(StageCallback):
 
     def _write_stages(self, trainer: Trainer) -> None:
         if trainer.is_global_zero:
-            with (self.folder / STAGES).open("w", newline="") as file:
+            with replacing(self.folder / STAGES) as file:
                 writer = csv.DictWriter(file, COLUMNS)
                 writer.writeheader()
                 writer.writerows(self.rows)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the summary and the plot, show stages and examples."""
+        dropped = datamodule_of(trainer).dropped_on_all_devices()
         if not trainer.is_global_zero or not self.rows:
             return
         self.rows[-1].update(_measured(trainer))  # the end of training has scored all examples
@@ -124,10 +128,9 @@ class RunRecord(StageCallback):
             "devices": trainer.world_size,
             "epochs": trainer.current_epoch,
             "examples_seen": last["examples_seen"],
-            "examples_dropped_as_too_long": datamodule.dropped,
+            "examples_dropped_as_too_long": dropped,
             "seconds": round(self.seconds, 3),
         }
-        (self.folder / SUMMARY).write_text(json.dumps(summary, indent=2) + "\n")
         console = Console()
         print_stages(console, self.rows, longest)
         if validation is not None and validation.latest.predictions:
@@ -135,6 +138,8 @@ class RunRecord(StageCallback):
             write_predictions(self.folder / PREDICTIONS, predictions)
             accuracy_by_tokens_removed(self.rows, longest, self.folder / FIGURE, self.title)
             print_examples(console, predictions, self.examples)
+        # The summary comes last: where it is, the run is complete.
+        write_text(self.folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
         console.print(f"Run directory: {self.folder}", highlight=False, soft_wrap=True)
 
     def state_dict(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ The schedule's own hooks call this before anything changes, so what is measured 
 was trained, at the removal it was trained at, without offsets.
 """
 
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from icot.callbacks.removal_schedule import (
     StageCallback,
     datamodule_of,
     find,
+    training_is_over,
 )
 from icot.evaluation.scoring import Decode, Evaluation, evaluate
 from icot.schedule import Stage
@@ -46,17 +48,18 @@ class ValidationAccuracy(StageCallback):
         self.latest = Evaluation()
         self.stage: Stage | None = None
         self._complete = False
+        self._restored = False  # latest comes from a checkpoint, which keeps no predictions
 
     def on_stage_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
         """Score the stage that has ended."""
         self.validate(trainer, module, stage, self.examples)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Score the epoch, unless its last batch ended a stage and was scored as that."""
+        """Score the epoch, unless its last batch ended a stage or the training."""
         schedule = find(trainer, RemovalSchedule)
         assert schedule is not None
         assert schedule.stage is not None
-        if schedule.stage.batches_in_stage > 0:
+        if schedule.stage.batches_in_stage > 0 and not training_is_over(trainer):
             self.validate(trainer, pl_module, schedule.stage, self.examples)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -76,7 +79,8 @@ class ValidationAccuracy(StageCallback):
         datamodule = datamodule_of(trainer)
         complete = examples is None or examples >= len(datamodule.split("valid"))
         known = self.stage is not None and self.stage.batches == stage.batches
-        if known and (self._complete or not complete):
+        known = known and (self._complete or not complete)
+        if known and not self._restored:
             return
         assert isinstance(module, CausalLM)
         held_out = datamodule.held_out(
@@ -92,7 +96,24 @@ class ValidationAccuracy(StageCallback):
                 self.decode,
             )
         self.latest, self.stage, self._complete = _over_devices(trainer, share), stage, complete
-        self._log(trainer, stage)
+        self._restored = False
+        if not known:
+            self._log(trainer, stage)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The newest evaluation without its predictions, and its stage."""
+        return {
+            "latest": asdict(replace(self.latest, predictions=[])),
+            "stage": None if self.stage is None else self.stage.state_dict(),
+            "complete": self._complete,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of ``state_dict``."""
+        self.latest = Evaluation(**state_dict["latest"])
+        stage = state_dict["stage"]
+        self.stage = None if stage is None else Stage.from_state_dict(stage)
+        self._complete, self._restored = state_dict["complete"], stage is not None
 
     def _log(self, trainer: Trainer, stage: Stage) -> None:
         low, high = self.latest.interval

@@ -41,4 +41,5 @@ def padded_batch(split: TokenizedSplit, rows: NDArray[np.int64], pad_token_id: i
         cot_start=torch.from_numpy(cot_start),
         cot_end=torch.from_numpy(split.cot_end[rows].astype(np.int64)),
         lengths=torch.from_numpy(lengths),
+        examples=torch.from_numpy(rows),
     )

@@ -56,6 +56,12 @@ class TokenizedSplit:
         return int(self.index["examples"])
 
     @property
+    def identity(self) -> str:
+        """A hash of what decides every token: the text and the tokenizer."""
+        content = {k: self.index["key"][k] for k in ("task", "tokenizer")}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    @property
     def longest(self) -> int:
         """Tokens of the longest example."""
         return int(self.index["longest"])

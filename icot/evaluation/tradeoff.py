@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from icot.files import replacing
+
 UNTOLD = 0.03  # speeds that differ by less from No CoT's are its own
 
 
@@ -56,7 +58,7 @@ def tradeoff_rows(points: Sequence[TradeoffPoint]) -> list[dict[str, Any]]:
 
 def write_tradeoff(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write ``tradeoff.csv``, one row a point."""
-    with path.open("w", newline="") as file:
+    with replacing(path) as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

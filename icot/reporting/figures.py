@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from icot.files import replacing
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -41,7 +43,8 @@ def accuracy_by_tokens_removed(
     axes.set_ylabel("validation exact match (95 % interval)")
     if title:
         axes.set_title(title, fontsize=11)
-    figure.savefig(path)
+    with replacing(path, "wb") as file:
+        figure.savefig(file, format=path.suffix[1:])
 
 
 def tradeoff(
@@ -97,7 +100,8 @@ def tradeoff(
     axes.legend(
         title="numbers: tokens removed", title_fontsize=8, fontsize=8, loc="best", framealpha=0.9
     )
-    figure.savefig(path)
+    with replacing(path, "wb") as file:
+        figure.savefig(file, format=path.suffix[1:])
 
 
 def failures(groups: Mapping[str, Sequence[Any]], path: Path, title: str = "") -> None:
@@ -131,7 +135,8 @@ def failures(groups: Mapping[str, Sequence[Any]], path: Path, title: str = "") -
         _plain(axes)
     if title:
         figure.suptitle(title, fontsize=11)
-    figure.savefig(path)
+    with replacing(path, "wb") as file:
+        figure.savefig(file, format=path.suffix[1:])
 
 
 def _one_panel() -> "tuple[Figure, Axes]":

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from icot.errors import DataError
+from icot.files import replacing
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,12 @@ class Prediction:
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
-    """Write them as JSON lines."""
-    with path.open("w", encoding="utf-8") as file:
+    """Write them as JSON lines.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    with replacing(path) as file:
         for prediction in predictions:
             file.write(json.dumps(asdict(prediction), ensure_ascii=False) + "\n")
 

@@ -24,6 +24,21 @@ TOKEN_ACCURACY = "train/token_accuracy"
 EXACT_MATCH = "train/exact_match"
 
 
+class NonFiniteError(ArithmeticError):
+    """A gradient that is not a number; the weights have not been touched.
+
+    Attributes:
+        norm: of the gradient.
+        examples: numbers of the training examples whose loss is not finite, or, where each one's
+            is, of all that the gradient comes from; on all devices.
+        by_loss: whether the loss shows which examples they are.
+    """
+
+    def __init__(self, norm: float, examples: list[int], by_loss: bool) -> None:
+        super().__init__(f"the gradient's norm is {norm}")
+        self.norm, self.examples, self.by_loss = norm, examples, by_loss
+
+
 class CausalLM(LightningModule):
     """A Hugging Face causal LM in training.
 
@@ -46,6 +61,7 @@ class CausalLM(LightningModule):
         self._make_optimizer = optimizer
         self.warmup_steps, self.decay_steps = warmup_steps, decay_steps
         self._rise: tuple[int, int] | None = None  # first update and length of the latest rise
+        self._batches: list[CoTBatch] = []  # of the update that is being made
         self.register_buffer("_tokens", torch.zeros((), dtype=torch.long), persistent=False)
         self._tokens: Tensor
 
@@ -53,12 +69,15 @@ class CausalLM(LightningModule):
         """Dropout is on as the model's config says; ``fit`` itself does not switch modes."""
         self.train()
 
-    def training_step(self, batch: CoTBatch, batch_idx: int) -> dict[str, Tensor]:
+    def training_step(self, batch: CoTBatch, batch_idx: int) -> dict[str, Tensor] | None:
         """The summed loss, and which rows [B] have every token but the first as their argmax.
 
         The first supervised token is left out because removal smoothing makes it ambiguous: nothing
-        before it says how many tokens an example has lost.
+        before it says how many tokens an example has lost. None of a batch that is left out.
         """
+        if batch.skipped:
+            return None
+        self._batches.append(batch)
         logits, targets, places = supervised_logits(self.model, batch)
         loss = F.cross_entropy(logits.float(), targets, reduction="sum")
         with torch.no_grad():
@@ -86,7 +105,11 @@ class CausalLM(LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Turn the gradient of the summed loss into that of the mean, then clip its norm."""
+        """Turn the gradient of the summed loss into that of the mean, then clip its norm.
+
+        Raises:
+            NonFiniteError: the norm is not finite.
+        """
         tokens = self.trainer.strategy.reduce(self._tokens.clone(), reduce_op="sum")
         assert isinstance(tokens, Tensor)
         self._tokens.zero_()
@@ -94,11 +117,36 @@ class CausalLM(LightningModule):
         divided = self.trainer.accumulate_grad_batches * self.trainer.world_size
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         grads = [p.grad for p in parameters if p.grad is not None]
+        batches, self._batches = self._batches, []
+        if not grads:
+            return
         torch._foreach_mul_(grads, divided / tokens.clamp(min=1))
+        norm = nn.utils.get_total_norm(grads)
+        if not torch.isfinite(norm):
+            raise NonFiniteError(float(norm), *self._suspects(batches))
         if gradient_clip_val:
             # Lightning's own clipping refuses fused optimizers under autocast, for a gradient
             # scaler's sake; there is none in bf16.
-            nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+            nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+
+    @torch.no_grad()
+    def _suspects(self, batches: list[CoTBatch]) -> tuple[list[int], bool]:
+        """The examples whose loss is not finite, or all, and which of the two; on all devices."""
+        bad: list[int] = []
+        every: list[int] = []
+        for batch in batches:
+            assert batch.examples is not None
+            with self.trainer.precision_plugin.forward_context():
+                logits, targets, places = supervised_logits(self.model, batch)
+            losses = F.cross_entropy(logits.float(), targets, reduction="none")
+            rows = sorted(set(places[~torch.isfinite(losses), 0].tolist()))
+            bad += batch.examples[rows].tolist()
+            every += batch.examples.tolist()
+        if self.trainer.world_size > 1:
+            shares: list[Any] = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(shares, (bad, every))
+            bad, every = ([n for share in shares for n in share[i]] for i in (0, 1))
+        return (bad, True) if bad else (every, False)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, its rate scheduled by update."""

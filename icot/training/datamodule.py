@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningDataModule, Trainer
+from lightning.pytorch.loops.progress import _ProcessedTracker
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
@@ -18,7 +19,7 @@ from icot.data.batches import padded_batch
 from icot.data.sampler import BatchSampler
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import TokenizedSplit, separator_id, tokenized
-from icot.errors import DataError
+from icot.errors import DataError, RunError
 from icot.removal import IGNORED, CoTBatch, Side, draw_offsets, remove_cot
 from icot.schedule import Stage
 from icot.tasks.base import Split, Task
@@ -41,7 +42,8 @@ class CoTDataModule(LightningDataModule):
     Attributes:
         stage: the schedule's stage for the next training batch.
         smoothing_lambda: offsets are drawn with it, but not in a warm-up; None draws none.
-        dropped: [] training examples dropped so far for being too long.
+        skipped: batches of the run, counted from 0, that are not trained on.
+        dropped: training examples dropped so far for being too long, on this device.
     """
 
     def __init__(
@@ -62,8 +64,10 @@ class CoTDataModule(LightningDataModule):
         self.side, self.keep_position_ids = side, keep_position_ids
         self.max_train_tokens = max_train_tokens
         self.stage = Stage()
+        self.skipped: frozenset[int] = frozenset()
         self.smoothing_lambda: float | None = None
         self.dropped = 0
+        self._dropped_now = 0  # from the batch in flight
         self._splits: dict[Split, TokenizedSplit] = {}
         self._width = 0
 
@@ -102,6 +106,13 @@ class CoTDataModule(LightningDataModule):
         in_epoch = min(rest * sampler.global_batch_size, sampler.examples)
         return epochs * sampler.examples + in_epoch
 
+    def question(self, number: int) -> str:
+        """The question of a training example."""
+        store = self.split("train")
+        first = int(store.offsets[number])
+        tokens = store.tokens[first : first + int(store.cot_start[number]) - 1]
+        return str(self.tokenizer.decode(tokens.tolist())).strip()
+
     def effective_batch_size(self, trainer: Trainer) -> int:
         """Training examples in one update, over all devices and micro-batches."""
         return self.batch_size * trainer.world_size * trainer.accumulate_grad_batches
@@ -119,10 +130,14 @@ class CoTDataModule(LightningDataModule):
         return BatchSampler(len(self.split("train")), self.batch_size, self.seed, rank, world_size)
 
     def train_dataloader(self) -> DataLoader[CoTBatch]:
-        """Whole training batches in the sampler's order."""
+        """Whole training batches in the sampler's order, from where the trainer stands."""
+        sampler = self.sampler()
+        if self.trainer is not None:
+            sampler.set_epoch(epochs_done(self.trainer))
+            sampler.cursor = self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
         return DataLoader(
             _Batches(self.split("train"), self.eos_token_id),
-            sampler=self.sampler(),
+            sampler=sampler,
             batch_size=None,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
@@ -140,13 +155,14 @@ class CoTDataModule(LightningDataModule):
             offsets = draw_offsets(
                 self.smoothing_lambda, self.seed, first + rank + world_size * rows
             )
-        batch = replace(batch, offsets=offsets)
+        batch = replace(batch, offsets=offsets, skipped=self.stage.batches in self.skipped)
         left = batch.lengths - torch.minimum(
             self.stage.tokens_removed + offsets, batch.cot_end - batch.cot_start
         )
+        self._dropped_now = 0
         if self.max_train_tokens is not None and int(left.max()) > self.max_train_tokens:
             fits = left <= self.max_train_tokens
-            self.dropped += int((~fits).sum())
+            self._dropped_now = int((~fits).sum())
             if fits.any():
                 batch, left = batch.rows(fits), left[fits]
             else:  # a batch must have a row; this one supervises nothing
@@ -154,6 +170,11 @@ class CoTDataModule(LightningDataModule):
                 batch = replace(batch, labels=torch.full_like(batch.labels, IGNORED))
         self._width = int(left.max())
         return batch
+
+    def batch_ended(self, stage: Stage) -> None:
+        """A batch has been trained; the next one is of ``stage``."""
+        self.dropped += self._dropped_now
+        self.stage = stage
 
     def on_after_batch_transfer(self, batch: CoTBatch, dataloader_idx: int) -> CoTBatch:
         """On the device: the removal."""
@@ -177,15 +198,46 @@ class CoTDataModule(LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The count of dropped examples, and the stage for whoever evaluates these weights.
+        """Examples dropped on all devices, what the data are, and the stage.
 
-        The stage itself belongs to the schedule's callback, which restores it.
+        The stage is for whoever evaluates these weights; it belongs to the schedule's callback,
+        which restores it.
         """
-        return {"dropped": self.dropped, "stage": self.stage.state_dict()}
+        return {
+            "dropped": self.dropped_on_all_devices(),
+            "stage": self.stage.state_dict(),
+            "data": {"train": self.split("train").identity, "valid": self.split("valid").identity},
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of ``state_dict``."""
-        self.dropped = state_dict["dropped"]
+        """The inverse of ``state_dict``.
+
+        Raises:
+            RunError: the data are not those of the checkpoint.
+        """
+        for name, identity in state_dict["data"].items():
+            if self.split(name).identity != identity:
+                raise RunError(
+                    f"the {name} split of task {self.task.name} is not what this run was trained "
+                    "on: its text or the tokenizer has changed since. Bring back the former, or "
+                    "start a new run."
+                )
+        first = self.trainer is None or self.trainer.is_global_zero
+        self.dropped = state_dict["dropped"] if first else 0
+
+    def dropped_on_all_devices(self) -> int:
+        """Training examples dropped so far for being too long; all ranks must ask."""
+        if self.trainer is None or self.trainer.world_size == 1:
+            return self.dropped
+        dropped = torch.tensor(self.dropped, device=self.trainer.strategy.root_device)
+        return int(self.trainer.strategy.reduce(dropped, reduce_op="sum"))
+
+
+def epochs_done(trainer: Trainer) -> int:
+    """Epochs whose batches are all trained; their end, with its validation, may not be."""
+    progress = trainer.fit_loop.epoch_progress.current
+    assert isinstance(progress, _ProcessedTracker)
+    return progress.processed
 
 
 class _Batches(Dataset[CoTBatch]):

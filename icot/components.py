@@ -1,0 +1,215 @@
+"""From a configuration to the parts of a run, which take named arguments and never see it."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from icot.entry_point import plain
+
+if TYPE_CHECKING:
+    from icot.recovery import Recoveries
+    from icot.training.metrics_file import MetricsFile
+
+
+def build_task(cfg: DictConfig) -> Any:
+    """The task, or one clear error."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    from icot.errors import ConfigError, UserError
+
+    try:
+        return instantiate(cfg.task)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        raise ConfigError([f"task: {cause or error}"]) from None
+
+
+def build_tokenizer(cfg: DictConfig, task: Any) -> Any:
+    """The model's own tokenizer, or the one that the configuration names."""
+    from icot.models.loading import load_tokenizer
+
+    return load_tokenizer(cfg.model.tokenizer or cfg.model.name_or_path, task)
+
+
+def build_model(cfg: DictConfig, tokenizer: Any, positions: int) -> Any:
+    """The model, with adapters if asked for."""
+    from icot.models.loading import load_model, with_lora
+
+    name = cfg.model.name_or_path
+    if not cfg.model.pretrained and not Path(name).is_dir():
+        name = cfg.model.architecture or name
+    config = plain(cfg.model.config)
+    if cfg.model.pretrained:  # the shape comes with the weights
+        config = {
+            k: v for k, v in config.items() if not k.startswith(("n_layer", "n_embd", "n_head"))
+        }
+    model = load_model(
+        name,
+        pretrained=cfg.model.pretrained,
+        tokenizer=tokenizer,
+        positions=positions,
+        config=config,
+        attn_implementation=cfg.model.attn_implementation,
+        dtype=cfg.model.dtype,
+    )
+    return with_lora(model, **plain(cfg.model.lora)) if cfg.model.lora.r is not None else model
+
+
+def build_optimizer(cfg: DictConfig) -> Any:
+    """A function from a model to its optimizer."""
+    from icot.training.optimizers import adamw, muon
+
+    o = cfg.optimizer
+    common = {"lr": o.lr, "weight_decay": o.weight_decay, "betas": tuple(o.betas), "eps": o.eps}
+    if o.name == "muon":
+        return partial(muon, **common, adamw_lr=o.adamw_lr, momentum=o.momentum)
+    return partial(adamw, **common)
+
+
+def build_schedule(cfg: DictConfig, recoveries: "Recoveries") -> Any:
+    """The rule that says what is removed when."""
+    from icot.schedule import AdaptiveSchedule, FixedSchedule, LinearSchedule
+
+    s = cfg.schedule
+    if s.kind == "fixed":
+        return FixedSchedule(s.tokens_removed)
+    if s.kind == "linear":
+        return LinearSchedule(
+            tokens_per_epoch=s.tokens_per_epoch,
+            remove_all_beyond=s.remove_all_beyond,
+            warmup_epochs=s.warmup_epochs,
+            warmup_removed=s.warmup_removed,
+            rounding=s.rounding,
+            slowdowns=recoveries.slowdowns,
+        )
+    return AdaptiveSchedule(
+        threshold=s.threshold,
+        patience=s.patience,
+        min_batches=s.min_batches,
+        decay=s.decay,
+        tokens_per_stage=s.tokens_per_stage,
+        stops=tuple(s.stops),
+        remove_all_beyond=s.remove_all_beyond,
+        slowdowns=recoveries.slowdowns,
+    )
+
+
+def build_callbacks(
+    cfg: DictConfig,
+    folder: Path,
+    known: dict[str, Any],
+    metrics: "MetricsFile",
+    recoveries: "Recoveries",
+) -> list[Any]:
+    """The callbacks, in the order in which a stage's end reaches them; the schedule is last."""
+    from icot.callbacks.batch_seed import BatchSeed
+    from icot.callbacks.checkpointing import Checkpointing
+    from icot.callbacks.collapse_watch import CollapseWatch
+    from icot.callbacks.optimizer_reset import OptimizerReset
+    from icot.callbacks.progress import Progress
+    from icot.callbacks.removal_schedule import RemovalSchedule
+    from icot.callbacks.removal_smoothing import RemovalSmoothing
+    from icot.callbacks.run_record import RunRecord
+    from icot.callbacks.stage_checkpoint import StageCheckpoint
+    from icot.callbacks.validation_accuracy import ValidationAccuracy
+    from icot.interruption import signals
+    from icot.run_directory import CHECKPOINTS
+
+    s, v, c = cfg.schedule, cfg.validation, cfg.checkpoints
+    callbacks: list[Any] = [
+        Checkpointing(
+            folder / CHECKPOINTS,
+            metrics,
+            signals,
+            every_steps=c.every_steps,
+            every_minutes=c.every_minutes,
+            keep=c.keep,
+            requeue=cfg.trainer.requeue and cfg.resume is not None,
+        ),
+        Progress(),
+        BatchSeed(cfg.seed),
+        RemovalSmoothing(s.smoothing_lambda),
+        ValidationAccuracy(v.batch_size, v.examples, v.decode),
+        StageCheckpoint(folder / CHECKPOINTS, c.every_stage),
+    ]
+    if s.reset_optimizer:
+        callbacks.append(OptimizerReset(s.reset_warmup_steps))
+    callbacks.append(RemovalSchedule(build_schedule(cfg, recoveries)))
+    callbacks.append(RunRecord(folder, title=known["task"], examples=v.shown, facts=known))
+    if cfg.on_collapse != "ignore" and s.kind != "fixed":
+        w = cfg.collapse
+        callbacks.append(CollapseWatch(w.share, w.validations, stop=cfg.on_collapse == "rollback"))
+    return callbacks
+
+
+def build_loggers(cfg: DictConfig, folder: Path, metrics: "MetricsFile", step: int) -> list[Any]:
+    """metrics.csv always, and what the logger group adds; ``step`` is where the run goes on."""
+    from icot.errors import UserError
+
+    loggers: list[Any] = [metrics]
+    try:
+        if cfg.logger.name == "tensorboard":
+            from lightning.pytorch.loggers import TensorBoardLogger
+
+            # What a killed run has logged beyond its checkpoint is logged again.
+            purge = step + 1 if step else None
+            loggers.append(
+                TensorBoardLogger(folder, name="", version="tensorboard", purge_step=purge)
+            )
+        if cfg.logger.name == "wandb":
+            from icot.wandb_run import wandb_logger
+
+            loggers.append(wandb_logger(cfg.logger, plain(cfg), folder))
+    except ImportError as error:
+        raise UserError(
+            f"logger={cfg.logger.name} needs a package: pip install 'icot[{cfg.logger.name}]' "
+            f"({error})."
+        ) from None
+    return loggers
+
+
+def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
+    """Arguments of Lightning's Trainer."""
+    from icot.checkpoint_file import SealedCheckpointIO
+    from icot.hardware import resolve_precision
+
+    t = cfg.trainer
+    return {
+        "accelerator": t.accelerator,
+        "devices": t.devices,
+        "num_nodes": t.num_nodes,
+        "strategy": t.strategy,
+        "precision": resolve_precision(t.precision, t.accelerator, cfg.model.dtype),
+        "max_epochs": t.max_epochs,
+        "max_steps": t.max_steps,
+        "max_time": t.max_time,
+        "accumulate_grad_batches": t.accumulate_grad_batches,
+        "gradient_clip_val": t.gradient_clip_val,
+        "log_every_n_steps": t.log_every_n_steps,
+        "deterministic": t.deterministic,
+        "use_distributed_sampler": False,
+        "plugins": [SealedCheckpointIO()],
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "enable_progress_bar": True,
+    }
+
+
+def facts(cfg: DictConfig, model: Any) -> dict[str, Any]:
+    """What is known of a run before it starts."""
+    from hydra.core.hydra_config import HydraConfig
+
+    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+    return {
+        "task": choices.get("task", ""),
+        "model": choices.get("model", ""),
+        "schedule": choices.get("schedule", cfg.schedule.kind),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "seed": cfg.seed,
+        "choices": {k: v for k, v in choices.items() if "/" not in k and not k.startswith("hydra")},
+    }

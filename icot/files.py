@@ -1,0 +1,100 @@
+"""Files that are whole or not there: written beside their place, then moved into it.
+
+A process that is killed, or a disk that is full, leaves the file that was there before.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from icot.errors import RunError
+
+PARTIAL = ".partial"  # suffix of a file that is being written
+
+
+@contextmanager
+def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """A file to write to, which takes the place of ``path`` once the block has ended well.
+
+    A symbolic link at ``path`` is replaced, not followed.
+
+    Raises:
+        RunError: it cannot be written; what was at ``path`` is untouched.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    with explained(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open(mode, **text) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+            _sync_folder(path.parent)
+        finally:
+            with suppress(OSError):
+                partial.unlink()
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write ``path`` into an error that says what to do.
+
+    Raises:
+        RunError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"{path}: cannot be written ({error.strerror or error}). What was there before is "
+            "whole. Make room or give leave to write, then start again; resume=RUN_DIR goes on "
+            "with a run."
+        ) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file.
+
+    Raises:
+        RunError: it cannot be written; what was at ``path`` is untouched.
+    """
+    with replacing(path) as file:
+        file.write(text)
+
+
+def link(source: Path, path: Path) -> None:
+    """Let a file be known by another name too, which may exist; a copy where links cannot be.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    with explained(path):
+        beside.unlink(missing_ok=True)
+        try:
+            os.link(source, beside)
+        except OSError:
+            shutil.copyfile(source, beside)
+        beside.replace(path)
+
+
+def remove_partial_files(folder: Path) -> None:
+    """Remove what killed processes have left half written; no other process may be at work."""
+    for path in folder.glob(f".*{PARTIAL}"):
+        with suppress(OSError):
+            path.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a power failure, where the file system can."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,108 @@
+"""Signals: what asks the program to stop, and how it stops.
+
+    SIGTERM, SIGINT (Ctrl-C), SIGUSR1 (Slurm's --signal)    save at the next batch, then exit
+    a second SIGINT                                         exit at once
+
+The exit code is 128 plus the signal's number: 143, 130, 138. Outside training there is nothing to
+save, and the program stops where it is.
+"""
+
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+class Interrupted(SystemExit):
+    """A signal has ended the program.
+
+    Args:
+        number: of the signal.
+        first: whether this is the first of several processes of one run; the others exit with 0,
+            lest their launcher take them for crashed.
+    """
+
+    def __init__(self, number: int, first: bool = True) -> None:
+        super().__init__(exit_code(number) if first else 0)
+
+
+def exit_code(number: int) -> int:
+    """What the process exits with after a signal, as shells have it."""
+    return 128 + number
+
+
+def requeue_job() -> bool:
+    """Put this process's Slurm job back into the queue; False where there is none or Slurm refuses.
+
+    The same command, with ``resume=``, then goes on with the run.
+    """
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    job = f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID")
+    if not job:
+        return False
+    try:
+        done = subprocess.run(["scontrol", "requeue", job], check=False, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return done.returncode == 0
+
+
+class Signals:
+    """The signals that this process has received.
+
+    Attributes:
+        received: the number of the first one since training began, None before.
+        at_once: called before the process exits without tidying up.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.at_once: Callable[[], None] | None = None
+        self._postponed = False
+        self._interrupts = 0
+
+    def listen(self) -> None:
+        """Handle signals from now on; does nothing outside the main thread."""
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, self._handle)
+
+    def postpone(self) -> None:
+        """Note signals until ``deliver``, for training to act on between two batches."""
+        self.received, self._interrupts, self._postponed = None, 0, True
+        self.listen()
+
+    def deliver(self) -> None:
+        """Act on signals at once again, and on one that has been noted.
+
+        Raises:
+            Interrupted: a signal has been noted.
+        """
+        self.act_at_once()
+        if self.received is not None:
+            raise Interrupted(self.received)
+
+    def act_at_once(self) -> None:
+        """Act on later signals at once again."""
+        self._postponed = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._interrupts += number == signal.SIGINT
+        if self._interrupts > 1:
+            if self.at_once is not None:
+                self.at_once()
+            os._exit(exit_code(number))
+        if not self._postponed:
+            raise Interrupted(number)
+        if self.received is None:
+            self.received = number
+            name = signal.Signals(number).name
+            again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
+            os.write(2, f"\n{name}: saving after this batch{again}.\n".encode())
+
+
+signals = Signals()  # of this process

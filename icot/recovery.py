@@ -1,0 +1,212 @@
+"""Going back: what a run has undone of itself, written down so that a resumed run knows it.
+
+recoveries.json   one object for each return to a checkpoint, in order
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from omegaconf import DictConfig
+
+from icot import checkpoint_file
+from icot.checkpoints import GOOD_FILE, LAST_FILE, STEP_FILES
+from icot.errors import RunError
+from icot.files import link, write_text
+from icot.resume import Position, where_to_go_on
+from icot.run_directory import CHECKPOINTS
+from icot.schedule import Slowdown, Stage
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+    from icot.callbacks.collapse_watch import CollapseError
+    from icot.training.causal_lm import NonFiniteError
+    from icot.training.datamodule import CoTDataModule
+
+RECOVERIES = "recoveries.json"
+NAMED = 8  # examples that a message names
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """One return.
+
+    Attributes:
+        reason: ``nonfinite``, a gradient that is not a number, after which ``skipped`` batches are
+            left out; ``collapse``, an accuracy that has not come back, after which the schedule
+            goes on at half the speed.
+        step: optimizer step at which it was seen.
+        tokens_removed: of the stage returned to.
+        batches: trained where the run goes on.
+        skipped: batches of the run that are left out, counted from 0.
+        message: what was seen, for people.
+    """
+
+    reason: Literal["nonfinite", "collapse"]
+    step: int
+    tokens_removed: int
+    batches: int
+    skipped: tuple[int, ...]
+    message: str
+
+
+class Recoveries:
+    """The returns of one run.
+
+    Args:
+        folder: the run directory.
+
+    Raises:
+        RunError: its file is not one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / RECOVERIES
+        self.done: list[Recovery] = []
+        if self.path.is_file():
+            try:
+                rows = json.loads(self.path.read_text(encoding="utf-8"))
+                self.done = [Recovery(**{**r, "skipped": tuple(r["skipped"])}) for r in rows]
+            except (OSError, ValueError, TypeError, KeyError, RecursionError):
+                raise RunError(f"{self.path}: cannot be read as a run's returns.") from None
+
+    def add(self, recovery: Recovery) -> None:
+        """Write one more down.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        self.done.append(recovery)
+        self._write()
+
+    @rank_zero_only
+    def _write(self) -> None:
+        rows = [asdict(r) for r in self.done]
+        write_text(self.path, json.dumps(rows, indent=2) + "\n")
+
+    def count(self, reason: str) -> int:
+        """How often a run has returned for a reason."""
+        return sum(r.reason == reason for r in self.done)
+
+    @property
+    def skipped(self) -> frozenset[int]:
+        """Batches that are left out."""
+        return frozenset(n for r in self.done for n in r.skipped)
+
+    @property
+    def slowdowns(self) -> tuple[Slowdown, ...]:
+        """Where the schedule slows down."""
+        return tuple(
+            Slowdown(r.batches, r.tokens_removed) for r in self.done if r.reason == "collapse"
+        )
+
+
+class RollbackError(Exception):
+    """Training cannot go on from where it came to; the state before is on disk.
+
+    Args:
+        reason: as in ``Recovery``.
+        step: optimizer step at which it was seen.
+        batches: of the run that an answer may leave out.
+        message: what was seen, for people.
+    """
+
+    def __init__(
+        self,
+        reason: Literal["nonfinite", "collapse"],
+        step: int,
+        batches: tuple[int, ...],
+        message: str,
+    ) -> None:
+        super().__init__(message)
+        self.reason, self.step, self.batches, self.message = reason, step, batches, message
+
+
+def after_nonfinite(
+    error: "NonFiniteError", trainer: "Trainer", data: "CoTDataModule"
+) -> RollbackError:
+    """What to say and what may be left out after a gradient that is not a number."""
+    stage = data.stage
+    in_epoch = trainer.fit_loop.epoch_loop.batch_progress.current.ready - 1
+    begun = in_epoch % trainer.accumulate_grad_batches
+    batches = tuple(range(stage.batches - begun, stage.batches + 1))
+    which = "whose loss is not finite are" if error.by_loss else "it comes from are"
+    named = [f"{n} ({data.question(n)!r})" for n in error.examples[:NAMED]]
+    more = len(error.examples) - len(named)
+    message = (
+        f"step {trainer.global_step}, stage {stage.index} ({stage.tokens_removed} tokens removed), "
+        f"batch {stage.batches} of the run: {error}. The training examples {which} "
+        f"{', '.join(named)}{f' and {more} more' if more else ''}. The weights have not been "
+        "touched."
+    )
+    return RollbackError("nonfinite", trainer.global_step, batches, message)
+
+
+def after_collapse(error: "CollapseError", trainer: "Trainer") -> RollbackError:
+    """What to say after a collapse."""
+    return RollbackError(
+        "collapse", trainer.global_step, (), f"step {trainer.global_step}: {error}."
+    )
+
+
+def go_back(
+    wish: RollbackError, cfg: DictConfig, folder: Path, recoveries: Recoveries, first: bool
+) -> Position:
+    """Return to a checkpoint as the configuration wants it, and write that down.
+
+    Raises:
+        RunError: it does not want it, or not so often.
+    """
+    allowed = cfg.max_rollbacks
+    if cfg[f"on_{wish.reason}"] != "rollback":
+        raise RunError(
+            f"{wish.message} on_nonfinite=rollback goes back to the newest checkpoint and leaves "
+            f"the batch out; with it resume={folder} goes on. So it does with other hardware, but "
+            "not with another learning rate, which makes another run."
+        )
+    if recoveries.count(wish.reason) >= allowed:
+        raise RunError(
+            f"{wish.message} The run has gone back {allowed} times already; max_rollbacks= allows "
+            "more."
+        )
+    if wish.reason == "collapse":
+        stage = _promote_good(folder / CHECKPOINTS, first)
+        position = where_to_go_on(folder, cfg, first)
+        removed, batches = stage.tokens_removed, position.batches
+        remedy = f"goes back to step {position.step}, {removed} tokens removed, at half the speed"
+    else:
+        position = where_to_go_on(folder, cfg, first)
+        removed, batches = position.tokens_removed, position.batches
+        remedy = f"goes back to step {position.step} and leaves out batch {wish.batches[-1]}"
+    recoveries.add(Recovery(wish.reason, wish.step, removed, batches, wish.batches, wish.message))
+    if first:
+        print(f"{wish.message} The run {remedy}.", flush=True)
+    return position
+
+
+def _promote_good(checkpoints: Path, first: bool) -> Stage:
+    """Make ``good.ckpt`` the newest checkpoint; returns the stage that had ended well there."""
+    path = checkpoints / GOOD_FILE
+    if not checkpoint_file.is_intact(path):
+        raise RunError(
+            f"{path}: there is no intact checkpoint from before the collapse to go back to."
+        )
+    content = checkpoint_file.load(path, mmap=True, verify=False)
+    stage = Stage.from_state_dict(content["callbacks"]["CollapseWatch"]["good"])
+    _wait_for_all()
+    if first:
+        for later in checkpoints.glob(STEP_FILES):
+            later.unlink()
+        link(path, checkpoints / LAST_FILE)
+    _wait_for_all()
+    return stage
+
+
+def _wait_for_all() -> None:
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()

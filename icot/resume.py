@@ -1,0 +1,302 @@
+"""Going on with a run: with its own configuration, from its newest intact checkpoint.
+
+resume=outputs/RUN    go on; the command line may only change what does not change the result
+resume=auto           go on where the run directory holds a run, begin otherwise
+"""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from icot.errors import ConfigError, RunError
+
+AUTO = "auto"
+# Keys, or groups of keys, that do not change what a run computes.
+FREE = (
+    "resume",
+    "paths",
+    "logger",
+    "checkpoints",
+    "on_nonfinite",
+    "on_collapse",
+    "collapse",
+    "max_rollbacks",
+    "data.num_workers",
+    "validation.shown",
+    "trainer.max_epochs",
+    "trainer.max_steps",
+    "trainer.max_time",
+    "trainer.log_every_n_steps",
+    "trainer.requeue",
+)
+# What a run directory from elsewhere may not decide: where is written, and what code is run.
+COMMAND_LINE_ONLY = ("paths", "callbacks")
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run goes on.
+
+    Attributes:
+        checkpoint: the file, None for the beginning.
+        step: optimizer steps done.
+        epoch: epochs done.
+        batches: batches done, over all epochs.
+        tokens_removed: at the next batch.
+    """
+
+    checkpoint: Path | None = None
+    step: int = 0
+    epoch: int = 0
+    batches: int = 0
+    tokens_removed: int = 0
+
+
+def before_hydra(config_name: str, overrides: list[str]) -> list[str]:
+    """What the command line has to say further, so that Hydra works in the right directory.
+
+    Raises:
+        UserError: there is no run to go on with, or one in the way, or nothing can be written.
+    """
+    from icot.run_directory import CONFIG, check_writable
+
+    named = dict(text.split("=", 1) for text in overrides if "=" in text)
+    resume = _unquoted(named.get("resume", ""))
+    if resume and resume not in (AUTO, "null"):
+        from icot.checkpoints import KeptRun
+
+        folder = KeptRun(resume).folder.resolve()
+        if "hydra.run.dir" in named:  # a further process of the run, or a contradiction
+            if Path(_unquoted(named["hydra.run.dir"])).resolve() != folder:
+                raise ConfigError(
+                    [f"resume={resume} goes on in that very directory: leave out hydra.run.dir"]
+                )
+            return []
+        check_writable(folder)
+        return [f"hydra.run.dir={_quoted(str(folder))}", "hydra.output_subdir=null"]
+    more = []
+    key = next((k for k in ("paths.output_dir", "hydra.run.dir") if k in named), None)
+    if key is not None:
+        given = Path(_unquoted(named[key]))
+        taken = "${" not in named[key] and (given / CONFIG).is_file()
+        if taken and resume != AUTO and _is_first_process():
+            raise _in_the_way(given)
+        check_writable(given)
+    elif resume == AUTO:
+        folder = _own_directory(config_name, overrides)
+        check_writable(folder)
+        more.append(f"hydra.run.dir={_quoted(str(folder))}")
+    else:
+        check_writable(Path(_unquoted(named.get("paths.output_root", "outputs"))))
+    return more
+
+
+def _own_directory(config_name: str, overrides: list[str]) -> Path:
+    """A directory whose name depends on what the configuration computes alone."""
+    from hydra import compose
+
+    cfg = compose(config_name, overrides, return_hydra_config=True)
+    choices = cfg.hydra.runtime.choices
+    content = {k: str(v) for k, v in _leaves(cfg).items() if not _matches(k, (*FREE, "hydra"))}
+    digest = hashlib.sha256(repr(sorted(content.items())).encode()).hexdigest()[:8]
+    name = "_".join([choices.task, choices.model, choices.schedule, digest])
+    return Path(cfg.paths.output_root) / name
+
+
+def settled(cfg: DictConfig, folder: Path, overrides: list[str], first: bool) -> DictConfig:
+    """The configuration to train with: the composed one, or that of the run in ``folder``.
+
+    Args:
+        cfg: as composed from the command line.
+        folder: the run directory.
+        overrides: of the command line.
+        first: whether this is the first of several processes of one run.
+
+    Raises:
+        UserError: the run is in the way, or the command line would change its result.
+    """
+    from icot.checkpoints import KeptRun
+    from icot.run_directory import CONFIG
+
+    if not (folder / CONFIG).is_file():
+        return cfg
+    if cfg.resume is None:
+        if first:
+            raise _in_the_way(folder)
+        return cfg  # the first process has begun the run
+    _check_no_way_out(folder)
+    run = KeptRun(folder)
+    kept = run.cfg
+    changes: list[str] = []
+    asked = cfg
+    if cfg.resume != AUTO:
+        asked, changes = _with_overrides(kept, cfg, overrides, run.environment.get("choices", {}))
+    changes += _changes(kept, asked)
+    if changes:
+        raise ConfigError([f"{change}, which would change the result" for change in changes])
+    result = kept.copy()
+    for key in _leaves(result):
+        if _matches(key, FREE):
+            OmegaConf.update(result, key, OmegaConf.select(asked, key), force_add=True)
+    for key in COMMAND_LINE_ONLY:
+        result[key] = asked[key]
+    if result.trainer.precision == "auto":
+        result.trainer.precision = run.environment.get("precision", "auto")
+    return result
+
+
+def _with_overrides(
+    kept: DictConfig, composed: DictConfig, overrides: list[str], choices: dict[str, str]
+) -> tuple[DictConfig, list[str]]:
+    """The run's configuration with the command line's overrides on top, and its other choices.
+
+    ``choices`` are the run's own, by group.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    asked = kept.copy()
+    for key in COMMAND_LINE_ONLY:
+        asked[key] = composed[key]
+    other = []
+    for override in OverridesParser.create().parse_overrides(overrides):
+        key = override.key_or_group
+        if key in choices:
+            if override.value() != choices[key]:
+                other.append(f"{key} is {choices[key]} there and {override.value()} here")
+        elif not _matches(key, (*COMMAND_LINE_ONLY, "hydra")) and "/" not in key:
+            OmegaConf.update(asked, key, OmegaConf.select(composed, key), force_add=True)
+    return asked, other
+
+
+def _changes(kept: DictConfig, asked: DictConfig) -> list[str]:
+    """Every key that changes the result and is not as it was."""
+    before, now = _leaves(kept), _leaves(asked)
+    found = []
+    for key in sorted({*before, *now}):
+        if _matches(key, FREE) or before.get(key) == now.get(key):
+            continue
+        found.append(f"{key} is {before.get(key)} there and {now.get(key)} here")
+        if _matches(key, ("callbacks",)) and key not in now:
+            found[-1] += " (a run directory cannot run code: repeat it on the command line)"
+    return found
+
+
+def where_to_go_on(folder: Path, cfg: DictConfig, first: bool) -> Position:
+    """The newest intact checkpoint of a run directory; damaged ones are named and set aside.
+
+    Raises:
+        RunError: the run is longer than the configuration allows.
+    """
+    from icot import checkpoint_file
+    from icot.checkpoints import DAMAGED, newest_intact
+    from icot.files import remove_partial_files
+    from icot.run_directory import CHECKPOINTS
+
+    if first:
+        for place in (folder, folder / CHECKPOINTS):
+            remove_partial_files(place)
+    path, damaged = newest_intact(folder)
+    if first:
+        for bad in damaged:
+            instead = f"{path} is used instead" if path else "there is no other: it begins anew"
+            print(f"{bad} is damaged and has been set aside; {instead}.", flush=True)
+            bad.replace(bad.with_name(bad.name + DAMAGED))
+    if path is None:
+        return Position()
+    content = checkpoint_file.load(path, mmap=True, verify=False)
+    try:
+        saved = content["callbacks"]["Checkpointing"]["saved"]
+        stage = content["callbacks"]["RemovalSchedule"]["stage"]
+        position = Position(
+            path, saved["step"], saved["epoch"], stage["batches"], stage["tokens_removed"]
+        )
+    except (KeyError, TypeError):
+        raise RunError(f"checkpoint {path}: holds weights, but not what resumes a run.") from None
+    if 0 < cfg.trainer.max_steps < position.step:
+        raise RunError(
+            f"trainer.max_steps={cfg.trainer.max_steps}: {folder} has done {position.step} steps "
+            "already; a longer run is allowed, a shorter one is not."
+        )
+    if 0 < cfg.trainer.max_epochs <= position.epoch:
+        raise RunError(
+            f"trainer.max_epochs={cfg.trainer.max_epochs}: {folder} has begun epoch "
+            f"{position.epoch + 1} already; a longer run is allowed, a shorter one is not."
+        )
+    return position
+
+
+def is_complete(folder: Path, cfg: DictConfig, position: Position) -> bool:
+    """Whether a run has come to the end that its configuration sets."""
+    import json
+
+    from icot.run_directory import SUMMARY
+
+    try:
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        steps, epochs = summary["steps"], summary["epochs"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    if steps != position.step:
+        return False
+    t = cfg.trainer
+    return bool(0 < t.max_steps <= steps or 0 < t.max_epochs <= epochs)
+
+
+def _check_no_way_out(folder: Path) -> None:
+    """Refuse a run directory with links through which something outside would be written.
+
+    Raises:
+        RunError: there is one.
+    """
+    inside = folder.resolve()
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            raise RunError(
+                f"{path} is a link to {path.resolve()}, outside of the run directory; training "
+                "would write there. Put the real file or folder in its place."
+            )
+
+
+def _is_first_process() -> bool:
+    """Whether this is no further process of one run, by what launchers set."""
+    ranks = (os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return all(rank == "0" for rank in ranks)
+
+
+def _in_the_way(folder: Path) -> RunError:
+    return RunError(
+        f"{folder} holds a run already. resume={folder} goes on with it; another directory, "
+        "hydra.run.dir=..., begins a new one."
+    )
+
+
+def _leaves(cfg: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted names of all values, with lists as values."""
+    found: dict[str, Any] = {}
+    plain: Any = OmegaConf.to_container(cfg, resolve=False) if OmegaConf.is_config(cfg) else cfg
+    for key, value in plain.items():
+        if isinstance(value, dict) and value:
+            found |= _leaves(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def _matches(key: str, keys: tuple[str, ...]) -> bool:
+    return any(key == k or key.startswith(f"{k}.") for k in keys)
+
+
+def _quoted(text: str) -> str:
+    """A text as Hydra's command line takes it, whatever characters it has."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _unquoted(text: str) -> str:
+    for mark in ("'", '"'):
+        if len(text) > 1 and text.startswith(mark) and text.endswith(mark):
+            return text[1:-1].replace(f"\\{mark}", mark)
+    return text

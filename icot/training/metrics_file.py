@@ -1,0 +1,99 @@
+"""metrics.csv: one row per logged step, on disk as soon as it is logged.
+
+    step,epoch,cot/stage,cot/tokens_removed,train/loss,val/accuracy
+    49,0,1.0,2.0,0.7310,
+
+A resumed run keeps the rows that its checkpoint knows of and writes the later ones again, so that
+there is neither a gap nor a duplicate.
+"""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.loggers import Logger
+
+from icot.files import explained, replacing
+
+FIRST = ("step", "epoch")  # columns; the others follow by name
+
+
+class MetricsFile(Logger):
+    """Appends rows to a CSV file; only the first rank writes.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        rows: how many the file holds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.rows = 0
+        self._columns: list[str] = []
+
+    @rank_zero_only
+    def keep(self, rows: int) -> None:
+        """Begin with the file's first ``rows`` rows and drop the others.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        kept = self._read()[:rows]
+        self._columns = sorted({name for row in kept for name in row}, key=_order)
+        self.rows = len(kept)
+        if kept or self.path.is_file():
+            self._rewrite(kept)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append a row.
+
+        Raises:
+            RunError: the file cannot be written.
+        """
+        row = {k: str(v) for k, v in metrics.items()}
+        row["step"] = str(step)
+        if any(name not in self._columns for name in row):
+            kept = self._read()[: self.rows]
+            self._columns = sorted({*self._columns, *row}, key=_order)
+            self._rewrite([*kept, row])
+        else:
+            with explained(self.path), self.path.open("a", encoding="utf-8", newline="") as file:
+                csv.DictWriter(file, self._columns).writerow(row)
+        self.rows += 1
+
+    def _read(self) -> list[dict[str, str]]:
+        """The rows that are there, without their empty fields."""
+        if not self.path.is_file():
+            return []
+        with self.path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            return [{k: v for k, v in row.items() if k and v} for row in rows]
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        with replacing(self.path) as file:
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    @property
+    def name(self) -> str:
+        """None; the file lies in the run directory itself."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """None."""
+        return ""
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing: config.yaml has them."""
+
+
+def _order(column: str) -> tuple[int, str]:
+    return (FIRST.index(column), "") if column in FIRST else (len(FIRST), column)
