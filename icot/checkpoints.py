@@ -14,13 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig
 from torch import Tensor
 
 from icot import checkpoint_file
 from icot.errors import RunError
+from icot.kept_config import read_config
 from icot.run_directory import CHECKPOINTS, CONFIG, MODEL, read_environment
 
 FINAL, BEST, ALL = "final", "best", "all"
@@ -167,17 +166,7 @@ class KeptRun:
         Raises:
             RunError: it is not one.
         """
-        path = self.folder / CONFIG
-        try:
-            cfg = OmegaConf.load(path)
-        except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException):
-            raise RunError(f"{path}: cannot be read as a configuration.") from None
-        missing = [k for k in ("task", "model", "schedule", "trainer") if k not in cfg]
-        if missing or not isinstance(cfg, DictConfig):
-            raise RunError(
-                f"{path}: not the configuration of a run; it lacks {', '.join(missing)}."
-            )
-        return cfg
+        return read_config(self.folder / CONFIG)
 
     def select(self, stage: str) -> list[Checkpoint]:
         """The weights that ``final``, ``best``, a stage's number or ``all`` names, in order.

@@ -12,7 +12,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
 
 from icot import checkpoint_file
-from icot.checkpoints import GOOD_FILE, LAST_FILE, STEP_FILES
+from icot.checkpoints import GOOD_FILE, LAST_FILE, STAGE_FILES, STEP_FILES, stage_file
 from icot.errors import RunError
 from icot.files import link, write_text
 from icot.resume import Position, where_to_go_on
@@ -161,11 +161,10 @@ def go_back(
         RunError: it does not want it, or not so often.
     """
     allowed = cfg.max_rollbacks
-    if cfg[f"on_{wish.reason}"] != "rollback":
+    if wish.reason == "nonfinite" and cfg.on_nonfinite != "rollback":
         raise RunError(
-            f"{wish.message} on_nonfinite=rollback goes back to the newest checkpoint and leaves "
-            f"the batch out; with it resume={folder} goes on. So it does with other hardware, but "
-            "not with another learning rate, which makes another run."
+            f"{wish.message} Look at these examples; a lower optimizer.lr may help, in a new run. "
+            f"resume={folder} on_nonfinite=rollback goes on and leaves the batch out."
         )
     if recoveries.count(wish.reason) >= allowed:
         raise RunError(
@@ -198,7 +197,8 @@ def _promote_good(checkpoints: Path, first: bool) -> Stage:
     stage = Stage.from_state_dict(content["callbacks"]["CollapseWatch"]["good"])
     _wait_for_all()
     if first:
-        for later in checkpoints.glob(STEP_FILES):
+        undone = [p for p in checkpoints.glob(STAGE_FILES) if p.name > stage_file(stage.index)]
+        for later in (*checkpoints.glob(STEP_FILES), *undone):
             later.unlink()
         link(path, checkpoints / LAST_FILE)
     _wait_for_all()

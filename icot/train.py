@@ -10,22 +10,20 @@ Composes the parts and calls them.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
-
-from icot.entry_point import plain, quiet_libraries, run
-from icot.resume import before_hydra
-
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from icot.recovery import Recoveries
     from icot.resume import Position
 
 
-def train(cfg: DictConfig) -> None:
+def train(cfg: "DictConfig") -> None:
     """One run, begun or gone on with, and its record in ``cfg.paths.output_dir``."""
     from hydra.core.hydra_config import HydraConfig
     from lightning.fabric.utilities.rank_zero import rank_zero_only
 
     from icot.config_checks import check_values
+    from icot.entry_point import quiet_libraries
     from icot.errors import ConfigError
     from icot.hardware import keep_freed_memory
     from icot.recovery import Recoveries, RollbackError, go_back
@@ -53,7 +51,7 @@ def train(cfg: DictConfig) -> None:
                 position = go_back(wish, cfg, folder, recoveries, first)
 
 
-def fit(cfg: DictConfig, folder: Path, position: "Position", recoveries: "Recoveries") -> None:
+def fit(cfg: "DictConfig", folder: Path, position: "Position", recoveries: "Recoveries") -> None:
     """Build everything and train from ``position`` on.
 
     Raises:
@@ -73,6 +71,7 @@ def fit(cfg: DictConfig, folder: Path, position: "Position", recoveries: "Recove
         facts,
         trainer_arguments,
     )
+    from icot.entry_point import plain
     from icot.recovery import after_collapse, after_nonfinite
     from icot.run_directory import METRICS, MODEL, describe
     from icot.training.causal_lm import CausalLM, NonFiniteError
@@ -137,7 +136,13 @@ def fit(cfg: DictConfig, folder: Path, position: "Position", recoveries: "Recove
 
 
 def main() -> None:
-    """The command."""
+    """The command; signals are handled from here on."""
+    from icot.interruption import signals
+
+    signals.listen()
+    from icot.entry_point import run
+    from icot.resume import before_hydra
+
     run("train", train, before_hydra)
 
 

@@ -1,14 +1,16 @@
 """A Weights & Biases logger whose validation metrics have tokens removed as their axis."""
 
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
 from icot.callbacks.removal_schedule import TOKENS_REMOVED
+from icot.files import write_text
 
 
 def wandb_logger(options: Any, config: dict[str, Any], folder: Path) -> Any:
-    """A logger for one run; offline unless logged in.
+    """A logger for one run; offline unless logged in. A resumed run goes on under its own id.
 
     Args:
         options: ``project``, ``group``, ``tags``, ``run_name``.
@@ -27,6 +29,8 @@ def wandb_logger(options: Any, config: dict[str, Any], folder: Path) -> Any:
         group=options.group,
         tags=list(options.tags),
         name=options.run_name or folder.name,
+        id=_run_id(folder),
+        resume="allow",
         save_dir=folder,
         offline=offline,
         config=config,
@@ -36,6 +40,18 @@ def wandb_logger(options: Any, config: dict[str, Any], folder: Path) -> Any:
         experiment.define_metric(TOKENS_REMOVED)
         experiment.define_metric("val/*", step_metric=TOKENS_REMOVED)
     return logger
+
+
+def _run_id(folder: Path) -> str:
+    """The id that this run directory has at W&B, made when the run begins."""
+    path = folder / "wandb_id.txt"
+    if path.is_file():
+        kept = path.read_text(encoding="utf-8").strip()
+        if kept.isalnum():
+            return kept
+    new = secrets.token_hex(4)
+    write_text(path, new + "\n")
+    return new
 
 
 def _netrc() -> bool:

@@ -7,15 +7,18 @@ One example is the token sequence
 
 ``tokens`` holds all of them end to end; ``cot_start`` and ``cot_end`` count from an example's own
 start, half-open. A store lives in the cache under the hash of what determines it: the task's
-fingerprint, the tokenizer and the format version; so a second start reads the index alone.
+fingerprint, the tokenizer and the format version. Its index holds a checksum of every file and of
+itself; a store that does not fit them is built anew.
 """
 
+import fcntl
 import hashlib
 import json
-import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +28,10 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from icot.errors import DataError
+from icot.files import explained
 from icot.tasks.base import Example, Split, Task
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 INDEX = "index.json"
 ARRAYS = {"offsets": np.int64, "cot_start": np.int32, "cot_end": np.int32}
 SEPARATORS = 3  # <eos> tokens in every example
@@ -79,6 +83,7 @@ def tokenized(
 
     Raises:
         DataError: a bad line, or an example whose text contains the separator.
+        RunError: the cache cannot be written.
     """
     key = {
         "format": FORMAT_VERSION,
@@ -86,10 +91,18 @@ def tokenized(
         "tokenizer": tokenizer_fingerprint(tokenizer),
     }
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:24]
-    folder = cache_dir / f"{task.name}-{split}-{digest}"
-    if not (folder / INDEX).is_file():
-        _build(task, split, tokenizer, folder, key)
-    return _open(folder)
+    name = re.sub(r"[^\w-]", "_", task.name)
+    folder = cache_dir / f"{name}-{split}-{digest}"
+    index = _intact_index(folder)
+    if index is None:
+        with explained(folder), _alone(folder):
+            index = _intact_index(folder)  # another process may have built it meanwhile
+            if index is None:
+                if folder.exists():
+                    print(f"{folder} is damaged; it is built anew.", flush=True)
+                    shutil.rmtree(folder)
+                index = _build(task, split, tokenizer, folder, key)
+    return _open(folder, index)
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -147,17 +160,18 @@ def spans(
 
 def _build(
     task: Task, split: Split, tokenizer: PreTrainedTokenizerBase, folder: Path, key: dict[str, Any]
-) -> None:
-    """Tokenize into a temporary folder, then move it into place in one step."""
+) -> dict[str, Any]:
+    """Tokenize into a temporary folder, then move it into place in one step; returns the index."""
     dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.int32)
     eos_token_id = separator_id(tokenizer)
-    folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         total = n = longest = longest_cot = 0
         files = {name: (partial / f"{name}.bin").open("wb") for name in ("tokens", *ARRAYS)}
         files["offsets"].write(np.zeros(1, dtype=np.int64).tobytes())
-        for examples in task.chunks(split):
+        eos = str(tokenizer.eos_token)
+        for chunk in task.chunks(split):
+            examples = [e for e in chunk if eos not in e.line() or not task.leaves_out(split, e)]
             if not examples:
                 continue
             tokens, lengths = tokenize(examples, tokenizer)
@@ -167,7 +181,7 @@ def _build(
                 bad = examples[int(str(error))]
                 raise DataError(
                     f"task {task.name}, {split}: an example contains the separator "
-                    f"{tokenizer.eos_token!r} in its own text: {bad.line()[:200]!r}"
+                    f"{eos!r} in its own text: {bad.line()[:200]!r}"
                 ) from None
             files["tokens"].write(tokens.astype(dtype).tobytes())
             files["offsets"].write((total + np.cumsum(lengths)).tobytes())
@@ -186,21 +200,51 @@ def _build(
             "skipped_lines": task.skipped(split),
             "dtype": dtype.name,
             "key": key,
+            "sha256": {name: _sha256(partial / f"{name}.bin") for name in files},
         }
+        index["seal"] = _seal(index)
         (partial / INDEX).write_text(json.dumps(index, indent=2))
-        try:
-            os.replace(partial, folder)  # noqa: PTH105  atomic
-        except OSError:
-            if not (folder / INDEX).is_file():
-                raise
-            # Another process has built the same store meanwhile.
+        partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    return index
 
 
-def _open(folder: Path) -> TokenizedSplit:
-    index = json.loads((folder / INDEX).read_text())
+def _intact_index(folder: Path) -> dict[str, Any] | None:
+    """The index of a store all of whose files are as they were written, else None."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        sealed = index["seal"] == _seal(index)
+        if sealed and all(_sha256(folder / f"{n}.bin") == h for n, h in index["sha256"].items()):
+            assert isinstance(index, dict)
+            return index
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        pass
+    return None
 
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _seal(index: dict[str, Any]) -> str:
+    """A hash of an index without its seal."""
+    content = json.dumps({k: v for k, v in index.items() if k != "seal"}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes from building the same store; they wait."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f".{folder.name}.lock").open("w") as file:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _open(folder: Path, index: dict[str, Any]) -> TokenizedSplit:
     def array(name: str, dtype: Any, size: int) -> NDArray[Any]:
         if size == 0:
             return np.empty(0, dtype=dtype)

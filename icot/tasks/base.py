@@ -67,6 +67,10 @@ class Task(ABC):
         """How many bad lines of ``split`` were left out when it was last read."""
         return 0
 
+    def leaves_out(self, split: Split, example: Example) -> bool:
+        """Whether an example that cannot be tokenized is left out and counted; else it raises."""
+        return False
+
     def difficulty(self, example: Example) -> Mapping[str, float]:
         """Numbers that say how hard an example is, by name; errors are broken down by them."""
         return {}

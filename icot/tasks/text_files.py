@@ -154,6 +154,12 @@ class TextFiles(Task):
         """That of a multiplication or of equations, where the text is of that kind."""
         return multiplication.difficulty(example.question) or gsm8k.difficulty(example.cot)
 
+    def leaves_out(self, split: Split, example: Example) -> bool:
+        """Such a line is a bad line, too."""
+        if self.on_bad_line == "skip":
+            self._skipped[split] = self.skipped(split) + 1
+        return self.on_bad_line == "skip"
+
     def skipped(self, split: Split) -> int:
         """Bad lines left out when ``split`` was last read."""
         return self._skipped.get(split, 0)

@@ -1,0 +1,67 @@
+"""The configuration that a run directory keeps, read as what it is: a file from elsewhere.
+
+It may come from anybody. So it may name the tasks of this package and nothing else to be made, it
+holds values and no interpolations, and every key and type is one of the schema.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from icot.config import (
+    HubGSM8KConfig,
+    MultiplicationConfig,
+    TaskConfig,
+    TextFilesConfig,
+    TrainConfig,
+)
+from icot.errors import RunError
+
+TASKS: tuple[type[TaskConfig], ...] = (MultiplicationConfig, TextFilesConfig, HubGSM8KConfig)
+
+
+def read_config(path: Path) -> DictConfig:
+    """A run's resolved configuration.
+
+    Raises:
+        RunError: it is not one, or asks for something that a file may not ask for.
+    """
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException, RecursionError):
+        raise RunError(f"{path}: cannot be read as a configuration.") from None
+    if not isinstance(content, dict):
+        raise RunError(f"{path}: not the configuration of a run.")
+    if missing := [k for k in ("task", "model", "schedule", "trainer") if k not in content]:
+        raise RunError(f"{path}: not the configuration of a run; it lacks {', '.join(missing)}.")
+    if text := _interpolation(content):
+        raise RunError(f"{path}: {text!r} is to be computed; a kept configuration holds values.")
+    kinds = {kind._target_: kind for kind in TASKS}
+    task = content["task"]
+    target = task.get("_target_") if isinstance(task, dict) else None
+    if target not in kinds:
+        raise RunError(
+            f"{path}: task._target_ is {target!r}; a run directory may name the tasks of icot "
+            f"only: {', '.join(kinds)}."
+        )
+    try:
+        schema = OmegaConf.structured(TrainConfig)
+        schema.task = OmegaConf.structured(kinds[target])
+        cfg = OmegaConf.merge(schema, content)
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RunError(f"{path}: not the configuration of a run: {reason}.") from None
+    assert isinstance(cfg, DictConfig)
+    return cfg
+
+
+def _interpolation(value: Any) -> str | None:
+    """The first text in a configuration that OmegaConf would compute."""
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, list):
+        return next((text for inner in value if (text := _interpolation(inner))), None)
+    return value if isinstance(value, str) and "${" in value else None

@@ -1,0 +1,148 @@
+"""Small runs in processes of their own, and what of two runs is not the same."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+# Dropout and offsets, so that random draws matter; every step in the metrics.
+RUN = (
+    "task=mult2",
+    "task.train_size=200",
+    "task.valid_size=40",
+    "task.test_size=10",
+    "model.config.n_layer=1",
+    "model.config.n_embd=32",
+    "model.config.n_head=2",
+    "model.config.resid_pdrop=0.1",
+    "model.config.embd_pdrop=0.1",
+    "data.batch_size=16",
+    "trainer=cpu",
+    "optimizer.decay_steps=0",
+    "schedule=icot_si",
+    "schedule.tokens_per_epoch=4",
+    "schedule.smoothing_lambda=0.5",
+    "trainer.max_steps=-1",
+    "trainer.max_epochs=4",
+    "trainer.log_every_n_steps=1",
+    "checkpoints.every_steps=3",
+    "paths.cache_dir=cache",
+)
+
+
+@dataclass
+class Outcome:
+    """What an experiment has tried and what went wrong.
+
+    Attributes:
+        name: for the table.
+        tried: how often.
+        lost: one line for each time that something was lost or not as it should be.
+        note: figures worth telling.
+    """
+
+    name: str
+    tried: int
+    lost: list[str]
+    note: str = ""
+
+
+def start(
+    folder: Path, *overrides: str, preexec: Callable[[], None] | None = None, **environment: str
+) -> subprocess.Popen[str]:
+    """``python -m icot.train`` in ``folder``, as the leader of a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "icot.train", *overrides],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        preexec_fn=preexec,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **environment},
+    )
+
+
+def finish(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str]:
+    """The exit code and all that was printed."""
+    try:
+        printed, _ = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        kill(process)
+        printed, _ = process.communicate()
+        return -signal.SIGKILL, f"{printed}\n(did not end within {seconds} s)"
+    return process.returncode, printed
+
+
+def train(folder: Path, *overrides: str, **environment: str) -> tuple[int, str]:
+    """Run to the end."""
+    return finish(start(folder, *overrides, **environment))
+
+
+def kill(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> None:
+    """Send a signal to all processes of a run."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def undisturbed(folder: Path, name: str, *overrides: str) -> Path:
+    """A run to compare with, made once."""
+    run = folder / name
+    if not (run / "summary.json").is_file():
+        code, printed = train(folder, *RUN, *overrides, f"hydra.run.dir='{name}'")
+        assert code == 0, printed
+    return run
+
+
+def differences(one: Path, two: Path) -> list[str]:
+    """Where two runs are not the same: weights, moments, stage, counters, metrics rows, stages.
+
+    Wall time alone may differ.
+    """
+    found = []
+    contents = [
+        dict(_leaves(torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)))
+        for run in (one, two)
+    ]
+    for key in sorted({*contents[0], *contents[1]}):
+        a, b = (content.get(key) for content in contents)
+        same = torch.equal(a, b) if torch.is_tensor(a) and torch.is_tensor(b) else a == b
+        if not same and not key.endswith("seconds"):
+            found.append(f"last.ckpt {key}")
+    for name in ("metrics.csv", "predictions.jsonl"):
+        if (one / name).read_bytes() != (two / name).read_bytes():
+            found.append(name)
+    if _stages(one) != _stages(two):
+        found.append("stages.csv")
+    return [f"{two.name}: {what} differs" for what in found]
+
+
+def steps_logged(run: Path) -> int:
+    """Rows of metrics.csv, 0 where there is none."""
+    path = run / "metrics.csv"
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
+def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, f"{prefix}/{key}")
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            yield from _leaves(inner, f"{prefix}/{i}")
+    else:
+        yield prefix, value
+
+
+def _stages(run: Path) -> list[dict[str, str]]:
+    with (run / "stages.csv").open() as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]

@@ -1,0 +1,162 @@
+"""Kills and signals: the run goes on and ends as if nothing had happened."""
+
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from tests.chaos.harness import (
+    RUN,
+    Outcome,
+    differences,
+    finish,
+    kill,
+    start,
+    steps_logged,
+    train,
+    undisturbed,
+)
+from tests.chaos.moments import MOMENTS
+
+DDP = (
+    "trainer=ddp",
+    "trainer.accelerator=cpu",
+    "trainer.precision=32-true",
+    "trainer.devices=2",
+    "data.batch_size=8",
+)
+# What a run does beside its plain form, and the moments at which that matters.
+VARIANTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "plain": ((), MOMENTS),
+    "accumulation": (
+        ("trainer.accumulate_grad_batches=3",),
+        ("mid-epoch", "last batch of an epoch", "end of a stage", "during validation"),
+    ),
+    "adaptive": (
+        ("schedule=adaptive", "schedule.patience=4", "schedule.tokens_per_stage=1"),
+        ("mid-epoch", "end of a stage", "just before full removal", "just after full removal"),
+    ),
+    "muon and workers": (
+        ("optimizer=muon", "data.num_workers=2", "data.max_train_tokens=20"),
+        ("mid-epoch", "end of an epoch", "during a checkpoint write"),
+    ),
+    "two ranks": (DDP, ("mid-epoch", "end of a stage", "during a checkpoint write")),
+}
+
+
+def moments(folder: Path, chosen: dict[str, tuple[str, ...]] | None = None) -> Outcome:
+    """Kill once at each named moment, go on, compare."""
+    lost: list[str] = []
+    tried = 0
+    for variant, (overrides, names) in VARIANTS.items():
+        wanted = names if chosen is None else chosen.get(variant, ())
+        for moment in wanted:
+            tried += 1
+            reference = undisturbed(folder, f"undisturbed {variant}", *overrides)
+            lost += _killed_at(folder, variant, moment, reference, overrides)
+    return Outcome("killed at a named moment", tried, lost)
+
+
+def _killed_at(
+    folder: Path, variant: str, moment: str, reference: Path, overrides: tuple[str, ...]
+) -> list[str]:
+    name = f"{variant} {moment}"
+    marker = folder / f"{name}.struck"
+    command = (
+        *RUN,
+        *overrides,
+        "resume=auto",
+        f"hydra.run.dir='{name}'",
+        "+callbacks.kill._target_=tests.chaos.moments.KillAt",
+        f"+callbacks.kill.moment='{moment}'",
+        f"+callbacks.kill.marker='{marker}'",
+    )
+    process = start(folder, *command)
+    code = process.wait(timeout=300)
+    kill(process)
+    printed = process.communicate()[0]
+    if code != -signal.SIGKILL or not marker.exists():
+        return [f"{name}: was not killed ({code}): {printed[-500:]}"]
+    code, printed = train(folder, *command)
+    if code != 0:
+        return [f"{name}: did not go on ({code}): {printed[-500:]}"]
+    return differences(reference, folder / name)
+
+
+LONG = ("task.train_size=800", "trainer.max_epochs=60", "validation.examples=10")
+
+
+def kills(folder: Path, count: int = 50, length: tuple[str, ...] = LONG) -> Outcome:
+    """Kill one run again and again at random moments, from its first second on."""
+    return _again_and_again(folder, [signal.SIGKILL] * count, "killed at random moments", length)
+
+
+def signals(folder: Path, count: int = 10, length: tuple[str, ...] = LONG) -> Outcome:
+    """The same with signals that can be answered: exit code, message, checkpoint."""
+    sequence = [signal.SIGTERM, signal.SIGINT] * count
+    name = "SIGTERM and SIGINT at random moments"
+    return _again_and_again(folder, sequence, name, length)
+
+
+def _again_and_again(
+    folder: Path, sequence: list[signal.Signals], name: str, length: tuple[str, ...]
+) -> Outcome:
+    rng = random.Random(0)
+    reference = undisturbed(folder, "undisturbed long", *length)
+    run = folder / name
+    command = (*RUN, *length, "resume=auto", f"hydra.run.dir='{name}'")
+    lost: list[str] = []
+    in_training = 0
+    for number, sent in enumerate(sequence):
+        process = start(folder, *command)
+        if number % 4 == 0:  # at any moment, the start included
+            time.sleep(rng.uniform(0.1, 8))
+        else:
+            _wait_for_training(process, run)
+            time.sleep(rng.uniform(0, 1.5))
+        before = process.poll()
+        kill(process, sent)
+        code, printed = finish(process)
+        if before is not None:
+            lost.append(f"{name}, {number}: ended by itself ({code}): {printed[-500:]}")
+            break
+        in_training += number % 4 != 0
+        if sent != signal.SIGKILL:
+            if code != 128 + sent or "Traceback" in printed:
+                lost.append(f"{name}, {number}, {sent.name}: {code}: {printed[-500:]}")
+            elif number % 4 and "resume=" not in printed:
+                lost.append(f"{name}, {number}, {sent.name}: nothing saved: {printed[-500:]}")
+    code, printed = train(folder, *command)
+    lost += differences(reference, run) if code == 0 else [f"{name}: {code}: {printed[-500:]}"]
+    return Outcome(name, len(sequence), lost, f"{in_training} of them while batches were trained")
+
+
+def _wait_for_training(process: subprocess.Popen[str], run: Path) -> None:
+    """Until the run has logged something new."""
+    deadline = time.monotonic() + 120
+    path = run / "metrics.csv"
+    begun = path.stat().st_mtime_ns if path.is_file() else 0
+    rows = steps_logged(run)
+    while process.poll() is None and time.monotonic() < deadline:
+        if path.is_file() and path.stat().st_mtime_ns != begun and steps_logged(run) != rows:
+            return
+        time.sleep(0.02)
+
+
+def two_interrupts(folder: Path) -> Outcome:
+    """A second Ctrl-C exits at once; the run goes on from its newest checkpoint."""
+    reference = undisturbed(folder, "undisturbed long", *LONG)
+    name = "interrupted twice"
+    command = (*RUN, *LONG, "resume=auto", f"hydra.run.dir='{name}'")
+    process = start(folder, *command)
+    _wait_for_training(process, folder / name)
+    kill(process, signal.SIGINT)
+    kill(process, signal.SIGINT)
+    begun = time.monotonic()
+    code, printed = finish(process)
+    seconds = time.monotonic() - begun
+    lost = [] if code == 130 else [f"{name}: {code}: {printed[-500:]}"]
+    code, printed = train(folder, *command)
+    lost += differences(reference, folder / name) if code == 0 else [f"{name}: {printed[-500:]}"]
+    return Outcome("two SIGINT in a row", 1, lost, f"gone after {seconds:.2f} s")

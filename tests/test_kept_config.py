@@ -1,0 +1,76 @@
+"""A run directory from elsewhere: it runs no code and writes nowhere else."""
+
+import shutil
+
+import pytest
+
+from icot.checkpoints import KeptRun
+from icot.errors import RunError
+from icot.kept_config import read_config
+from tests.conftest import icot
+
+
+def test_what_a_run_writes_is_read(small_run):
+    cfg = read_config(small_run / "config.yaml")
+    assert cfg.task.digits == 2
+    assert cfg.schedule.tokens_per_epoch == 4
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("_target_: icot.tasks.multiplication.Multiplication", "_target_: os.mkdir", "os.mkdir"),
+        ("chain: long", "chain: ${oc.env:HOME}", "to be computed"),
+        ("chain: long", "chain: {_target_: os.mkdir, path: x}", "chain"),
+        ("digits: 2", "digits: two", "digits"),
+        ("digits: 2", "digits: 2\n  other: 1", "other"),
+        ("digits: 2", "digits: !!python/object/apply:os.mkdir [x]", "cannot be read"),
+        ("task:", "tusk:", "lacks task"),
+    ],
+)
+def test_a_configuration_that_asks_for_more_than_values_is_refused(
+    small_run, tmp_path, monkeypatch, old, new, said
+):
+    monkeypatch.chdir(tmp_path)
+    text = (small_run / "config.yaml").read_text()
+    assert old in text
+    (tmp_path / "config.yaml").write_text(text.replace(old, new, 1))
+    with pytest.raises(RunError, match=said):
+        _ = KeptRun(tmp_path).cfg
+    assert {p.name for p in tmp_path.iterdir()} == {"config.yaml"}
+
+
+def test_resuming_runs_no_callback_that_only_the_directory_names(small_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    config = run / "config.yaml"
+    evil = "callbacks:\n  x:\n    _target_: os.mkdir\n    path: was_run"
+    config.write_text(config.read_text().replace("callbacks: {}", evil))
+    assert "was_run" in config.read_text()
+    done = icot("train", "resume=run", "trainer.max_epochs=9", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "cannot run code" in done.stderr
+    assert not list(tmp_path.rglob("was_run"))
+
+
+def test_resuming_does_not_write_through_links_or_where_the_directory_says(small_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    (tmp_path / "precious").mkdir()
+    shutil.rmtree(run / "checkpoints")
+    (run / "checkpoints").symlink_to(tmp_path / "precious")
+    done = icot("train", "resume=run", "trainer.max_epochs=9", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "outside of the run directory" in done.stderr
+    assert not list((tmp_path / "precious").iterdir())
+
+    (run / "checkpoints").unlink()
+    shutil.copytree(small_run / "checkpoints", run / "checkpoints")
+    config = run / "config.yaml"
+    config.write_text(
+        config.read_text().replace("cache_dir: cache", f"cache_dir: {tmp_path / 'precious'}")
+    )
+    done = icot("train", "resume=run", "trainer.max_epochs=5", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not list((tmp_path / "precious").iterdir())
+    assert {p.name for p in tmp_path.iterdir()} == {"run", "precious", "data"}

@@ -1,0 +1,128 @@
+"""Short forms of ``python -m tests.chaos``, and what a run does with numbers that go wrong."""
+
+import csv
+import json
+
+import pytest
+import torch
+
+from tests.chaos import inputs, interruptions, storage
+from tests.chaos.harness import RUN, differences
+from tests.conftest import icot
+
+SHORT = ("trainer.max_epochs=30", "validation.examples=10")
+
+
+@pytest.mark.slow
+def test_killed_at_named_moments(tmp_path):
+    chosen = {
+        "plain": ("during validation", "during a checkpoint write", "end of training"),
+        "accumulation": ("end of a stage",),
+        "adaptive": ("just before full removal",),
+        "two ranks": ("mid-epoch",),
+    }
+    outcome = interruptions.moments(tmp_path, chosen)
+    assert (outcome.tried, outcome.lost) == (6, [])
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments(tmp_path):
+    assert interruptions.kills(tmp_path, 3, SHORT).lost == []
+
+
+@pytest.mark.slow
+def test_signals(tmp_path):
+    assert interruptions.signals(tmp_path, 1, SHORT).lost == []
+
+
+@pytest.mark.slow
+def test_a_full_disk_and_two_processes(tmp_path):
+    assert storage._file_size_limit(tmp_path).lost == []
+    assert storage._two_on_one_directory(tmp_path).lost == []
+    assert storage._two_on_one_cache(tmp_path).lost == []
+
+
+@pytest.mark.slow
+def test_damaged_checkpoints(tmp_path):
+    assert storage.damage(tmp_path, 200, resumed=1).lost == []
+
+
+def test_mutated_text_files(tmp_path):
+    assert inputs.text_files(tmp_path, 300).lost == []
+
+
+@pytest.mark.slow
+def test_mutated_override_lists(tmp_path):
+    assert inputs.overrides(tmp_path, 40).lost == []
+
+
+POISON = ["+callbacks.poison._target_=tests.chaos.poison.Poison", "+callbacks.poison.example=17"]
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_a_number_stops_before_the_weights_are_touched(tmp_path):
+    command = [*RUN, *POISON, "resume=auto", "hydra.run.dir=run"]
+    done = icot("train", *command, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    for words in ("step ", "stage ", "the gradient's norm is nan", "are 17 ('"):
+        assert words in done.stderr
+    weights = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert all(torch.isfinite(w).all() for w in weights["state_dict"].values())
+
+    done = icot("train", *command, "on_nonfinite=rollback", "max_rollbacks=9", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("leaves out batch") == 4  # once an epoch
+    returns = json.loads((tmp_path / "run" / "recoveries.json").read_text())
+    assert [r["reason"] for r in returns] == ["nonfinite"] * 4
+    assert len({n for r in returns for n in r["skipped"]}) == 4
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["steps"] == 52
+
+    # Uninterrupted, and stopped once it has gone back often enough.
+    whole = icot("train", *command[:-1], "hydra.run.dir=whole", "on_nonfinite=rollback",
+                 "max_rollbacks=9", cwd=tmp_path)  # fmt: skip
+    assert whole.returncode == 0, whole.stderr
+    assert differences(tmp_path / "whole", tmp_path / "run") == []
+    few = icot("train", *command[:-1], "hydra.run.dir=few", "on_nonfinite=rollback",
+               "max_rollbacks=1", cwd=tmp_path)  # fmt: skip
+    assert few.returncode == 2
+    assert "gone back 1 times already" in few.stderr
+
+
+COLLAPSE = [
+    "task=mult2",
+    "task.train_size=6400",
+    "task.valid_size=100",
+    "task.test_size=10",
+    "model.config.n_layer=2",
+    "schedule=icot_si",
+    "schedule.reset_optimizer=false",
+    "schedule.warmup_epochs=4",
+    "trainer.max_steps=-1",
+    "trainer.max_epochs=8",
+    "optimizer.decay_steps=0",
+    "trainer=cpu",
+    "hydra.run.dir=run",
+]
+
+
+@pytest.mark.slow
+def test_a_collapse_is_noticed_and_undone_at_half_the_speed(tmp_path):
+    """Explicit CoT for four epochs, then everything is removed within a few batches."""
+    done = icot(
+        "train",
+        *COLLAPSE,
+        "schedule.tokens_per_epoch=64",
+        "on_collapse=rollback",
+        "collapse.validations=3",
+        "max_rollbacks=1",
+        cwd=tmp_path,
+    )
+    assert "collapse: accuracy" in done.stdout
+    assert "tokens removed, at half the speed" in done.stdout
+    (back,) = json.loads((tmp_path / "run" / "recoveries.json").read_text())
+    assert back["reason"] == "collapse"
+    with (tmp_path / "run" / "stages.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    print(done.stdout[-3000:])
+    assert rows

@@ -1,0 +1,112 @@
+"""What resume= accepts and refuses; a longer run equals one that was long from the start."""
+
+import shutil
+
+import pytest
+import yaml
+
+from tests.chaos.harness import RUN, differences
+from tests.conftest import icot
+
+TRAINED = [*RUN, "trainer.max_epochs=1"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resume")
+    done = icot("train", *TRAINED, "hydra.run.dir=run", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    shutil.copytree(run.parent / "cache", tmp_path / "cache")
+    return tmp_path
+
+
+def test_a_longer_run_equals_one_that_was_long_from_the_start(copy):
+    more = ["trainer.max_epochs=3", "paths.cache_dir=cache"]
+    done = icot("train", "resume=run", *more, cwd=copy)
+    assert done.returncode == 0, done.stderr
+    whole = icot("train", *TRAINED, *more, "hydra.run.dir=whole", cwd=copy)
+    assert whole.returncode == 0, whole.stderr
+    assert differences(copy / "whole", copy / "run") == []
+    config = yaml.safe_load((copy / "run" / "config.yaml").read_text())
+    assert config["trainer"]["max_epochs"] == 3
+    assert (
+        (copy / "run" / "command.txt")
+        .read_text()
+        .splitlines()[1]
+        .startswith("python -m icot.train resume=run trainer.max_epochs=3")
+    )
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["schedule.tokens_per_epoch=8"], "schedule.tokens_per_epoch is 4.0 there and 8.0 here"),
+        (["task=mult3", "optimizer.lr=1"], "task is mult2 there and mult3 here"),
+        (["task=mult3", "optimizer.lr=1"], "optimizer.lr is"),
+        (["trainer.devices=2"], "trainer.devices is 1 there and 2 here"),
+        (["seed=0"], "seed is 3456 there and 0 here"),
+        (["task.chain=tree"], "task.chain is long there and tree here"),
+        (["schedule.side=up"], "schedule.side is left there and up here"),
+        (["trainer.max_steps=3"], "shorter"),
+        (["hydra.run.dir=elsewhere"], "leave out hydra.run.dir"),
+    ],
+)
+def test_what_would_change_the_result_is_refused_by_name(copy, overrides, said):
+    before = {p: p.read_bytes() for p in (copy / "run").rglob("*.ckpt")}
+    done = icot("train", "resume=run", *overrides, cwd=copy)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert said in done.stderr
+    assert before == {p: p.read_bytes() for p in (copy / "run").rglob("*.ckpt")}
+    assert not (copy / "elsewhere").exists()
+
+
+def test_resume_auto_refuses_another_command_and_takes_the_same(copy):
+    other = icot("train", *TRAINED, "optimizer.lr=1", "resume=auto", "hydra.run.dir=run", cwd=copy)
+    assert other.returncode == 2
+    assert "optimizer.lr is" in other.stderr
+    same = icot("train", *TRAINED, "resume=auto", "hydra.run.dir=run", cwd=copy)
+    assert same.returncode == 0, same.stderr
+    assert "is complete" in same.stdout
+
+
+def test_resume_auto_without_a_directory_finds_its_own_again(copy):
+    for said in ("Run directory", "is complete"):
+        done = icot("train", *TRAINED, "resume=auto", cwd=copy)
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
+    assert len(list((copy / "outputs").iterdir())) == 1
+
+
+def test_a_run_in_the_way_is_left_alone(copy):
+    before = {p: p.read_bytes() for p in (copy / "run").rglob("*") if p.is_file()}
+    done = icot("train", *TRAINED, "hydra.run.dir=run", cwd=copy)
+    assert done.returncode == 2
+    assert "resume=run goes on with it" in done.stderr
+    assert before == {p: p.read_bytes() for p in (copy / "run").rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("where", ["nowhere", "cache"])
+def test_what_is_no_run_directory_is_refused(copy, where):
+    done = icot("train", f"resume={where}", cwd=copy)
+    assert done.returncode == 2
+    assert "run directory" in done.stderr
+    assert not (copy / "outputs").exists()
+
+
+def test_other_data_are_refused(tmp_path):
+    for name in ("train", "valid"):
+        (tmp_path / f"{name}.txt").write_text("1 2||3 #### 3\n2 2||4 #### 4\n" * 20)
+    text = ["task=text", "task.data_dir=.", "task.test_file=null", "optimizer.decay_steps=0"]
+    small = [o for o in RUN if o.startswith("model.")]
+    first = icot("train", *text, *small, "trainer.max_steps=2", "hydra.run.dir=run", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    (tmp_path / "train.txt").write_text("1 2||3 #### 3\n2 2||4 #### 5\n" * 20)
+    done = icot("train", "resume=run", "trainer.max_steps=4", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "the train split of task text is not what this run was trained on" in done.stderr
