@@ -48,7 +48,12 @@ def save(content: dict[str, Any], path: Path) -> None:
     """
     with replacing(path, "wb") as file:
         sealed = _Sealed(file)
-        torch.save(content, cast(IO[bytes], sealed))
+        try:
+            torch.save(content, cast(IO[bytes], sealed))
+        except RuntimeError:
+            if sealed.failure is not None:  # torch hides it behind a complaint of its own
+                raise sealed.failure from None
+            raise
         sealed.close()
 
 
@@ -69,8 +74,9 @@ def is_intact(path: Path) -> bool:
 def is_sealed(path: Path) -> bool:
     """Whether a file ends as ``save`` ends it; other programs' checkpoints do not."""
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - SEAL))
-        return file.read().startswith(MARK)
+        file.seek(max(0, path.stat().st_size - SEAL - END_OF_DIRECTORY))
+        _, record, rest = file.read().rpartition(b"PK\5\6")
+    return record != b"" and rest[END_OF_DIRECTORY - 6 :][:2] == SEAL.to_bytes(2, "little")
 
 
 def load(path: Path, mmap: bool = False, verify: bool = True) -> dict[str, Any]:
@@ -136,6 +142,7 @@ class _Sealed:
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._digest, self._tail = file, hashlib.sha256(), b""
+        self.failure: OSError | None = None
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
@@ -161,4 +168,8 @@ class _Sealed:
 
     def _pass_on(self, data: bytes | memoryview) -> None:
         self._digest.update(data)
-        self._file.write(data)
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self.failure = error
+            raise

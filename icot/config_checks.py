@@ -203,7 +203,7 @@ def mistakes_in(overrides: list[str], config_name: str) -> list[str]:
             for option in _options(override):
                 if option in options:
                     chosen.append(f"{key}={option}")
-                elif option is not None:
+                else:
                     mistakes.append(f"{key}={option}: {_choose(str(option), options)}")
                     bad.add(id(override))
         else:

@@ -53,7 +53,8 @@ def read_config(path: Path) -> DictConfig:
         cfg = OmegaConf.merge(schema, content)
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise RunError(f"{path}: not the configuration of a run: {reason}.") from None
+        key = getattr(error, "full_key", None) or "a key"
+        raise RunError(f"{path}: not the configuration of a run: {key}: {reason}") from None
     assert isinstance(cfg, DictConfig)
     return cfg
 

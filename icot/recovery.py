@@ -4,6 +4,7 @@ recoveries.json   one object for each return to a checkpoint, in order
 """
 
 import json
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from icot.callbacks.collapse_watch import CollapseError
     from icot.training.causal_lm import NonFiniteError
     from icot.training.datamodule import CoTDataModule
+
+log = logging.getLogger(__name__)
 
 RECOVERIES = "recoveries.json"
 NAMED = 8  # examples that a message names
@@ -182,7 +185,7 @@ def go_back(
         remedy = f"goes back to step {position.step} and leaves out batch {wish.batches[-1]}"
     recoveries.add(Recovery(wish.reason, wish.step, removed, batches, wish.batches, wish.message))
     if first:
-        print(f"{wish.message} The run {remedy}.", flush=True)
+        log.warning("%s The run %s.", wish.message, remedy)
     return position
 
 

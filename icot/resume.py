@@ -5,6 +5,7 @@ resume=auto           go on where the run directory holds a run, begin otherwise
 """
 
 import hashlib
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from icot.errors import ConfigError, RunError
+
+log = logging.getLogger(__name__)
 
 AUTO = "auto"
 # Keys, or groups of keys, that do not change what a run computes.
@@ -203,7 +206,7 @@ def where_to_go_on(folder: Path, cfg: DictConfig, first: bool) -> Position:
     if first:
         for bad in damaged:
             instead = f"{path} is used instead" if path else "there is no other: it begins anew"
-            print(f"{bad} is damaged and has been set aside; {instead}.", flush=True)
+            log.warning("%s is damaged and has been set aside; %s.", bad, instead)
             bad.replace(bad.with_name(bad.name + DAMAGED))
     if path is None:
         return Position()

@@ -37,8 +37,10 @@ def test_every_kind_of_alteration_is_noticed(tmp_path):
         assert not checkpoint_file.is_intact(path), length
     path.write_bytes(whole + b"x")
     assert not checkpoint_file.is_intact(path)
-    with pytest.raises(RunError, match=r"a\.ckpt: (damaged|cannot be read)"):
-        checkpoint_file.load(path)
+    for damaged in (whole[:500] + bytes([whole[500] ^ 1]) + whole[501:], whole[:-1]):
+        path.write_bytes(damaged)
+        with pytest.raises(RunError, match=r"a\.ckpt: (damaged|cannot be read)"):
+            checkpoint_file.load(path)
     path.write_bytes(whole)
     assert checkpoint_file.is_intact(path)
 

@@ -1,6 +1,13 @@
 """Schedules against numbers worked out by hand."""
 
-from icot.schedule import AdaptiveSchedule, FixedSchedule, LinearSchedule, Schedule, Stage
+from icot.schedule import (
+    AdaptiveSchedule,
+    FixedSchedule,
+    LinearSchedule,
+    Schedule,
+    Slowdown,
+    Stage,
+)
 
 
 def removed_over(schedule: Schedule, batches: int, per_epoch: int, longest: int) -> list[int]:
@@ -95,3 +102,41 @@ def test_adaptive_stops():
 def test_a_stage_survives_its_state_dict():
     stage = Stage(index=3, tokens_removed=7, batches=90, batches_in_stage=11, accuracy=0.3)
     assert Stage.from_state_dict(stage.state_dict()) == stage
+
+
+def test_after_a_slowdown_the_linear_schedule_goes_on_from_there_at_half_the_speed():
+    # T = 10, delta = 4: a token every 2.5 batches; back to 1 token at batch 5, then one every 5.
+    schedule = LinearSchedule(tokens_per_epoch=4, slowdowns=(Slowdown(5, 1),))
+    stage = schedule.resumed(Stage(index=2, tokens_removed=2, batches=5))
+    assert (stage.tokens_removed, stage.index) == (1, 2)
+    removed = []
+    for _ in range(11):
+        stage = schedule.after_batch(stage, 10, 100)
+        removed.append(stage.tokens_removed)
+    assert removed == [1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3]
+    later = schedule.resumed(Stage(index=4, tokens_removed=3, batches=16))
+    assert later.tokens_removed == 3  # restored from behind the slowdown
+    twice = LinearSchedule(
+        tokens_per_epoch=4, rounding="official", slowdowns=(Slowdown(5, 1), Slowdown(20, 2))
+    )
+    at = [twice.after_batch(Stage(batches=n), 10, 100).tokens_removed for n in (28, 29, 38, 39)]
+    assert at == [2, 3, 3, 4]  # a token every 10 batches
+
+
+def test_after_a_slowdown_the_adaptive_schedule_removes_half_as_much_at_once():
+    def next_removal(removed, **changes):
+        schedule = AdaptiveSchedule(threshold=0.5, min_batches=1, **changes)
+        stage = Stage(tokens_removed=removed, batches=3)
+        return schedule.after_batch(stage, 10, 12, accuracy=1.0).tokens_removed
+
+    once, thrice = (Slowdown(0, 0),), (Slowdown(0, 0),) * 3
+    assert next_removal(2, tokens_per_stage=4) == 6
+    assert next_removal(2, tokens_per_stage=4, slowdowns=once) == 4
+    assert next_removal(2, tokens_per_stage=4, slowdowns=thrice) == 3  # at least one
+    assert next_removal(2, stops=(8,), slowdowns=once) == 5
+    assert next_removal(8, stops=(8,), slowdowns=once) == 10  # half of what is left
+
+
+def test_a_batch_that_is_left_out_counts_as_a_batch_alone():
+    stage = Stage(index=1, tokens_removed=2, batches=7, batches_in_stage=3, accuracy=0.5)
+    assert stage.skipped() == Stage(1, 2, 8, 3, 0.5)

@@ -9,7 +9,6 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 
-from icot.callbacks.progress import Progress
 from icot.callbacks.removal_schedule import StageCallback, find
 from icot.callbacks.validation_accuracy import ValidationAccuracy
 from icot.schedule import Stage
@@ -18,16 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class CollapseError(Exception):
-    """Accuracy has not come back.
-
-    Attributes:
-        stage: the last stage that ended with its accuracy back.
-        message: what was seen.
-    """
-
-    def __init__(self, stage: Stage | None, message: str) -> None:
-        super().__init__(message)
-        self.stage, self.message = stage, message
+    """Accuracy has not come back; the message says how low it is."""
 
 
 class CollapseWatch(StageCallback):
@@ -79,13 +69,10 @@ class CollapseWatch(StageCallback):
             f"collapse: accuracy {accuracy:.3f} with {stage.tokens_removed} tokens removed, below "
             f"{self.share:g} of the best {self.best:.3f} for {self.below} validations{where}"
         )
-        if self.below == self.validations:  # once, not at every later validation
-            log.warning(message)
-            progress = find(trainer, Progress)
-            if progress is not None:
-                progress.say(message)
         if self.stop:
-            raise CollapseError(self.good, message)
+            raise CollapseError(message)
+        if self.below == self.validations and trainer.is_global_zero:  # once, not ever again
+            log.warning(message)
 
     def state_dict(self) -> dict[str, Any]:
         """What has been seen."""

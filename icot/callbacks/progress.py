@@ -71,11 +71,6 @@ class Progress(ProgressBar):
         """Leave the terminal in order."""
         self._close()
 
-    def say(self, text: str) -> None:
-        """Print a line that stays."""
-        if self._enabled:
-            self._console.print(text, highlight=False, soft_wrap=True)
-
     def line(self, trainer: Trainer) -> str:
         """What is shown now."""
         parts = [f"epoch {trainer.current_epoch}", _steps(trainer)]

@@ -14,6 +14,7 @@ itself; a store that does not fit them is built anew.
 import fcntl
 import hashlib
 import json
+import logging
 import re
 import shutil
 import tempfile
@@ -30,6 +31,8 @@ from transformers import PreTrainedTokenizerBase
 from icot.errors import DataError
 from icot.files import explained
 from icot.tasks.base import Example, Split, Task
+
+log = logging.getLogger(__name__)
 
 FORMAT_VERSION = 2
 INDEX = "index.json"
@@ -99,7 +102,7 @@ def tokenized(
             index = _intact_index(folder)  # another process may have built it meanwhile
             if index is None:
                 if folder.exists():
-                    print(f"{folder} is damaged; it is built anew.", flush=True)
+                    log.warning("%s is damaged; it is built anew.", folder)
                     shutil.rmtree(folder)
                 index = _build(task, split, tokenizer, folder, key)
     return _open(folder, index)

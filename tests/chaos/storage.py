@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from icot import checkpoint_file
@@ -46,7 +46,7 @@ def _small_disk(folder: Path) -> Iterator[object]:
     try:
         yield change
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def _refused(name: str, code: int, printed: str) -> list[str]:
@@ -73,12 +73,8 @@ def _full_disk(folder: Path, place: Path, change) -> Outcome:  # type: ignore[no
     ballast = place / "ballast"
     process = start(folder, *command)
     time.sleep(4.5)
-    with ballast.open("wb") as file:
-        try:
-            while True:
-                file.write(bytes(1024))
-                file.flush()
-        except OSError:
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while file.write(bytes(1024)):
             pass
     lost += _refused("disk filled by others", *finish(process))
     # At the cache, and with no leave to write at all.
