@@ -64,9 +64,11 @@ class Signals:
         self.at_once: Callable[[], None] | None = None
         self._postponed = False
         self._interrupts = 0
+        self._process = os.getpid()
 
     def listen(self) -> None:
         """Handle signals from now on; does nothing outside the main thread."""
+        self._process = os.getpid()
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 signal.signal(number, self._handle)
@@ -91,6 +93,10 @@ class Signals:
         self._postponed = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a data loader's worker, which its parent ends
+            if number == signal.SIGTERM:
+                os._exit(exit_code(number))
+            return
         self._interrupts += number == signal.SIGINT
         if self._interrupts > 1:
             if self.at_once is not None:

@@ -1,5 +1,6 @@
 """A run directory from elsewhere: it runs no code and writes nowhere else."""
 
+import json
 import shutil
 
 import pytest
@@ -74,3 +75,25 @@ def test_resuming_does_not_write_through_links_or_where_the_directory_says(small
     assert done.returncode == 0, done.stderr
     assert not list((tmp_path / "precious").iterdir())
     assert {p.name for p in tmp_path.iterdir()} == {"run", "precious", "data"}
+
+
+@pytest.mark.parametrize("kind", ["tokenizer", "model"])
+def test_a_model_folder_that_brings_code_is_refused(small_run, tmp_path, kind):
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    (run / "model" / "evil.py").write_text("open('was_run', 'w').close()\n")
+    for name in ("config.json",) if kind == "model" else ("tokenizer_config.json",):
+        path = run / "model" / name
+        content = json.loads(path.read_text())
+        content["auto_map"] = {
+            "AutoConfig": "evil.C",
+            "AutoModelForCausalLM": "evil.M",
+            "AutoTokenizer": ["evil.T", "evil.T"],
+        }
+        content["model_type"] = "evil"
+        content["tokenizer_class"] = "T"
+        path.write_text(json.dumps(content))
+    done = icot("evaluate", "run_dir=run", "paths.cache_dir=cache", cwd=tmp_path)
+    assert done.returncode in (0, 2), done.stderr  # the tokenizer's own file may do without
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("was_run"))

@@ -57,9 +57,9 @@ def load_tokenizer(name_or_path: str, task: Task) -> PreTrainedTokenizerBase:
             tokenizer = GPT2Tokenizer(vocab=str(bare[0]), merges=str(bare[1]))
         else:
             tokenizer = AutoTokenizer.from_pretrained(
-                name_or_path, local_files_only=not _hub_answers()
+                name_or_path, local_files_only=not _hub_answers(), trust_remote_code=False
             )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the libraries raise anything at a damaged file
         raise ModelError(
             f"tokenizer {name_or_path!r} is neither a local folder with a tokenizer nor to be had "
             f"from the hub ({_reason(error)}). Set model.tokenizer to a folder that holds it, or "
@@ -105,7 +105,10 @@ def load_model(
             shape.n_positions = max(positions, changes.get("n_positions", positions))
         try:
             model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-                shape, attn_implementation=attn_implementation, dtype=torch_dtype
+                shape,
+                attn_implementation=attn_implementation,
+                dtype=torch_dtype,
+                trust_remote_code=False,
             )
         except (ValueError, ImportError, AttributeError) as error:
             raise ModelError(
@@ -118,6 +121,7 @@ def load_model(
                 attn_implementation=attn_implementation,
                 dtype=torch_dtype,
                 local_files_only=not _hub_answers(),
+                trust_remote_code=False,
                 **changes,
             )
         except (OSError, ValueError, ImportError) as error:
@@ -159,15 +163,15 @@ def restore_model(
         ModelError: the folder has no configuration, or the weights do not fit it.
     """
     try:
-        shape = AutoConfig.from_pretrained(folder, local_files_only=True)
+        shape = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         dtype = next(iter(weights.values())).dtype
         model: nn.Module = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-            shape, attn_implementation=attn_implementation, dtype=dtype
+            shape, attn_implementation=attn_implementation, dtype=dtype, trust_remote_code=False
         )
         if lora is not None:
             model = with_lora(model, **lora)
         model.load_state_dict(dict(weights))
-    except (OSError, ValueError, RuntimeError, StopIteration) as error:
+    except Exception as error:  # the libraries raise anything at a damaged file
         raise ModelError(
             f"the weights do not fit the model configuration in {folder}: {_reason(error)}."
         ) from None
@@ -243,7 +247,9 @@ def with_lora(
 def _architecture(name_or_path: str, changes: dict[str, Any]) -> PreTrainedConfig:
     try:
         if (Path(name_or_path) / "config.json").is_file():
-            shape: PreTrainedConfig = AutoConfig.from_pretrained(name_or_path, **changes)
+            shape: PreTrainedConfig = AutoConfig.from_pretrained(
+                name_or_path, trust_remote_code=False, **changes
+            )
         else:
             shape = AutoConfig.for_model(name_or_path, **changes)
         return shape
