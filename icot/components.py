@@ -200,16 +200,12 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def facts(cfg: DictConfig, model: Any) -> dict[str, Any]:
-    """What is known of a run before it starts."""
-    from hydra.core.hydra_config import HydraConfig
-
-    choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+def facts(cfg: DictConfig, model: Any, choices: dict[str, str]) -> dict[str, Any]:
+    """What is known of a run before it starts; ``choices`` are its options by group."""
     return {
         "task": choices.get("task", ""),
         "model": choices.get("model", ""),
         "schedule": choices.get("schedule", cfg.schedule.kind),
         "parameters": sum(p.numel() for p in model.parameters()),
         "seed": cfg.seed,
-        "choices": {k: v for k, v in choices.items() if "/" not in k and not k.startswith("hydra")},
     }

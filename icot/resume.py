@@ -123,7 +123,7 @@ def settled(cfg: DictConfig, folder: Path, overrides: list[str], first: bool) ->
         UserError: the run is in the way, or the command line would change its result.
     """
     from icot.checkpoints import KeptRun
-    from icot.run_directory import CONFIG
+    from icot.run_directory import CONFIG, chosen_options
 
     if not (folder / CONFIG).is_file():
         return cfg
@@ -137,7 +137,7 @@ def settled(cfg: DictConfig, folder: Path, overrides: list[str], first: bool) ->
     changes: list[str] = []
     asked = cfg
     if cfg.resume != AUTO:
-        asked, changes = _with_overrides(kept, cfg, overrides, run.environment.get("choices", {}))
+        asked, changes = _with_overrides(kept, cfg, overrides, chosen_options(folder))
     changes += _changes(kept, asked)
     if changes:
         raise ConfigError([f"{change}, which would change the result" for change in changes])
@@ -150,6 +150,15 @@ def settled(cfg: DictConfig, folder: Path, overrides: list[str], first: bool) ->
     if result.trainer.precision == "auto":
         result.trainer.precision = run.environment.get("precision", "auto")
     return result
+
+
+def plain_options(choices: Any) -> dict[str, str]:
+    """The options by group that Hydra has composed from, without its own groups."""
+    return {
+        key: str(option)
+        for key, option in choices.items()
+        if "/" not in key and not key.startswith("hydra")
+    }
 
 
 def _with_overrides(
@@ -168,7 +177,7 @@ def _with_overrides(
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.key_or_group
         if key in choices:
-            if override.value() != choices[key]:
+            if str(override.value()) != choices[key]:
                 other.append(f"{key} is {choices[key]} there and {override.value()} here")
         elif not _matches(key, (*COMMAND_LINE_ONLY, "hydra")) and "/" not in key:
             OmegaConf.update(asked, key, OmegaConf.select(composed, key), force_add=True)

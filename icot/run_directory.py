@@ -75,6 +75,14 @@ def read_environment(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def chosen_options(folder: Path) -> dict[str, str]:
+    """The option of each configuration group that a run was begun with, empty where unknown."""
+    found = read_environment(folder).get("choices")
+    if not isinstance(found, dict):
+        return {}
+    return {str(key): str(option) for key, option in found.items()}
+
+
 @contextmanager
 def locked(folder: Path, wanted: bool = True) -> Iterator[None]:
     """Keep other processes out of a run directory, for as long as this one lives.

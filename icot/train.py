@@ -27,15 +27,16 @@ def train(cfg: "DictConfig") -> None:
     from icot.errors import ConfigError
     from icot.hardware import keep_freed_memory
     from icot.recovery import Recoveries, RollbackError, go_back
-    from icot.resume import is_complete, settled, where_to_go_on
-    from icot.run_directory import locked
+    from icot.resume import is_complete, plain_options, settled, where_to_go_on
+    from icot.run_directory import chosen_options, locked
 
     quiet_libraries()
     folder = Path(cfg.paths.output_dir)
     first = getattr(rank_zero_only, "rank", 0) == 0
-    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    hydra = HydraConfig.get()
     with locked(folder, first):
-        cfg = settled(cfg, folder, overrides, first)
+        choices = chosen_options(folder) or plain_options(hydra.runtime.choices)
+        cfg = settled(cfg, folder, list(hydra.overrides.task), first)
         if mistakes := check_values(cfg):
             raise ConfigError(mistakes)
         position = where_to_go_on(folder, cfg, first)
@@ -46,13 +47,19 @@ def train(cfg: "DictConfig") -> None:
         recoveries = Recoveries(folder)
         while True:
             try:
-                return fit(cfg, folder, position, recoveries)
+                return fit(cfg, folder, choices, position, recoveries)
             except RollbackError as wish:
                 position = go_back(wish, cfg, folder, recoveries, first)
 
 
-def fit(cfg: "DictConfig", folder: Path, position: "Position", recoveries: "Recoveries") -> None:
-    """Build everything and train from ``position`` on.
+def fit(
+    cfg: "DictConfig",
+    folder: Path,
+    choices: dict[str, str],
+    position: "Position",
+    recoveries: "Recoveries",
+) -> None:
+    """Build everything and train from ``position`` on; ``choices`` are the run's options by group.
 
     Raises:
         RollbackError: training cannot go on from where it came to.
@@ -102,7 +109,7 @@ def fit(cfg: "DictConfig", folder: Path, position: "Position", recoveries: "Reco
         warmup_steps=cfg.optimizer.warmup_steps,
         decay_steps=cfg.optimizer.decay_steps,
     )
-    known = facts(cfg, model)
+    known = facts(cfg, model, choices)
     metrics = MetricsFile(folder / METRICS)
     trainer = Trainer(
         **trainer_arguments(cfg),
@@ -119,6 +126,7 @@ def fit(cfg: "DictConfig", folder: Path, position: "Position", recoveries: "Reco
             cfg,
             {
                 **known,
+                "choices": choices,
                 "precision": trainer.precision,
                 "devices": trainer.world_size,
                 "effective_batch_size": data.effective_batch_size(trainer),

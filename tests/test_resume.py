@@ -1,5 +1,6 @@
 """What resume= accepts and refuses; a longer run equals one that was long from the start."""
 
+import json
 import shutil
 
 import pytest
@@ -97,6 +98,21 @@ def test_what_is_no_run_directory_is_refused(copy, where):
     assert done.returncode == 2
     assert "run directory" in done.stderr
     assert not (copy / "outputs").exists()
+
+
+def test_the_run_keeps_its_own_name_and_its_wandb_id(tmp_path):
+    pytest.importorskip("wandb")
+    begun = [*RUN, "trainer.max_epochs=-1", "logger=wandb", "hydra.run.dir=run"]
+    first = icot("train", *begun, "trainer.max_steps=3", cwd=tmp_path, WANDB_MODE="offline")
+    assert first.returncode == 0, first.stderr
+    done = icot("train", "resume=run", "trainer.max_steps=6", cwd=tmp_path, WANDB_MODE="offline")
+    assert done.returncode == 0, done.stderr
+    name = (tmp_path / "run" / "wandb_id.txt").read_text().strip()
+    runs = [p.name for p in (tmp_path / "run" / "wandb").glob("offline-run-*")]
+    assert len(runs) == 2
+    assert all(run.endswith(name) for run in runs)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["task"], summary["schedule"], summary["steps"]) == ("mult2", "icot_si", 6)
 
 
 def test_other_data_are_refused(tmp_path):

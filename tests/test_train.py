@@ -51,7 +51,8 @@ def test_a_run_directory_explains_itself(tmp_path):
     assert [json.loads(x)["target"] for x in (run / "predictions.jsonl").open()]
     assert (run / "accuracy_by_tokens_removed.png").read_bytes().startswith(b"\x89PNG")
     checkpoints = {p.name for p in (run / "checkpoints").iterdir()}
-    assert checkpoints == {"best.ckpt", "last.ckpt", *(f"stage-{i:04d}.ckpt" for i in range(9))}
+    stage_files = {f"stage-{i:04d}.ckpt" for i in range(9)}
+    assert checkpoints == {"best.ckpt", "last.ckpt", "step-00000026.ckpt", *stage_files}
     loaded = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert loaded["callbacks"]["RemovalSchedule"]["stage"]["tokens_removed"] == 8
     for words in ("Stages", "Examples", "accuracy", "Run directory: "):

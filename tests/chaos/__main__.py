@@ -27,6 +27,7 @@ def experiments(count: int | None) -> dict[str, Experiment]:
         "signals": lambda folder: [
             interruptions.signals(folder, count or 10),
             interruptions.two_interrupts(folder),
+            interruptions.signals_of_two_ranks(folder),
         ],
         "disk": storage.disk,
         "damage": lambda folder: [storage.damage(folder, count or 200)],

@@ -4,6 +4,7 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.chaos.harness import (
@@ -84,7 +85,7 @@ def _killed_at(
     return differences(reference, folder / name)
 
 
-LONG = ("task.train_size=800", "trainer.max_epochs=60", "validation.examples=10")
+LONG = ("task.train_size=800", "trainer.max_epochs=150", "validation.examples=10")
 
 
 def kills(folder: Path, count: int = 50, length: tuple[str, ...] = LONG) -> Outcome:
@@ -142,6 +143,29 @@ def _wait_for_training(process: subprocess.Popen[str], run: Path) -> None:
         if path.is_file() and path.stat().st_mtime_ns != begun and steps_logged(run) != rows:
             return
         time.sleep(0.02)
+
+
+def signals_of_two_ranks(folder: Path) -> Outcome:
+    """SIGTERM to the first process alone, SIGINT to all of them: both save and end together."""
+    length = (*DDP, "trainer.max_epochs=12")
+    reference = undisturbed(folder, "undisturbed two ranks", *length)
+    name = "two ranks signalled"
+    command = (*RUN, *length, "resume=auto", f"hydra.run.dir='{name}'")
+    lost: list[str] = []
+    sent: list[tuple[signal.Signals, Callable[[subprocess.Popen[str]], None]]] = [
+        (signal.SIGTERM, lambda process: process.send_signal(signal.SIGTERM)),
+        (signal.SIGINT, lambda process: kill(process, signal.SIGINT)),
+    ]
+    for number, send in sent:
+        process = start(folder, *command)
+        _wait_for_training(process, folder / name)
+        send(process)
+        code, printed = finish(process)
+        if code != 128 + number or "Traceback" in printed or "resume=" not in printed:
+            lost.append(f"{name}, {number.name}: {code}: {printed[-500:]}")
+    code, printed = train(folder, *command)
+    lost += differences(reference, folder / name) if code == 0 else [f"{name}: {printed[-500:]}"]
+    return Outcome("SIGTERM and SIGINT with two ranks", len(sent), lost)
 
 
 def two_interrupts(folder: Path) -> Outcome:
