@@ -37,9 +37,8 @@ def test_signals(tmp_path):
 
 @pytest.mark.slow
 def test_a_full_disk_and_two_processes(tmp_path):
-    assert storage._file_size_limit(tmp_path).lost == []
-    assert storage._two_on_one_directory(tmp_path).lost == []
-    assert storage._two_on_one_cache(tmp_path).lost == []
+    assert storage.file_size_limit(tmp_path, ("checkpoint", "cache")).lost == []
+    assert storage.two_on_one_directory(tmp_path).lost == []
 
 
 @pytest.mark.slow
@@ -56,7 +55,7 @@ def test_mutated_override_lists(tmp_path):
     assert inputs.overrides(tmp_path, 40).lost == []
 
 
-POISON = ["+callbacks.poison._target_=tests.chaos.poison.Poison", "+callbacks.poison.example=17"]
+POISON = ["+callbacks.poison._target_=tests.chaos.poison.Poison", "+callbacks.poison.example=77"]
 
 
 @pytest.mark.slow
@@ -65,7 +64,7 @@ def test_a_loss_that_is_not_a_number_stops_before_the_weights_are_touched(tmp_pa
     done = icot("train", *command, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    for words in ("step ", "stage ", "the gradient's norm is nan", "are 17 ('"):
+    for words in ("step ", "stage ", "the gradient's norm is nan", "are 77 ('"):
         assert words in done.stderr
     weights = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     assert all(torch.isfinite(w).all() for w in weights["state_dict"].values())

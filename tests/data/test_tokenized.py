@@ -1,6 +1,8 @@
 """The flat store: equal to tokenizing whole texts one by one, cached by content."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -83,3 +85,45 @@ def test_no_rows_make_a_batch_that_supervises_nothing(tmp_path, mult2, symbols):
     batch = padded_batch(store, np.empty(0, dtype=np.int64), 0)
     assert len(batch.lengths) == 1
     assert (batch.labels == IGNORED).all()
+
+
+def test_of_two_that_build_one_store_at_once_one_waits_for_the_other(tmp_path, symbols):
+    class Slow(Multiplication):
+        builds = 0
+
+        def chunks(self, split):
+            self.builds += 1
+            time.sleep(0.3)
+            return super().chunks(split)
+
+    tasks = [Slow(2, train_size=70, valid_size=20, test_size=5, seed=1) for _ in range(2)]
+    with ThreadPoolExecutor() as pool:
+        one, two = pool.map(lambda task: tokenized(task, "train", symbols, tmp_path), tasks)
+    assert sorted(task.builds for task in tasks) == [0, 1]
+    assert one.folder == two.folder
+    assert np.array_equal(one.tokens, two.tokens)
+
+
+@pytest.mark.parametrize("name", ["tokens.bin", "offsets.bin", "cot_end.bin", INDEX])
+@pytest.mark.parametrize("how", ["altered", "cut", "gone"])
+def test_a_damaged_store_is_built_anew(tmp_path, mult2, symbols, caplog, name, how):
+    first = tokenized(mult2, "train", symbols, tmp_path)
+    tokens = np.array(first.tokens)
+    path = first.folder / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content if how == "altered" else content[:-3])
+    if how == "gone":
+        path.unlink()
+    again = tokenized(mult2, "train", symbols, tmp_path)
+    assert "is damaged; it is built anew" in caplog.text
+    assert np.array_equal(again.tokens, tokens)
+    assert again.index == first.index
+
+
+def test_with_skip_a_line_that_contains_the_separator_is_left_out_and_counted(tmp_path):
+    (tmp_path / "train.txt").write_text("a||b #### 1\na <eos> b||c #### 1\nnonsense\n")
+    task = TextFiles(tmp_path, valid_file=None, test_file=None, on_bad_line="skip")
+    tokenizer = load_tokenizer("symbol", TextFiles(tmp_path, None, None, None, name="none"))
+    store = tokenized(task, "train", tokenizer, tmp_path / "cache")
+    assert (len(store), task.skipped("train"), store.index["skipped_lines"]) == (1, 2, 2)
