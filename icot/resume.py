@@ -125,6 +125,10 @@ def settled(cfg: DictConfig, folder: Path, overrides: list[str], first: bool) ->
     from icot.checkpoints import KeptRun
     from icot.run_directory import CONFIG, chosen_options
 
+    if cfg.resume not in (None, AUTO) and Path(cfg.resume).resolve() != folder.resolve():
+        raise ConfigError(
+            [f"resume={cfg.resume} goes on with one run; resume=auto hydra.sweep.dir= with many"]
+        )
     if not (folder / CONFIG).is_file():
         return cfg
     if cfg.resume is None:
@@ -133,11 +137,15 @@ def settled(cfg: DictConfig, folder: Path, overrides: list[str], first: bool) ->
         return cfg  # the first process has begun the run
     _check_no_way_out(folder)
     run = KeptRun(folder)
-    kept = run.cfg
+    kept = run.cfg.copy()
+    if kept.trainer.precision == "auto":  # what that was on the machine where the run began
+        kept.trainer.precision = run.environment.get("precision", "auto")
     changes: list[str] = []
     asked = cfg
     if cfg.resume != AUTO:
         asked, changes = _with_overrides(kept, cfg, overrides, chosen_options(folder))
+    if asked.trainer.precision == "auto":
+        asked.trainer.precision = kept.trainer.precision
     changes += _changes(kept, asked)
     if changes:
         raise ConfigError([f"{change}, which would change the result" for change in changes])
@@ -147,8 +155,6 @@ def settled(cfg: DictConfig, folder: Path, overrides: list[str], first: bool) ->
             OmegaConf.update(result, key, OmegaConf.select(asked, key), force_add=True)
     for key in COMMAND_LINE_ONLY:
         result[key] = asked[key]
-    if result.trainer.precision == "auto":
-        result.trainer.precision = run.environment.get("precision", "auto")
     return result
 
 
@@ -176,7 +182,9 @@ def _with_overrides(
     other = []
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.key_or_group
-        if key in choices:
+        if key in choices and _matches(key, FREE):
+            asked[key] = composed[key]
+        elif key in choices:
             if str(override.value()) != choices[key]:
                 other.append(f"{key} is {choices[key]} there and {override.value()} here")
         elif not _matches(key, (*COMMAND_LINE_ONLY, "hydra")) and "/" not in key:

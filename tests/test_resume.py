@@ -84,6 +84,31 @@ def test_resume_auto_without_a_directory_finds_its_own_again(copy):
     assert len(list((copy / "outputs").iterdir())) == 1
 
 
+def test_precision_auto_stays_what_it_was_where_the_run_began(tmp_path):
+    begun = [*RUN, "trainer=auto", "trainer.max_epochs=-1", "hydra.run.dir=run", "resume=auto"]
+    for steps in ("2", "4", "6"):
+        command = [*begun, f"trainer.max_steps={steps}"]
+        done = icot("train", *command, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    environment = json.loads((tmp_path / "run" / "environment.json").read_text())
+    other = "32-true" if environment["precision"] != "32-true" else "bf16-mixed"
+    done = icot("train", *begun, "trainer.max_steps=8", f"trainer.precision={other}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"trainer.precision is {environment['precision']} there and {other} here" in done.stderr
+    assert [start["step"] for start in environment["resumed"]] == [2, 4]
+
+
+def test_a_sweep_that_is_started_again_goes_on(tmp_path):
+    sweep = ["-m", *RUN, "trainer.max_epochs=-1", "trainer.max_steps=2", "seed=1,2"]
+    for said in ("Run directory", "is complete"):
+        done = icot("train", *sweep, "resume=auto", "hydra.sweep.dir=sweep", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count(said) == 2
+    one = icot("train", *sweep, "resume=sweep/0", cwd=tmp_path)
+    assert one.returncode != 0
+    assert "goes on with one run" in one.stderr
+
+
 def test_a_run_in_the_way_is_left_alone(copy):
     before = {p: p.read_bytes() for p in (copy / "run").rglob("*") if p.is_file()}
     done = icot("train", *TRAINED, "hydra.run.dir=run", cwd=copy)

@@ -62,7 +62,8 @@ class Checkpointing(StageCallback):
         self._saved: dict[str, int] | None = None  # what the newest checkpoint says of itself
         self._saved_at = time.monotonic()
         self._restored_rows = 0
-        self._good_batches = 0  # of the run, when the newest good stage ended
+        self._good_stage = -1  # the newest that had its accuracy back when it was saved
+        self._is_good = False  # whether the newest checkpoint is the first one after such a stage
         self._world_size = 1
         self._position = (0, 0)  # epoch, and batches of it that are trained
 
@@ -73,6 +74,7 @@ class Checkpointing(StageCallback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop metrics rows that are going to be written again, and note signals from here on."""
         self.metrics.keep(self._restored_rows)
+        self._link_good(trainer)  # the process may have been killed before it did
         self._saved_at = time.monotonic()
         launcher = trainer.strategy.launcher
         self.signals.at_once = None if launcher is None else lambda: launcher.kill(9)
@@ -163,18 +165,22 @@ class Checkpointing(StageCallback):
             if trainer.is_global_zero and self._saved is not None and last.is_file():
                 link(last, self.folder / step_file(self._saved["step"]))
             self._saved = now
+            self._judge(trainer)
             trainer.save_checkpoint(last)
+            self._link_good(trainer)
             if trainer.is_global_zero:
-                self._keep_good(trainer)
                 self._drop_old()
         self._due, self._saved_at = False, time.monotonic()
 
-    def _keep_good(self, trainer: Trainer) -> None:
+    def _judge(self, trainer: Trainer) -> None:
+        """Note whether the checkpoint that is about to be taken is one to come back to."""
         watch = find(trainer, CollapseWatch)
-        if watch is None or not watch.stop or watch.good is None:
-            return
-        if watch.good.batches > self._good_batches:
-            self._good_batches = watch.good.batches
+        good = -1 if watch is None or not watch.stop or watch.good is None else watch.good.index
+        self._is_good = good > self._good_stage
+        self._good_stage = max(good, self._good_stage)
+
+    def _link_good(self, trainer: Trainer) -> None:
+        if self._is_good and trainer.is_global_zero:
             link(self.folder / LAST_FILE, self.folder / GOOD_FILE)
 
     def _drop_old(self) -> None:
@@ -203,7 +209,8 @@ class Checkpointing(StageCallback):
         return {
             "saved": self._saved,
             "metrics_rows": self.metrics.rows,
-            "good_batches": self._good_batches,
+            "good_stage": self._good_stage,
+            "is_good": self._is_good,
             "world_size": self._world_size,
         }
 
@@ -220,4 +227,4 @@ class Checkpointing(StageCallback):
                 "trainer.num_nodes as before."
             )
         self._saved, self._restored_rows = state_dict["saved"], state_dict["metrics_rows"]
-        self._good_batches = state_dict["good_batches"]
+        self._good_stage, self._is_good = state_dict["good_stage"], state_dict["is_good"]
