@@ -272,8 +272,11 @@ def _check_no_way_out(folder: Path) -> None:
     Raises:
         RunError: there is one.
     """
+    from icot.run_directory import CHECKPOINTS, MODEL
+
     inside = folder.resolve()
-    for path in folder.rglob("*"):
+    places = (folder, folder / CHECKPOINTS, folder / MODEL)
+    for path in (path for place in places if place.is_dir() for path in place.iterdir()):
         if path.is_symlink() and not path.resolve().is_relative_to(inside):
             raise RunError(
                 f"{path} is a link to {path.resolve()}, outside of the run directory; training "

@@ -198,7 +198,7 @@ def test_what_another_program_wrote_is_scored(tmp_path):
         (["checkpoint=nowhere.ckpt"], "checkpoint nowhere.ckpt: no such file"),
         (["checkpoint=truncated.ckpt"], "truncated, damaged or of another format"),
         (["checkpoint=bad.txt"], "truncated, damaged or of another format"),
-        (["checkpoint=other.ckpt"], "truncated, damaged or of another format"),
+        (["checkpoint=other.ckpt"], "other.ckpt: is not one of icot's"),
         (["checkpoint=lost.ckpt"], "set run_dir= to the run it comes from"),
         (["predictions=nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
         (["predictions=bad.txt"], "bad.txt, line 1: is not JSON"),
