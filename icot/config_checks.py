@@ -103,14 +103,21 @@ def check_values(cfg: DictConfig) -> list[str]:
             mistakes.append(f"{key}={found}: {_choose(str(found), allowed)}")
     for key, least in AT_LEAST.items():
         found = value(key)
-        if found is not None and found < least:
+        if found is not None and not (_is_number(found) and found >= least):
             mistakes.append(f"{key}={found} must be at least {least:g}")
     for key in ABOVE_ZERO:
         found = value(key)
-        if found is not None and not found > 0:
+        if found is not None and not (_is_number(found) and found > 0):
             mistakes.append(f"{key}={found} must be above 0")
-    mistakes += _across_fields(value)
+    try:
+        mistakes += _across_fields(value)
+    except TypeError as error:  # an interpolation has brought it
+        mistakes.append(f"a value is of another kind than its key wants: {error}")
     return mistakes
+
+
+def _is_number(found: Any) -> bool:
+    return isinstance(found, int | float)
 
 
 def _across_fields(value: Any) -> list[str]:

@@ -122,8 +122,10 @@ class Checkpointing(StageCallback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """There is nothing more to wait for."""
+        """There is nothing more to wait for, nor for others where this rank alone has failed."""
         self.signals.act_at_once()
+        if isinstance(exception, RunError) and self.signals.at_once is not None:
+            self.signals.at_once()
 
     def _end(self, trainer: Trainer, signal: int) -> None:
         self.signals.act_at_once()

@@ -86,7 +86,7 @@ class RemovalSchedule(Callback):
         """Decide the next batch's stage."""
         assert self.stage is not None
         datamodule = datamodule_of(trainer)
-        if not outputs:  # a batch that is left out
+        if batch.skipped:
             self.stage = self.stage.skipped()
             datamodule.batch_ended(self.stage)
             return

@@ -63,20 +63,24 @@ class CausalLM(LightningModule):
         self._rise: tuple[int, int] | None = None  # first update and length of the latest rise
         self._batches: list[CoTBatch] = []  # of the update that is being made
         self.register_buffer("_tokens", torch.zeros((), dtype=torch.long), persistent=False)
+        self.register_buffer("_zero", torch.zeros(()), persistent=False)
         self._tokens: Tensor
+        self._zero: Tensor
 
     def on_fit_start(self) -> None:
         """Dropout is on as the model's config says; ``fit`` itself does not switch modes."""
         self.train()
 
-    def training_step(self, batch: CoTBatch, batch_idx: int) -> dict[str, Tensor] | None:
+    def training_step(self, batch: CoTBatch, batch_idx: int) -> dict[str, Tensor]:
         """The summed loss, and which rows [B] have every token but the first as their argmax.
 
         The first supervised token is left out because removal smoothing makes it ambiguous: nothing
-        before it says how many tokens an example has lost. None of a batch that is left out.
+        before it says how many tokens an example has lost. A batch that is left out has a loss of
+        zero, whatever is in it.
         """
         if batch.skipped:
-            return None
+            nothing = sum((p.sum() * 0 for p in self.parameters() if p.requires_grad), self._zero)
+            return {"loss": nothing, "exact": torch.zeros_like(batch.lengths, dtype=torch.bool)}
         self._batches.append(batch)
         logits, targets, places = supervised_logits(self.model, batch)
         loss = F.cross_entropy(logits.float(), targets, reduction="sum")
@@ -118,7 +122,8 @@ class CausalLM(LightningModule):
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         grads = [p.grad for p in parameters if p.grad is not None]
         batches, self._batches = self._batches, []
-        if not grads:
+        if not batches:  # all of them are left out: not even the moments move a weight
+            optimizer.zero_grad(set_to_none=True)
             return
         torch._foreach_mul_(grads, divided / tokens.clamp(min=1))
         norm = nn.utils.get_total_norm(grads)

@@ -4,6 +4,7 @@ The schedule's callback sets ``stage`` for the next batch; Lightning transfers t
 then, so the removal takes effect at exactly that batch, with workers and prefetching too.
 """
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from icot.errors import DataError, RunError
 from icot.removal import IGNORED, CoTBatch, Side, draw_offsets, remove_cot
 from icot.schedule import Stage
 from icot.tasks.base import Split, Task
+
+log = logging.getLogger(__name__)
 
 
 class CoTDataModule(LightningDataModule):
@@ -86,6 +89,8 @@ class CoTDataModule(LightningDataModule):
             store = tokenized(self.task, name, self.tokenizer, self.cache_dir)
             if len(store) == 0:
                 raise DataError(f"task {self.task.name} has no example in its {name} split.")
+            if skipped := store.index["skipped_lines"]:
+                log.warning("task %s, %s: %d bad lines left out.", self.task.name, name, skipped)
             self._splits[name] = store
         return self._splits[name]
 

@@ -39,11 +39,13 @@ def text_files(folder: Path, count: int = 10_000, seed: int = 0) -> Outcome:
             files = TextFiles(folder, valid_file=None, test_file=None, on_bad_line="skip")
             if number % 10:
                 kept = sum(len(part) for part in files.chunks("train"))
+                skipped = files.skipped("train")
             else:  # all the way to tokens
-                kept = len(tokenized(files, "train", tokenizer, folder / "cache"))
-            dropped += files.skipped("train")
-            if kept + files.skipped("train") != expected:
-                lost.append(f"{content!r}: {kept} + {files.skipped('train')} of {expected} lines")
+                store = tokenized(files, "train", tokenizer, folder / "cache")
+                kept, skipped = len(store), store.index["skipped_lines"]
+            dropped += skipped
+            if kept + skipped != expected:
+                lost.append(f"{content!r}: {kept} + {skipped} of {expected} lines")
         except UserError as error:
             lost.append(f"{content!r}: skipping refused: {error}")
         except Exception as error:
