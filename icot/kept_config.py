@@ -1,9 +1,11 @@
 """The configuration that a run directory keeps, read as what it is: a file from elsewhere.
 
 It may come from anybody. So it may name the tasks of this package and nothing else to be made, it
-holds values and no interpolations, and every key and type is one of the schema.
+holds values and no interpolations, and every value is of its key's type; keys that this version
+does not have are ignored.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from icot.config import (
     TrainConfig,
 )
 from icot.errors import RunError
+
+log = logging.getLogger(__name__)
 
 TASKS: tuple[type[TaskConfig], ...] = (MultiplicationConfig, TextFilesConfig, HubGSM8KConfig)
 
@@ -50,13 +54,27 @@ def read_config(path: Path) -> DictConfig:
     try:
         schema = OmegaConf.structured(TrainConfig)
         schema.task = OmegaConf.structured(kinds[target])
-        cfg = OmegaConf.merge(schema, content)
+        cfg = OmegaConf.merge(schema, _known(content, schema, path))
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         key = getattr(error, "full_key", None) or "a key"
         raise RunError(f"{path}: not the configuration of a run: {key}: {reason}") from None
     assert isinstance(cfg, DictConfig)
     return cfg
+
+
+def _known(content: dict[Any, Any], schema: DictConfig, path: Path, prefix: str = "") -> Any:
+    """The content without keys that this version does not have; they are named."""
+    known: dict[Any, Any] = {}
+    for key, value in content.items():
+        inner = schema._get_node(key, validate_access=False)
+        if inner is None and OmegaConf.get_type(schema) is not dict:
+            log.warning("%s: %s%s is a key of another version and is ignored.", path, prefix, key)
+            continue
+        if isinstance(value, dict) and isinstance(inner, DictConfig):
+            value = _known(value, inner, path, f"{prefix}{key}.")
+        known[key] = value
+    return known
 
 
 def _interpolation(value: Any) -> str | None:

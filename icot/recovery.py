@@ -7,7 +7,7 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig
@@ -56,6 +56,14 @@ class Recovery:
     message: str
 
 
+def _restored(
+    reason: Any, step: Any, tokens_removed: Any, batches: Any, skipped: Any, message: Any
+) -> Recovery:
+    """A recovery of the right types, whatever a file says."""
+    numbers = int(step), int(tokens_removed), int(batches)
+    return Recovery(reason, *numbers, tuple(int(n) for n in skipped), str(message))
+
+
 class Recoveries:
     """The returns of one run.
 
@@ -72,7 +80,7 @@ class Recoveries:
         if self.path.is_file():
             try:
                 rows = json.loads(self.path.read_text(encoding="utf-8"))
-                self.done = [Recovery(**{**r, "skipped": tuple(r["skipped"])}) for r in rows]
+                self.done = [_restored(**row) for row in rows]
             except (OSError, ValueError, TypeError, KeyError, RecursionError):
                 raise RunError(f"{self.path}: cannot be read as a run's returns.") from None
 

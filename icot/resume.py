@@ -231,10 +231,9 @@ def where_to_go_on(folder: Path, cfg: DictConfig, first: bool) -> Position:
     try:
         saved = content["callbacks"]["Checkpointing"]["saved"]
         stage = content["callbacks"]["RemovalSchedule"]["stage"]
-        position = Position(
-            path, saved["step"], saved["epoch"], stage["batches"], stage["tokens_removed"]
-        )
-    except (KeyError, TypeError):
+        numbers = [saved["step"], saved["epoch"], stage["batches"], stage["tokens_removed"]]
+        position = Position(path, *map(int, numbers))
+    except (LookupError, TypeError, ValueError):
         raise RunError(f"checkpoint {path}: holds weights, but not what resumes a run.") from None
     if 0 < cfg.trainer.max_steps < position.step:
         raise RunError(

@@ -24,7 +24,6 @@ def test_what_a_run_writes_is_read(small_run):
         ("chain: long", "chain: ${oc.env:HOME}", "to be computed"),
         ("chain: long", "chain: {_target_: os.mkdir, path: x}", "chain"),
         ("digits: 2", "digits: two", "digits"),
-        ("digits: 2", "digits: 2\n  other: 1", "other"),
         ("digits: 2", "digits: !!python/object/apply:os.mkdir [x]", "cannot be read"),
         ("task:", "tusk:", "lacks task"),
     ],
@@ -39,6 +38,16 @@ def test_a_configuration_that_asks_for_more_than_values_is_refused(
     with pytest.raises(RunError, match=said):
         _ = KeptRun(tmp_path).cfg
     assert {p.name for p in tmp_path.iterdir()} == {"config.yaml"}
+
+
+def test_keys_of_another_version_are_named_and_ignored(small_run, tmp_path, caplog):
+    text = (small_run / "config.yaml").read_text()
+    text = text.replace("digits: 2", "digits: 2\n  other: {_target_: os.mkdir}")
+    (tmp_path / "config.yaml").write_text(text + "\nmore:\n  x: 1\n")
+    cfg = read_config(tmp_path / "config.yaml")
+    assert cfg == read_config(small_run / "config.yaml")
+    assert "task.other is a key of another version" in caplog.text
+    assert "config.yaml: more is a key of another version" in caplog.text
 
 
 def test_resuming_runs_no_callback_that_only_the_directory_names(small_run, tmp_path):
