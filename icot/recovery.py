@@ -70,6 +70,10 @@ class Recoveries:
     Args:
         folder: the run directory.
 
+    Attributes:
+        done: all of them, in order.
+        gone_back: whether one was made in this process.
+
     Raises:
         RunError: its file is not one.
     """
@@ -77,6 +81,7 @@ class Recoveries:
     def __init__(self, folder: Path) -> None:
         self.path = folder / RECOVERIES
         self.done: list[Recovery] = []
+        self.gone_back = False
         if self.path.is_file():
             try:
                 rows = json.loads(self.path.read_text(encoding="utf-8"))
@@ -91,6 +96,7 @@ class Recoveries:
             RunError: the file cannot be written.
         """
         self.done.append(recovery)
+        self.gone_back = True
         self._write()
 
     @rank_zero_only

@@ -78,7 +78,7 @@ def read_environment(folder: Path) -> dict[str, Any]:
 def chosen_options(folder: Path) -> dict[str, str]:
     """The option of each configuration group that a run was begun with, empty where unknown."""
     found = read_environment(folder).get("choices")
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not (folder / CONFIG).is_file():
         return {}
     return {str(key): str(option) for key, option in found.items()}
 

@@ -120,7 +120,7 @@ def fit(
     also_ends_when_resumed_at_its_end(trainer)
     for extra in plain(cfg.callbacks).values():
         trainer.callbacks.insert(0, instantiate(extra))  # type: ignore[attr-defined]
-    if trainer.is_global_zero:
+    if trainer.is_global_zero and not recoveries.gone_back:
         describe(
             folder,
             cfg,
