@@ -94,7 +94,7 @@ def test_resume_auto_without_a_directory_finds_its_own_again(copy):
 
 def test_precision_auto_stays_what_it_was_where_the_run_began(tmp_path):
     begun = [*RUN, "trainer=auto", "trainer.max_epochs=-1", "hydra.run.dir=run", "resume=auto"]
-    for steps in ("2", "4", "6"):
+    for steps in ("2", "4"):
         command = [*begun, f"trainer.max_steps={steps}"]
         done = icot("train", *command, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -103,7 +103,7 @@ def test_precision_auto_stays_what_it_was_where_the_run_began(tmp_path):
     done = icot("train", *begun, "trainer.max_steps=8", f"trainer.precision={other}", cwd=tmp_path)
     assert done.returncode == 2
     assert f"trainer.precision is {environment['precision']} there and {other} here" in done.stderr
-    assert [start["step"] for start in environment["resumed"]] == [2, 4]
+    assert [start["step"] for start in environment["resumed"]] == [2]
 
 
 def test_a_sweep_that_is_started_again_goes_on(tmp_path):
