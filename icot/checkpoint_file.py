@@ -21,9 +21,8 @@ from icot.files import replacing
 
 MARK = b"sha256:"
 SEAL = len(MARK) + 64  # bytes of the comment
-END_OF_DIRECTORY = (
-    22  # bytes of a zip archive's last record; its last two give the comment's length
-)
+# Bytes of a zip archive's last record; its last two give the comment's length.
+END_OF_DIRECTORY = 22
 CHUNK = 2**20
 # what torch.load says of a file that is no checkpoint
 UNREADABLE = (

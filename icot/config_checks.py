@@ -15,6 +15,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from icot.errors import first_line
+
 SOURCES = ("run_dir", "checkpoint", "predictions")  # what an entry point can work on
 INTERNAL_GROUPS = {"schema", "hydra"}
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -195,7 +197,7 @@ def mistakes_in(overrides: list[str], config_name: str) -> list[str]:
         try:
             parsed.append(parser.parse_override(text))
         except HydraException as error:
-            mistakes.append(f"{text}: {_first_line(error)}")
+            mistakes.append(f"{text}: {first_line(error)}")
     loader = GlobalHydra.instance().config_loader()
     groups = [g for g in loader.list_groups("") if g not in INTERNAL_GROUPS]
     chosen: list[str] = []
@@ -218,7 +220,7 @@ def mistakes_in(overrides: list[str], config_name: str) -> list[str]:
     try:
         base = _compose(config_name, list({c.split("=")[0]: c for c in chosen}.values()))
     except (HydraException, OmegaConfBaseException) as error:
-        return [*mistakes, _first_line(error)]
+        return [*mistakes, first_line(error)]
     known = sorted(_keys(base))
     for override in values:
         found = _mistakes_in_value(override, base, known, groups)
@@ -245,7 +247,7 @@ def _mistakes_in_values(overrides: list[Override], config_name: str) -> list[str
         try:
             mistakes += check_values(_compose(config_name, job))
         except (HydraException, OmegaConfBaseException) as error:
-            mistakes.append(_first_line(error))
+            mistakes.append(first_line(error))
     return mistakes
 
 
@@ -267,7 +269,7 @@ def _mistakes_in_value(
             OmegaConf.update(trial, key, value, force_add=_is_open(key))
             OmegaConf.select(trial, key)
         except OmegaConfBaseException as error:
-            mistakes.append(f"{key}={value}: {_first_line(error)}")
+            mistakes.append(f"{key}={value}: {first_line(error)}")
     return mistakes
 
 
@@ -314,7 +316,3 @@ def _choose(wrong: str, allowed: Any) -> str:
     nearest = get_close_matches(wrong, list(allowed), n=1)
     hint = f"did you mean {nearest[0]}? " if nearest else ""
     return f"{hint}choose one of {', '.join(allowed)}"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -29,3 +29,8 @@ class ModelError(UserError):
 
 class RunError(UserError):
     """A run directory, checkpoint or stage that does not exist or cannot be read."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a library's message, or the error's kind where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

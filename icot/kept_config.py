@@ -20,7 +20,7 @@ from icot.config import (
     TextFilesConfig,
     TrainConfig,
 )
-from icot.errors import RunError
+from icot.errors import RunError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -56,9 +56,10 @@ def read_config(path: Path) -> DictConfig:
         schema.task = OmegaConf.structured(kinds[target])
         cfg = OmegaConf.merge(schema, _known(content, schema, path))
     except (OmegaConfBaseException, ValueError, TypeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         key = getattr(error, "full_key", None) or "a key"
-        raise RunError(f"{path}: not the configuration of a run: {key}: {reason}") from None
+        raise RunError(
+            f"{path}: not the configuration of a run: {key}: {first_line(error)}"
+        ) from None
     assert isinstance(cfg, DictConfig)
     return cfg
 

@@ -188,18 +188,19 @@ def go_back(
             f"{wish.message} The run has gone back {allowed} times already; max_rollbacks= allows "
             "more."
         )
-    if wish.reason == "collapse":
-        stage = _promote_good(folder / CHECKPOINTS, first)
-        position = where_to_go_on(folder, cfg, first)
-        removed, batches = stage.tokens_removed, position.batches
-        remedy = f"goes back to step {position.step}, {removed} tokens removed, at half the speed"
+    good = _promote_good(folder / CHECKPOINTS, first) if wish.reason == "collapse" else None
+    position = where_to_go_on(folder, cfg, first)
+    if good is not None:
+        removed = good.tokens_removed
+        remedy = f", {removed} tokens removed, at half the speed"
     else:
-        position = where_to_go_on(folder, cfg, first)
-        removed, batches = position.tokens_removed, position.batches
-        remedy = f"goes back to step {position.step} and leaves out batch {wish.batches[-1]}"
-    recoveries.add(Recovery(wish.reason, wish.step, removed, batches, wish.batches, wish.message))
+        removed = position.tokens_removed
+        remedy = f" and leaves out batch {wish.batches[-1]}"
+    recoveries.add(
+        Recovery(wish.reason, wish.step, removed, position.batches, wish.batches, wish.message)
+    )
     if first:
-        log.warning("%s The run %s.", wish.message, remedy)
+        log.warning("%s The run goes back to step %d%s.", wish.message, position.step, remedy)
     return position
 
 

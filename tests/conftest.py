@@ -14,23 +14,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 from icot.models.symbol_tokenizer import closed_symbol_tokenizer
 from icot.tasks.multiplication import Multiplication
+from tests.small import SMALL
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
-
-
-SMALL = [
-    "task=mult2",
-    "task.train_size=200",
-    "task.valid_size=40",
-    "task.test_size=10",
-    "model.config.n_layer=1",
-    "model.config.n_embd=32",
-    "model.config.n_head=2",
-    "data.batch_size=16",
-    "trainer=cpu",
-    "optimizer.decay_steps=0",
-]
 
 
 def icot(

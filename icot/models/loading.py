@@ -26,7 +26,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from icot.errors import ModelError
+from icot.errors import ModelError, first_line
 from icot.models.symbol_tokenizer import closed_symbol_tokenizer, learned_symbol_tokenizer
 from icot.tasks.base import Task
 
@@ -303,4 +303,4 @@ def _hub_answers() -> bool:
 
 def _reason(error: Exception) -> str:
     """The first sentence of a library's message."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return first_line(error).rstrip(".")

@@ -13,21 +13,14 @@ from typing import Any
 
 import torch
 
+from tests.small import SMALL
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Dropout and offsets, so that random draws matter; every step in the metrics.
 RUN = (
-    "task=mult2",
-    "task.train_size=200",
-    "task.valid_size=40",
-    "task.test_size=10",
-    "model.config.n_layer=1",
-    "model.config.n_embd=32",
-    "model.config.n_head=2",
+    *SMALL,
     "model.config.resid_pdrop=0.1",
     "model.config.embd_pdrop=0.1",
-    "data.batch_size=16",
-    "trainer=cpu",
-    "optimizer.decay_steps=0",
     "schedule=icot_si",
     "schedule.tokens_per_epoch=4",
     "schedule.smoothing_lambda=0.5",

@@ -1,0 +1,14 @@
+"""The smallest run that goes through everything: two digits, one layer, the real configuration."""
+
+SMALL = (
+    "task=mult2",
+    "task.train_size=200",
+    "task.valid_size=40",
+    "task.test_size=10",
+    "model.config.n_layer=1",
+    "model.config.n_embd=32",
+    "model.config.n_head=2",
+    "data.batch_size=16",
+    "trainer=cpu",
+    "optimizer.decay_steps=0",
+)
