@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from icot.training.optimizers import adamw, learning_rate_factor, muon
+from icot.training.optimizers import Float32Muon, adamw, learning_rate_factor, muon
 
 
 def small_model() -> GPT2LMHeadModel:
@@ -48,6 +48,26 @@ def test_muon_equals_its_two_parts():
             part.zero_grad()
     for p, q in zip(joint.parameters(), apart.parameters(), strict=True):
         assert torch.equal(p, q)
+
+
+def test_float32_muon_computes_what_torchs_own_does():
+    generator = torch.Generator().manual_seed(1)
+    shapes = [(16, 48), (48, 16), (16, 48)]
+    ours = [torch.randn(shape, generator=generator).requires_grad_() for shape in shapes]
+    theirs = [p.detach().clone().requires_grad_() for p in ours]
+    options = {"lr": 0.01, "weight_decay": 0.1, "adjust_lr_fn": "match_rms_adamw"}
+    optimizers = [Float32Muon(ours, **options), torch.optim.Muon(theirs, **options)]
+    before = [p.detach().clone() for p in ours]
+    for _ in range(5):
+        for p, q in zip(ours, theirs, strict=True):
+            p.grad = torch.randn(p.shape, generator=generator)
+            q.grad = p.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for start, p, q in zip(before, ours, theirs, strict=True):
+        moved = (p - start).norm()
+        assert moved > 0.1
+        assert (p - q).norm() < 0.02 * moved  # torch's own rounds to bf16
 
 
 @pytest.mark.parametrize("make", [adamw, muon])
