@@ -200,9 +200,23 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def facts(cfg: DictConfig, model: Any, choices: dict[str, str]) -> dict[str, Any]:
-    """What is known of a run before it starts; ``choices`` are its options by group."""
+def facts(
+    cfg: DictConfig, model: Any, choices: dict[str, str], sweep: str | None = None
+) -> dict[str, Any]:
+    """What is known of a run before it starts.
+
+    Args:
+        cfg: its configuration.
+        model: what is trained.
+        choices: its options by group.
+        sweep: the name of the sweep that it belongs to.
+    """
+    from icot.resume import NOTHING
+
+    experiment = choices.get("experiment", NOTHING)
     return {
+        "experiment": None if experiment == NOTHING else experiment,
+        "sweep": sweep,
         "task": choices.get("task", ""),
         "model": choices.get("model", ""),
         "schedule": choices.get("schedule", cfg.schedule.kind),

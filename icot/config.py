@@ -196,13 +196,34 @@ class CollapseConfig:
 
 @dataclass
 class LoggerConfig:
-    """CSV is always written; ``name`` adds ``wandb`` or ``tensorboard``."""
+    """CSV is always written; ``name`` adds ``wandb`` or ``tensorboard``.
+
+    The rest is for W&B: ``group`` null is the sweep's name, ``tags`` come after task, model,
+    schedule and experiment, ``run_name`` null is the run directory's.
+    """
 
     name: str = "csv"
     project: str = "icot"
     group: str | None = None
+    job_type: str = "train"
     tags: list[str] = field(default_factory=list)
     run_name: str | None = None
+
+
+@dataclass
+class PaperConfig:
+    """The number of arXiv 2405.14838 that an experiment is for; nothing is computed from it.
+
+    ``place`` is Table 2, say, ``row`` and ``column`` are its headings there. ``accuracy`` and
+    ``speed`` (over No CoT) are the paper's, ``tokens`` its medians of question, chain and answer.
+    """
+
+    place: str | None = None
+    row: str | None = None
+    column: str | None = None
+    accuracy: float | None = None
+    speed: float | None = None
+    tokens: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -236,6 +257,7 @@ class TrainConfig:
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     callbacks: dict[str, Any] = field(default_factory=dict)
     paths: PathsConfig = field(default_factory=PathsConfig)
+    paper: PaperConfig = field(default_factory=PaperConfig)
     seed: int = 3456
     resume: str | None = None
     on_nonfinite: str = "stop"

@@ -18,7 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 from icot.errors import first_line
 
 SOURCES = ("run_dir", "checkpoint", "predictions")  # what an entry point can work on
-INTERNAL_GROUPS = {"schema", "hydra"}
+INTERNAL_GROUPS = {"schema", "settings", "hydra"}
+EXPERIMENT = "experiment"  # the group of which none may be chosen
+SWEEP = "sweep"  # the group that is added, not chosen: -m +sweep=NAME
 CHOICES: dict[str, tuple[str, ...]] = {
     "task.chain": ("long", "tree"),
     "task.on_bad_line": ("raise", "skip"),
@@ -185,7 +187,7 @@ def _of_what_is_evaluated(value: Any) -> list[str]:
     return mistakes
 
 
-def mistakes_in(overrides: list[str], config_name: str) -> list[str]:
+def mistakes_in(overrides: list[str], config_name: str, multirun: bool = False) -> list[str]:
     """Every mistake in a command line's overrides; Hydra must be initialised.
 
     Unknown groups, options and keys are named with the nearest valid name, also behind ``+``.
@@ -209,9 +211,15 @@ def mistakes_in(overrides: list[str], config_name: str) -> list[str]:
             continue
         if key in groups:
             options = [o for o in loader.get_group_options(key) if o not in loader.list_groups(key)]
+            if key == SWEEP and not (multirun and override.is_add()):
+                mistakes.append(f"{override.input_line}: a sweep is many runs: -m +{key}=NAME")
+                bad.add(id(override))
+                continue
             for option in _options(override):
                 if option in options:
-                    chosen.append(f"{key}={option}")
+                    chosen.append(f"{'+' * (key == SWEEP)}{key}={option}")
+                elif option is None and key == EXPERIMENT:
+                    chosen.append(f"{key}=null")
                 else:
                     mistakes.append(f"{key}={option}: {_choose(str(option), options)}")
                     bad.add(id(override))
@@ -222,15 +230,28 @@ def mistakes_in(overrides: list[str], config_name: str) -> list[str]:
     except (HydraException, OmegaConfBaseException) as error:
         return [*mistakes, first_line(error)]
     known = sorted(_keys(base))
-    for override in values:
+    varied = _varied_by_sweep(config_name, chosen, {o.key_or_group for o in parsed})
+    for override in [*values, *(o for o in varied if o.key_or_group not in groups)]:
         found = _mistakes_in_value(override, base, known, groups)
         mistakes += found
         if found:
             bad.add(id(override))
-    good = [override for override in parsed if id(override) not in bad]
+    good = [override for override in [*parsed, *varied] if id(override) not in bad]
     if any(o.key_or_group == "resume" and o.value() not in (None, "auto") for o in good):
         return mistakes  # the values belong to another configuration, that of the run
     return list(dict.fromkeys([*mistakes, *_mistakes_in_values(good, config_name)]))
+
+
+def _varied_by_sweep(config_name: str, chosen: list[str], given: set[str]) -> list[Override]:
+    """What a named sweep varies beside what the command line gives."""
+    from hydra import compose
+
+    if not any(text.startswith(f"+{SWEEP}=") for text in chosen):
+        return []
+    cfg = compose(config_name, [c for c in chosen if SWEEP in c], return_hydra_config=True)
+    params = cfg.hydra.sweeper.get("params") or {}
+    texts = [f"{key}={value}" for key, value in params.items() if key not in given]
+    return OverridesParser.create().parse_overrides(texts)
 
 
 def _mistakes_in_values(overrides: list[Override], config_name: str) -> list[str]:

@@ -10,6 +10,8 @@ from typing import Any
 import hydra
 from hydra import initialize_config_module
 from hydra._internal.utils import get_args_parser
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from icot import run_directory
@@ -19,12 +21,13 @@ from icot.errors import ConfigError, UserError
 from icot.interruption import signals
 
 USER_ERROR = 2  # exit code
+BeforeHydra = Callable[[str, list[str], bool], list[str]]
 
 
 def run(
     config_name: str,
     function: Callable[[DictConfig], None],
-    before_hydra: Callable[[str, list[str]], list[str]] | None = None,
+    before_hydra: BeforeHydra | None = None,
 ) -> None:
     """Call ``function`` with the configuration that the command line composes.
 
@@ -34,7 +37,8 @@ def run(
     Args:
         config_name: of the file under ``conf``.
         function: does the work.
-        before_hydra: given the command line's overrides, says further ones.
+        before_hydra: given that name, the command line's overrides and whether it is a multirun,
+            says further overrides.
     """
     signals.listen()
     register_schemas()
@@ -43,30 +47,32 @@ def run(
     except UserError as error:
         _stop(error)
 
-    def guarded(cfg: DictConfig) -> None:
+    def guarded(cfg: DictConfig) -> str | None:
         try:
             function(cfg)
         except UserError as error:
-            _stop(error)
+            if HydraConfig.get().mode != RunMode.MULTIRUN:
+                _stop(error)
+            print(f"{config_name}: {error}", file=sys.stderr)
+            return str(error)  # the sweep's other runs go on
+        return None
 
     hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=config_name)(
         guarded
     )()
 
 
-def _check_command_line(
-    config_name: str, before_hydra: Callable[[str, list[str]], list[str]] | None
-) -> None:
+def _check_command_line(config_name: str, before_hydra: BeforeHydra | None) -> None:
     args, unknown = get_args_parser().parse_known_args()
     if unknown or args.config_name or args.config_path or args.config_dir:
         return  # another configuration, or none of ours: Hydra itself judges it
     shown = args.cfg or args.info or args.help or args.hydra_help or args.shell_completion
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-        mistakes = mistakes_in(args.overrides, config_name)
+        mistakes = mistakes_in(args.overrides, config_name, args.multirun)
         if mistakes:
             raise ConfigError(mistakes)
-        if before_hydra and not shown and not args.multirun:
-            run_directory.added = before_hydra(config_name, args.overrides)
+        if before_hydra and not shown:
+            run_directory.added = before_hydra(config_name, args.overrides, args.multirun)
             sys.argv += run_directory.added
 
 

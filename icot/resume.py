@@ -18,11 +18,13 @@ from icot.errors import ConfigError, RunError
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
+NOTHING = "null"  # the option of a group of which none is chosen
 # Keys, or groups of keys, that do not change what a run computes.
 FREE = (
     "resume",
     "paths",
     "logger",
+    "paper",
     "checkpoints",
     "on_nonfinite",
     "on_collapse",
@@ -59,14 +61,23 @@ class Position:
     tokens_removed: int = 0
 
 
-def before_hydra(config_name: str, overrides: list[str]) -> list[str]:
+def before_hydra(config_name: str, overrides: list[str], multirun: bool = False) -> list[str]:
     """What the command line has to say further, so that Hydra works in the right directory.
+
+    A multirun's runs are each looked at when they begin.
 
     Raises:
         UserError: there is no run to go on with, or one in the way, or nothing can be written.
     """
     from icot.run_directory import CONFIG, check_writable
+    from icot.sweeps import own_directory
 
+    if multirun:
+        sweep = own_directory(config_name, overrides)
+        if sweep is None:
+            return []
+        check_writable(sweep)
+        return [f"hydra.sweep.dir={_quoted(str(sweep))}"]
     named = dict(text.split("=", 1) for text in overrides if "=" in text)
     resume = _unquoted(named.get("resume", ""))
     if resume and resume not in (AUTO, "null"):
@@ -104,10 +115,15 @@ def _own_directory(config_name: str, overrides: list[str]) -> Path:
 
     cfg = compose(config_name, overrides, return_hydra_config=True)
     choices = cfg.hydra.runtime.choices
-    content = {k: str(v) for k, v in _leaves(cfg).items() if not _matches(k, (*FREE, "hydra"))}
-    digest = hashlib.sha256(repr(sorted(content.items())).encode()).hexdigest()[:8]
-    name = "_".join([choices.task, choices.model, choices.schedule, digest])
+    name = "_".join([choices.task, choices.model, choices.schedule, digest(cfg)])
     return Path(cfg.paths.output_root) / name
+
+
+def digest(cfg: DictConfig, without: tuple[str, ...] = ()) -> str:
+    """Eight letters that depend on what a configuration computes, not on the keys ``without``."""
+    left_out = (*FREE, *without, "hydra")
+    content = {k: str(v) for k, v in _leaves(cfg).items() if not _matches(k, left_out)}
+    return hashlib.sha256(repr(sorted(content.items())).encode()).hexdigest()[:8]
 
 
 def settled(cfg: DictConfig, folder: Path, overrides: list[str], first: bool) -> DictConfig:
@@ -161,7 +177,7 @@ def settled(cfg: DictConfig, folder: Path, overrides: list[str], first: bool) ->
 def plain_options(choices: Any) -> dict[str, str]:
     """The options by group that Hydra has composed from, without its own groups."""
     return {
-        key: str(option)
+        key: NOTHING if option is None else str(option)
         for key, option in choices.items()
         if "/" not in key and not key.startswith("hydra")
     }
@@ -185,8 +201,9 @@ def _with_overrides(
         if key in choices and _matches(key, FREE):
             asked[key] = composed[key]
         elif key in choices:
-            if str(override.value()) != choices[key]:
-                other.append(f"{key} is {choices[key]} there and {override.value()} here")
+            option = NOTHING if override.value() is None else str(override.value())
+            if option != choices[key]:
+                other.append(f"{key} is {choices[key]} there and {option} here")
         elif not _matches(key, (*COMMAND_LINE_ONLY, "hydra")) and "/" not in key:
             OmegaConf.update(asked, key, OmegaConf.select(composed, key), force_add=True)
     return asked, other
@@ -250,14 +267,11 @@ def where_to_go_on(folder: Path, cfg: DictConfig, first: bool) -> Position:
 
 def is_complete(folder: Path, cfg: DictConfig, position: Position) -> bool:
     """Whether a run has come to the end that its configuration sets."""
-    import json
+    from icot.run_directory import read_summary
 
-    from icot.run_directory import SUMMARY
-
-    try:
-        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        steps, epochs = summary["steps"], summary["epochs"]
-    except (OSError, ValueError, KeyError, TypeError):
+    summary = read_summary(folder)
+    steps, epochs = summary.get("steps"), summary.get("epochs")
+    if not isinstance(steps, int) or not isinstance(epochs, int):
         return False
     if steps != position.step:
         return False

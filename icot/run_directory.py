@@ -46,10 +46,7 @@ def describe(folder: Path, cfg: DictConfig, facts: dict[str, Any], step: int) ->
     Raises:
         RunError: a file cannot be written.
     """
-    module = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None)
-    program = ["python", "-m", module] if module else ["python", sys.argv[0]]
-    typed = sys.argv[1 : len(sys.argv) - len(added)]
-    command = shlex.join([*program, *typed]) + "\n"
+    command = shlex.join(_command()) + "\n"
     environment = {
         **facts,
         **machine(),
@@ -68,11 +65,12 @@ def describe(folder: Path, cfg: DictConfig, facts: dict[str, Any], step: int) ->
 
 def read_environment(folder: Path) -> dict[str, Any]:
     """What a run directory says of where it was begun, empty where it does not."""
-    try:
-        found = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return _read_json(folder / ENVIRONMENT)
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """How a run ended, empty where it has not."""
+    return _read_json(folder / SUMMARY)
 
 
 def chosen_options(folder: Path) -> dict[str, str]:
@@ -81,6 +79,24 @@ def chosen_options(folder: Path) -> dict[str, str]:
     if not isinstance(found, dict) or not (folder / CONFIG).is_file():
         return {}
     return {str(key): str(option) for key, option in found.items()}
+
+
+def _command() -> list[str]:
+    """The command line that this process follows; a sweep's job has one of its own."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        hydra = HydraConfig.get()
+        place = f"hydra.run.dir={Path(hydra.sweep.dir) / hydra.sweep.subdir}"
+        job = [str(text) for text in hydra.overrides.task]
+        if any(text.startswith("+sweep=") for text in job):  # it chooses the experiment
+            kept = [text for text in job if not text.startswith(("+sweep=", "experiment="))]
+            job = [f"experiment={hydra.runtime.choices['experiment']}", *kept]
+        return ["python", "-m", "icot.train", *job, place]
+    module = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None)
+    program = ["python", "-m", module] if module else ["python", sys.argv[0]]
+    return [*program, *sys.argv[1 : len(sys.argv) - len(added)]]
 
 
 @contextmanager
@@ -145,6 +161,14 @@ def machine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _git(*arguments: str) -> str | None:

@@ -64,6 +64,8 @@ def fit(
     Raises:
         RollbackError: training cannot go on from where it came to.
     """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
     from hydra.utils import instantiate
     from lightning import Trainer, seed_everything
 
@@ -109,7 +111,9 @@ def fit(
         warmup_steps=cfg.optimizer.warmup_steps,
         decay_steps=cfg.optimizer.decay_steps,
     )
-    known = facts(cfg, model, choices)
+    hydra = HydraConfig.get()
+    sweep = Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
+    known = facts(cfg, model, choices, sweep)
     metrics = MetricsFile(folder / METRICS)
     trainer = Trainer(
         **trainer_arguments(cfg),

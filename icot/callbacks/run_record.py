@@ -29,6 +29,7 @@ COLUMNS = (
     "tokens_removed",
     "step",
     "examples_seen",
+    "tokens_seen",
     "seconds",
     "val_accuracy",
     "val_token_accuracy",
@@ -86,6 +87,7 @@ class RunRecord(StageCallback):
                 "tokens_removed": stage.tokens_removed,
                 "step": trainer.global_step,
                 "examples_seen": datamodule_of(trainer).examples_seen(stage.batches),
+                "tokens_seen": datamodule_of(trainer).tokens_on_all_devices(),
                 "seconds": round(self.seconds, 3),
                 **_measured(trainer),
                 "epoch": trainer.current_epoch,
@@ -128,6 +130,7 @@ class RunRecord(StageCallback):
             "devices": trainer.world_size,
             "epochs": trainer.current_epoch,
             "examples_seen": last["examples_seen"],
+            "tokens_seen": last.get("tokens_seen"),
             "examples_dropped_as_too_long": dropped,
             "seconds": round(self.seconds, 3),
         }

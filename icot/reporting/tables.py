@@ -97,6 +97,20 @@ def print_benchmark(console: Console, record: Mapping[str, Any]) -> None:
     console.print(table)
 
 
+def print_sweep(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line per run of a sweep (the rows of its index.csv)."""
+    done = sum(row["state"] == "finished" for row in rows)
+    table = Table(title=f"{done} of {len(rows)} runs finished", box=SIMPLE_HEAD, padding=0)
+    for name in ("run", "state", "accuracy", "removed", "min"):
+        table.add_column(name, justify="left" if name in ("run", "state") else "right")
+    for row in rows:
+        minutes = f"{float(row['seconds']) / 60:.1f}" if row["seconds"] else "-"
+        state = f"{row['state']}: {row['error']}" if row["error"] else row["state"]
+        name = row["directory"] or row["overrides"]
+        table.add_row(name, state, row["accuracy"] or "-", row["tokens_removed"] or "-", minutes)
+    console.print(table, markup=False, highlight=False)
+
+
 def print_examples(console: Console, predictions: Sequence[Prediction], count: int) -> None:
     """``count`` predictions, wrong and right ones where there are both."""
     wrong = [p for p in predictions if not p.correct]

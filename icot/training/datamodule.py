@@ -47,6 +47,7 @@ class CoTDataModule(LightningDataModule):
         smoothing_lambda: offsets are drawn with it, but not in a warm-up; None draws none.
         skipped: batches of the run, counted from 0, that are not trained on.
         dropped: training examples dropped so far for being too long, on this device.
+        tokens: trained on so far, on this device; padding is not counted.
     """
 
     def __init__(
@@ -69,8 +70,8 @@ class CoTDataModule(LightningDataModule):
         self.stage = Stage()
         self.skipped: frozenset[int] = frozenset()
         self.smoothing_lambda: float | None = None
-        self.dropped = 0
-        self._dropped_now = 0  # from the batch in flight
+        self.dropped = self.tokens = 0
+        self._dropped_now = self._tokens_now = 0  # of the batch in flight
         self._splits: dict[Split, TokenizedSplit] = {}
         self._width = 0
 
@@ -174,11 +175,14 @@ class CoTDataModule(LightningDataModule):
                 batch, left = batch.rows(rows[:1]), left[:1]
                 batch = replace(batch, labels=torch.full_like(batch.labels, IGNORED))
         self._width = int(left.max())
+        self._tokens_now = 0 if batch.skipped else int(left.sum())
         return batch
 
     def batch_ended(self, stage: Stage) -> None:
         """A batch has been trained; the next one is of ``stage``."""
         self.dropped += self._dropped_now
+        self.tokens += self._tokens_now
+        self._dropped_now = self._tokens_now = 0
         self.stage = stage
 
     def on_after_batch_transfer(self, batch: CoTBatch, dataloader_idx: int) -> CoTBatch:
@@ -203,13 +207,14 @@ class CoTDataModule(LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Examples dropped on all devices, what the data are, and the stage.
+        """Examples dropped and tokens trained on all devices, what the data are, and the stage.
 
         The stage is for whoever evaluates these weights; it belongs to the schedule's callback,
         which restores it.
         """
         return {
-            "dropped": self.dropped_on_all_devices(),
+            "dropped": self._on_all_devices(self.dropped),
+            "tokens": self._on_all_devices(self.tokens),
             "stage": self.stage.state_dict(),
             "data": {"train": self.split("train").identity, "valid": self.split("valid").identity},
         }
@@ -229,13 +234,21 @@ class CoTDataModule(LightningDataModule):
                 )
         first = self.trainer is None or self.trainer.is_global_zero
         self.dropped = state_dict["dropped"] if first else 0
+        self.tokens = state_dict.get("tokens", 0) if first else 0
 
     def dropped_on_all_devices(self) -> int:
         """Training examples dropped so far for being too long; all ranks must ask."""
+        return self._on_all_devices(self.dropped)
+
+    def tokens_on_all_devices(self) -> int:
+        """Tokens trained on, the batch in flight with them; all ranks must ask."""
+        return self._on_all_devices(self.tokens + self._tokens_now)
+
+    def _on_all_devices(self, count: int) -> int:
         if self.trainer is None or self.trainer.world_size == 1:
-            return self.dropped
-        dropped = torch.tensor(self.dropped, device=self.trainer.strategy.root_device)
-        return int(self.trainer.strategy.reduce(dropped, reduce_op="sum"))
+            return count
+        counted = torch.tensor(count, device=self.trainer.strategy.root_device)
+        return int(self.trainer.strategy.reduce(counted, reduce_op="sum"))
 
 
 def epochs_done(trainer: Trainer) -> int:
