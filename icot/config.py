@@ -355,6 +355,18 @@ class BenchmarkConfig(TrainConfig):
     out: str | None = None
 
 
+@dataclass
+class ReportConfig:
+    """``python -m icot.report``: of ``runs``, run directories or folders that hold some.
+
+    Files go to ``out``; null is ``report`` in the one folder given, or here if there are several.
+    """
+
+    runs: list[str] = MISSING
+    out: str | None = None
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
 def register_schemas() -> None:
     """Let Hydra find the schemas; an entry point calls this before it composes."""
     store = ConfigStore.instance()
@@ -362,6 +374,7 @@ def register_schemas() -> None:
     store.store(name="prepare_schema", group="schema", node=PrepareConfig)
     store.store(name="evaluate_schema", group="schema", node=EvaluateConfig)
     store.store(name="export_schema", group="schema", node=ExportConfig)
+    store.store(name="report_schema", group="schema", node=ReportConfig)
     store.store(name="benchmark_schema", group="schema", node=BenchmarkConfig)
     store.store(group="schema/task", name="multiplication", node=MultiplicationConfig)
     store.store(group="schema/task", name="text_files", node=TextFilesConfig)

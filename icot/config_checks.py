@@ -125,7 +125,7 @@ def _is_number(found: Any) -> bool:
 
 
 def _across_fields(value: Any) -> list[str]:
-    kept_run = value("what") is None and value("task") is None
+    kept_run = value("stage") is not None and value("what") is None
     mistakes = _of_what_is_evaluated(value) if kept_run else []
     if value("what") == "validation" and value("run_dir") is None:
         mistakes.append("what=validation measures a run's weights: set run_dir=")

@@ -77,7 +77,7 @@ def before_hydra(config_name: str, overrides: list[str], multirun: bool = False)
         if sweep is None:
             return []
         check_writable(sweep)
-        return [f"hydra.sweep.dir={_quoted(str(sweep))}"]
+        return [f"hydra.sweep.dir={quoted(str(sweep))}"]
     named = dict(text.split("=", 1) for text in overrides if "=" in text)
     resume = _unquoted(named.get("resume", ""))
     if resume and resume not in (AUTO, "null"):
@@ -91,7 +91,7 @@ def before_hydra(config_name: str, overrides: list[str], multirun: bool = False)
                 )
             return []
         check_writable(folder)
-        return [f"hydra.run.dir={_quoted(str(folder))}", "hydra.output_subdir=null"]
+        return [f"hydra.run.dir={quoted(str(folder))}", "hydra.output_subdir=null"]
     more = []
     key = next((k for k in ("paths.output_dir", "hydra.run.dir") if k in named), None)
     if key is not None:
@@ -103,7 +103,7 @@ def before_hydra(config_name: str, overrides: list[str], multirun: bool = False)
     elif resume == AUTO:
         folder = _own_directory(config_name, overrides)
         check_writable(folder)
-        more.append(f"hydra.run.dir={_quoted(str(folder))}")
+        more.append(f"hydra.run.dir={quoted(str(folder))}")
     else:
         check_writable(Path(_unquoted(named.get("paths.output_root", "outputs"))))
     return more
@@ -122,7 +122,7 @@ def _own_directory(config_name: str, overrides: list[str]) -> Path:
 def digest(cfg: DictConfig, without: tuple[str, ...] = ()) -> str:
     """Eight letters that depend on what a configuration computes, not on the keys ``without``."""
     left_out = (*FREE, *without, "hydra")
-    content = {k: str(v) for k, v in _leaves(cfg).items() if not _matches(k, left_out)}
+    content = {k: str(v) for k, v in leaves(cfg).items() if not matches(k, left_out)}
     return hashlib.sha256(repr(sorted(content.items())).encode()).hexdigest()[:8]
 
 
@@ -166,8 +166,8 @@ def settled(cfg: DictConfig, folder: Path, overrides: list[str], first: bool) ->
     if changes:
         raise ConfigError([f"{change}, which would change the result" for change in changes])
     result = kept.copy()
-    for key in _leaves(result):
-        if _matches(key, FREE):
+    for key in leaves(result):
+        if matches(key, FREE):
             OmegaConf.update(result, key, OmegaConf.select(asked, key), force_add=True)
     for key in COMMAND_LINE_ONLY:
         result[key] = asked[key]
@@ -198,26 +198,26 @@ def _with_overrides(
     other = []
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.key_or_group
-        if key in choices and _matches(key, FREE):
+        if key in choices and matches(key, FREE):
             asked[key] = composed[key]
         elif key in choices:
             option = NOTHING if override.value() is None else str(override.value())
             if option != choices[key]:
                 other.append(f"{key} is {choices[key]} there and {option} here")
-        elif not _matches(key, (*COMMAND_LINE_ONLY, "hydra")) and "/" not in key:
+        elif not matches(key, (*COMMAND_LINE_ONLY, "hydra")) and "/" not in key:
             OmegaConf.update(asked, key, OmegaConf.select(composed, key), force_add=True)
     return asked, other
 
 
 def _changes(kept: DictConfig, asked: DictConfig) -> list[str]:
     """Every key that changes the result and is not as it was."""
-    before, now = _leaves(kept), _leaves(asked)
+    before, now = leaves(kept), leaves(asked)
     found = []
     for key in sorted({*before, *now}):
-        if _matches(key, FREE) or before.get(key) == now.get(key):
+        if matches(key, FREE) or before.get(key) == now.get(key):
             continue
         found.append(f"{key} is {before.get(key)} there and {now.get(key)} here")
-        if _matches(key, ("callbacks",)) and key not in now:
+        if matches(key, ("callbacks",)) and key not in now:
             found[-1] += " (a run directory cannot run code: repeat it on the command line)"
     return found
 
@@ -310,23 +310,24 @@ def _in_the_way(folder: Path) -> RunError:
     )
 
 
-def _leaves(cfg: Any, prefix: str = "") -> dict[str, Any]:
+def leaves(cfg: Any, prefix: str = "") -> dict[str, Any]:
     """Dotted names of all values, with lists as values."""
     found: dict[str, Any] = {}
     plain: Any = OmegaConf.to_container(cfg, resolve=False) if OmegaConf.is_config(cfg) else cfg
     for key, value in plain.items():
         if isinstance(value, dict) and value:
-            found |= _leaves(value, f"{prefix}{key}.")
+            found |= leaves(value, f"{prefix}{key}.")
         else:
             found[f"{prefix}{key}"] = value
     return found
 
 
-def _matches(key: str, keys: tuple[str, ...]) -> bool:
+def matches(key: str, keys: tuple[str, ...]) -> bool:
+    """Whether a dotted key is one of ``keys`` or lies within one."""
     return any(key == k or key.startswith(f"{k}.") for k in keys)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A text as Hydra's command line takes it, whatever characters it has."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 

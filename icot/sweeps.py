@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from icot.files import explained, replacing
-from icot.run_directory import CONFIG, read_summary
+from icot.run_directory import read_summary
 
 INDEX = "index.csv"
 LOCK = ".index.lock"
@@ -127,7 +127,7 @@ def _row(folder: Path, overrides: str, directory: str = "", error: str = "") -> 
         state = FINISHED
     elif error:
         state = FAILED
-    elif directory and (folder / directory / CONFIG).is_file():
+    elif directory:
         state = UNFINISHED
     else:
         state = NOT_STARTED

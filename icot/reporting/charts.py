@@ -1,0 +1,213 @@
+"""The figures of a report: several runs in one picture, in either theme."""
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import product
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+from icot.reporting.runs import Run, Series
+from icot.reporting.statistics import mean_interval
+from icot.reporting.theme import DASHES, MARKERS, Theme, dressed, legend, panel, sheet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SEED_COLUMNS = 3  # panels in a row
+
+
+def accuracy_curves(series: Sequence[Series], theme: Theme) -> "Figure":
+    """Accuracy at the end of each stage against tokens removed (Figure 3).
+
+    A line is the mean over seeds, its band reaches from the lowest to the highest; a baseline,
+    whose chain never changes, is a level across.
+    """
+    figure, axes = panel(theme, width=8, height=4.6)
+    for i, one in enumerate(series):
+        style: dict[str, Any] = {"color": theme.series[i % len(theme.series)], "label": _named(one)}
+        if one.cfg.schedule.kind == "fixed":
+            axes.axhline(mean(one.accuracies), linestyle=":", linewidth=1.8, **style)
+            continue
+        points = stage_accuracies(one)
+        x = sorted(points)
+        axes.fill_between(
+            x,
+            [min(points[n]) for n in x],
+            [max(points[n]) for n in x],
+            color=style["color"],
+            alpha=0.15,
+            linewidth=0,
+        )
+        axes.plot(
+            x,
+            [mean(points[n]) for n in x],
+            marker=MARKERS[i % len(MARKERS)],
+            linestyle=DASHES[i % len(DASHES)],
+            markersize=5,
+            linewidth=1.6,
+            **style,
+        )
+    _accuracy_axes(axes)
+    legend(axes, theme)
+    return figure
+
+
+def seed_curves(series: Sequence[Series], theme: Theme) -> "Figure":
+    """The same, a panel for each series and a line for each of its seeds (Figure 4)."""
+    rows = -(-len(series) // SEED_COLUMNS)
+    figure = sheet(theme, width=9, height=2.9 * rows)
+    for place, one in enumerate(series):
+        axes = figure.add_subplot(rows, SEED_COLUMNS, place + 1)
+        for i, run in enumerate(one.runs):
+            rows_of_run = [r for r in run.stages if "val_accuracy" in r]
+            axes.plot(
+                [r["tokens_removed"] for r in rows_of_run],
+                [r["val_accuracy"] for r in rows_of_run],
+                color=theme.series[i % len(theme.series)],
+                marker=MARKERS[i % len(MARKERS)],
+                linestyle=DASHES[i % len(DASHES)],
+                markersize=4,
+                linewidth=1.3,
+                label=f"seed {run.cfg.seed}",
+            )
+        _accuracy_axes(axes, small=True)
+        dressed(axes, theme)
+        axes.set_title(one.label, fontsize=9, color=theme.ink)
+        legend(axes, theme)
+    return figure
+
+
+def seeds(series: Sequence[Series], theme: Theme) -> "Figure":
+    """Final accuracy of every seed, with mean and 95 % interval of each series."""
+    figure, axes = panel(theme, width=8, height=0.8 + 0.45 * len(series))
+    for i, one in enumerate(series):
+        color = theme.series[i % len(theme.series)]
+        axes.plot(
+            one.accuracies, [i] * len(one.accuracies), "o", color=color, alpha=0.5, markersize=5
+        )
+        middle, low, high = mean_interval(one.accuracies)
+        if low is not None and high is not None:
+            axes.errorbar(
+                [middle], [i], xerr=[[middle - low], [high - middle]], color=color, capsize=4
+            )
+        axes.plot([middle], [i], "|", color=color, markersize=14, markeredgewidth=2)
+    axes.set_yticks(range(len(series)), [one.label for one in series], fontsize=8)
+    axes.set_ylim(len(series) - 0.5, -0.5)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_xlabel("final exact match: each seed, the mean and its 95 % interval", fontsize=9)
+    return figure
+
+
+def heat_map(grid: Mapping[tuple[float, float], float], theme: Theme) -> "Figure":
+    """Final accuracy by tokens per epoch and by λ; ``grid`` maps (Δ, λ) to it."""
+    deltas = sorted({delta for delta, _ in grid})
+    lambdas = sorted({smoothing for _, smoothing in grid})
+    figure, axes = panel(theme, width=2.6 + 1.1 * len(lambdas), height=1.7 + 0.7 * len(deltas))
+    axes.grid(visible=False)
+    values = [[grid.get((delta, lam), math.nan) for lam in lambdas] for delta in deltas]
+    found = [v for v in grid.values() if not math.isnan(v)]
+    image = axes.imshow(values, cmap=theme.heat, vmin=min(found), vmax=max(found), aspect="auto")
+    middle = (min(found) + max(found)) / 2
+    for (i, delta), (j, lam) in product(enumerate(deltas), enumerate(lambdas)):
+        value = grid.get((delta, lam), math.nan)
+        missing = math.isnan(value)
+        color = theme.ink if missing else ("#000000" if value > middle else "#ffffff")
+        axes.text(
+            j, i, "missing" if missing else f"{value:.3f}", ha="center", va="center", color=color
+        )
+    names = ["no smoothing" if math.isinf(x) else f"{x:g}" for x in lambdas]
+    axes.set_xticks(range(len(lambdas)), names)
+    axes.set_yticks(range(len(deltas)), [f"{x:g}" for x in deltas])
+    axes.set_xlabel("smoothing λ")
+    axes.set_ylabel("tokens removed per epoch, Δ")
+    bar = figure.colorbar(image, ax=axes, label="final exact match")
+    bar.ax.tick_params(colors=theme.ink)
+    bar.ax.yaxis.label.set_color(theme.ink)
+    return figure
+
+
+def offset_distribution(lambdas: Sequence[float], theme: Theme) -> "Figure":
+    """How probable it is that o more tokens than the schedule's are removed (Figure 2b)."""
+    from icot.removal import offset_probabilities
+
+    figure, axes = panel(theme, width=7, height=3.4)
+    most = 8
+    for i, smoothing in enumerate(lambdas):
+        probabilities = offset_probabilities(smoothing)[: most + 1].tolist()
+        axes.plot(
+            range(most + 1),
+            probabilities,
+            marker=MARKERS[i % len(MARKERS)],
+            linestyle=DASHES[i % len(DASHES)],
+            color=theme.series[i % len(theme.series)],
+            label=f"λ = {smoothing:g}",
+        )
+    axes.set_yscale("log")
+    axes.set_ylim(1e-5, 1.5)
+    axes.set_xlabel("tokens removed beyond the schedule's, o")
+    axes.set_ylabel("probability")
+    legend(axes, theme)
+    return figure
+
+
+def tradeoffs(runs: Sequence[tuple[str, Run]], theme: Theme) -> "Figure":
+    """Accuracy against speed over No CoT, over the stages of each run (Figure 2a)."""
+    figure, axes = panel(theme, width=7.5, height=4.4)
+    for i, (label, run) in enumerate(runs):
+        points = [p for p in run.tradeoff if not p["baseline"]]
+        front = sorted((p for p in points if not p["dominated"]), key=lambda p: p["speed"])
+        color = theme.series[i % len(theme.series)]
+        style: dict[str, Any] = {"color": color, "marker": MARKERS[i % len(MARKERS)]}
+        rest = [p for p in points if p["dominated"]]
+        axes.plot(
+            [p["speed"] for p in front],
+            [p["accuracy"] for p in front],
+            linestyle=DASHES[i % len(DASHES)],
+            label=label,
+            **style,
+        )
+        axes.plot(
+            [p["speed"] for p in rest],
+            [p["accuracy"] for p in rest],
+            linestyle="none",
+            alpha=0.35,
+            **style,
+        )
+        for point in front:
+            axes.annotate(
+                f"{point['tokens_removed']:.0f}",
+                (point["speed"], point["accuracy"]),
+                xytext=(5, 4),
+                textcoords="offset points",
+                fontsize=8,
+                color=theme.ink,
+            )
+    axes.set_ylim(-0.03, 1.06)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("speed at batch 1, as a multiple of No CoT (numbers: tokens removed)")
+    axes.set_ylabel("exact match")
+    legend(axes, theme)
+    return figure
+
+
+def stage_accuracies(series: Series) -> dict[float, list[float]]:
+    """Validation accuracies of a series by tokens removed, one for each seed that came so far."""
+    found: dict[float, list[float]] = {}
+    for run in series.runs:
+        for row in run.stages:
+            if "val_accuracy" in row:
+                found.setdefault(row["tokens_removed"], []).append(row["val_accuracy"])
+    return found
+
+
+def _named(series: Series) -> str:
+    count = len(series.runs)
+    return series.label + (f" ({count} seeds)" if count > 1 else "")
+
+
+def _accuracy_axes(axes: "Axes", small: bool = False) -> None:
+    axes.set_ylim(-0.02, 1.03)
+    size = 8 if small else 10
+    axes.set_xlabel("chain-of-thought tokens removed", fontsize=size)
+    axes.set_ylabel("validation exact match", fontsize=size)

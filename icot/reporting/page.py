@@ -1,0 +1,69 @@
+"""A document as one HTML page that opens offline, and as Markdown beside its pictures."""
+
+import base64
+import io
+from importlib.resources import files
+from pathlib import Path
+
+from icot.files import write_text
+from icot.reporting.document import Code, Document, Picture, Table
+from icot.reporting.theme import DARK, LIGHT, Theme, save
+
+HTML, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
+
+
+def write_report(document: Document, folder: Path) -> None:
+    """Write report.html, report.md, and each picture as figures/NAME.png and .svg.
+
+    Raises:
+        RunError: a file cannot be written.
+    """
+    for picture in document.pictures:
+        for suffix in ("png", "svg"):
+            save(picture.draw(LIGHT), folder / FIGURES / f"{picture.name}.{suffix}")
+    write_text(folder / MARKDOWN, markdown(document))
+    write_text(folder / HTML, page(document))
+
+
+def page(document: Document) -> str:
+    """The document as HTML, its pictures within, for light and for dark screens."""
+    from jinja2 import Environment
+
+    template = files("icot.reporting").joinpath("page.html").read_text(encoding="utf-8")
+    environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.tests["code"] = lambda cell: isinstance(cell, Code)
+    return environment.from_string(template).render(
+        document=document, light=lambda p: _embedded(p, LIGHT), dark=lambda p: _embedded(p, DARK)
+    )
+
+
+def markdown(document: Document) -> str:
+    """The document as Markdown."""
+    parts = [f"# {document.title}", document.text]
+    for section in document.sections:
+        parts.append(f"## {section.title}")
+        if section.text:
+            parts.append(section.text)
+        parts += [_markdown_table(table) for table in section.tables]
+        for picture in section.pictures:
+            parts.append(f"![{picture.alternative}]({FIGURES}/{picture.name}.png)")
+            parts.append(picture.caption)
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(table: Table) -> str:
+    rule = ["---:" if i in table.numeric else "---" for i in range(len(table.header))]
+    rows = [[_markdown_cell(cell) for cell in row] for row in table.rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [list(table.header), rule, *rows])
+
+
+def _markdown_cell(cell: str) -> str:
+    text = cell.replace("|", "\\|")
+    return f"`{text}`" if isinstance(cell, Code) and text else text
+
+
+def _embedded(picture: Picture, theme: Theme) -> str:
+    """A picture as a data URI."""
+    buffer = io.BytesIO()
+    picture.draw(theme).savefig(buffer, format="svg", metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

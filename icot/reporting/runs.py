@@ -1,0 +1,247 @@
+"""Run directories as a report sees them: found under folders, read, and gathered into series.
+
+A series is what runs have in common that differ in their seed alone.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from icot.errors import RunError
+from icot.kept_config import read_config
+from icot.resume import FREE, digest, leaves, matches
+from icot.run_directory import COMMAND, CONFIG, ENVIRONMENT, SUMMARY, read_environment, read_summary
+from icot.sweeps import FINISHED, INDEX, read_index
+
+STAGES, TRADEOFF, EVALUATION = "stages.csv", "tradeoff.csv", "evaluation.json"
+# Keys that a label names briefly.
+SYMBOLS = {"schedule.tokens_per_epoch": "Δ", "schedule.smoothing_lambda": "λ"}
+OTHER_THAN_A_SERIES = (*FREE, "seed", "trainer.precision", "trainer.accelerator")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run directory says of its run.
+
+    Attributes:
+        folder: the directory.
+        cfg: its resolved configuration.
+    """
+
+    folder: Path
+    cfg: DictConfig
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """Where it ran, and its options by group."""
+        return read_environment(self.folder)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """How it ended; empty while it has not."""
+        return read_summary(self.folder)
+
+    @cached_property
+    def stages(self) -> list[dict[str, float]]:
+        """The rows of stages.csv, without the cells that are empty."""
+        return _rows(self.folder / STAGES)
+
+    @cached_property
+    def tradeoff(self) -> list[dict[str, Any]]:
+        """The rows of tradeoff.csv, [] where the stages have not been evaluated."""
+        numbers = _rows(self.folder / TRADEOFF)
+        texts = _rows(self.folder / TRADEOFF, keep_text=True)
+        return [
+            {
+                **text,
+                **number,
+                **{key: text.get(key) == "True" for key in ("baseline", "dominated")},
+            }
+            for text, number in zip(texts, numbers, strict=True)
+        ]
+
+    @property
+    def speed(self) -> float | None:
+        """Speed over No CoT of the final stage, where that has been measured."""
+        final = [p for p in self.tradeoff if not p["baseline"]]
+        return final[-1].get("speed") if final else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has come to its end."""
+        return bool(self.summary)
+
+    @property
+    def experiment(self) -> str | None:
+        """The experiment file it was made from."""
+        name = self.environment.get("experiment")
+        return str(name) if name else None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Final exact match on the validation split."""
+        found = self.summary.get("accuracy")
+        return float(found) if found is not None else None
+
+    @property
+    def command(self) -> str:
+        """The command line that began it."""
+        try:
+            lines = (self.folder / COMMAND).read_text(encoding="utf-8").splitlines()
+        except OSError:
+            return ""
+        return lines[0] if lines else ""
+
+    @property
+    def machine(self) -> str:
+        """What it ran on, in words."""
+        e = self.environment
+        if e.get("gpu"):
+            return f"{e.get('devices', 1)} × {e['gpu']}"
+        return f"{e.get('processor', 'unknown')}, {e.get('threads', '?')} threads"
+
+    @property
+    def date(self) -> str:
+        """The day it was begun, or that its summary was written."""
+        begun = self.environment.get("begun")
+        if begun:
+            return str(begun)[:10]
+        path = self.folder / (SUMMARY if self.finished else CONFIG)
+        return datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d")
+
+    @property
+    def flops(self) -> float | None:
+        """Floating-point operations of training: 6 × weights × tokens."""
+        weights, tokens = self.environment.get("parameters"), self.summary.get("tokens_seen")
+        return 6.0 * weights * tokens if weights and tokens else None
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A run of a sweep that has not ended.
+
+    Attributes:
+        name: what it is called.
+        state: how far it has come, with the message of a failure.
+        command: makes it, or goes on with it.
+    """
+
+    name: str
+    state: str
+    command: str
+
+
+@dataclass
+class Series:
+    """Runs that differ in their seed alone; ``label`` names them in tables and pictures."""
+
+    key: str
+    runs: list[Run] = field(default_factory=list)
+    label: str = ""
+
+    @property
+    def cfg(self) -> DictConfig:
+        """What they have in common."""
+        return self.runs[0].cfg
+
+    @property
+    def accuracies(self) -> list[float]:
+        """Final accuracies of the finished runs."""
+        return [run.accuracy for run in self.runs if run.accuracy is not None]
+
+
+def find_runs(places: Sequence[Path]) -> tuple[list[Run], list[Missing]]:
+    """The runs at or under some folders, and what the sweeps there lack.
+
+    Raises:
+        RunError: a folder does not exist or holds no run.
+    """
+    runs: dict[Path, Run] = {}
+    missing: list[Missing] = []
+    for place in places:
+        if not place.is_dir():
+            raise RunError(f"{place}: no such directory.")
+        folders = sorted(
+            p.parent for p in place.rglob(ENVIRONMENT) if (p.parent / CONFIG).is_file()
+        )
+        indices = sorted(place.rglob(INDEX))
+        lacking = [_missing(i.parent, row) for i in indices for row in read_index(i.parent)]
+        missing += [m for m in lacking if m is not None]
+        if not folders and not lacking:
+            raise RunError(
+                f"{place} holds no run: no folder in it has {CONFIG} and {ENVIRONMENT}. A run "
+                "directory is what icot.train writes, outputs/... by default."
+            )
+        for folder in folders:
+            runs.setdefault(folder.resolve(), Run(folder, read_config(folder / CONFIG)))
+    return list(runs.values()), missing
+
+
+def gathered(runs: Sequence[Run]) -> list[Series]:
+    """The series among runs, labelled so that no two have one label."""
+    found: dict[str, Series] = {}
+    for run in runs:
+        key = digest(run.cfg, OTHER_THAN_A_SERIES)
+        found.setdefault(key, Series(key)).runs.append(run)
+    by_name: dict[str, list[Series]] = {}
+    for series in found.values():
+        series.runs.sort(key=lambda run: run.cfg.seed)
+        by_name.setdefault(_name(series.runs[0]), []).append(series)
+    for name, alike in by_name.items():
+        for series in alike:
+            series.label = ", ".join([name, *_differences(series, alike)])
+    return list(found.values())
+
+
+def _name(run: Run) -> str:
+    paper = run.cfg.paper
+    if paper.row:
+        return str(paper.row)
+    return str(run.environment.get("schedule") or run.cfg.schedule.kind)
+
+
+def _differences(series: Series, alike: Sequence[Series]) -> list[str]:
+    """The values in which a series differs from others of its name."""
+    all_leaves = [leaves(other.cfg) for other in alike]
+    own = leaves(series.cfg)
+    texts = []
+    for key in own:
+        if matches(key, OTHER_THAN_A_SERIES):
+            continue
+        if len({str(other.get(key)) for other in all_leaves}) > 1:
+            symbol = SYMBOLS.get(key, key.split(".")[-1].replace("_", " "))
+            value = own[key]
+            texts.append(f"{symbol} {value:g}" if isinstance(value, float) else f"{symbol} {value}")
+    return texts
+
+
+def _missing(folder: Path, row: dict[str, str]) -> Missing | None:
+    if row["state"] == FINISHED:
+        return None
+    state = f"{row['state']}: {row['error']}" if row["error"] else row["state"]
+    return Missing(row["directory"] or row["overrides"], state, row["command"])
+
+
+def _rows(path: Path, keep_text: bool = False) -> list[dict[str, Any]]:
+    """A table's rows; with numbers only, unless text is kept."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            texts = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return []
+    if keep_text:
+        return list(texts)
+    return [{k: n for k, v in row.items() if (n := _number(v)) is not None} for row in texts]
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text or "")
+    except ValueError:
+        return None

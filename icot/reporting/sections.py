@@ -1,0 +1,326 @@
+"""The sections of a report, from runs."""
+
+import math
+import re
+from collections.abc import Sequence
+from functools import partial
+from statistics import mean
+
+from icot.reporting import charts
+from icot.reporting.document import Code, Document, Picture, Section, Table
+from icot.reporting.paper import PAPER, differences, paper_rows
+from icot.reporting.runs import Missing, Run, Series, gathered
+from icot.reporting.statistics import mean_interval
+
+MISSING = "missing"
+
+
+def document(runs: Sequence[Run], missing: Sequence[Missing]) -> Document:
+    """Everything that these runs show."""
+    series = gathered(runs)
+    done = [one for one in series if one.accuracies]
+    sections = [
+        against_the_paper(runs),
+        seeds(done),
+        *by_task(done),
+        delta_lambda(done, missing),
+        tradeoffs(done),
+        offsets(series),
+        cost(series),
+        every_run(series, missing),
+    ]
+    finished = sum(run.finished for run in runs)
+    unfinished = len({m.command for m in missing})
+    text = f"{finished} finished runs of {len(runs)} begun."
+    if unfinished:
+        text += f" {unfinished} runs of sweeps have not ended; the last section has their commands."
+    text += (
+        " Accuracy is exact match on the validation split at the end of training, by greedy "
+        "decoding, unless a heading says otherwise."
+    )
+    return Document("Runs of icot", text, [s for s in sections if s is not None])
+
+
+def against_the_paper(runs: Sequence[Run]) -> Section:
+    """The paper's numbers with ours beside them, and in what ours differ."""
+    by_experiment: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.experiment and run.finished:
+            by_experiment.setdefault(run.experiment, []).append(run)
+    rows, notes = [], []
+    for row in paper_rows():
+        ours = by_experiment.get(row.experiment, [])
+        small = by_experiment.get(row.sibling, [])
+        rows.append(
+            [
+                f"{row.place}, {row.row}" + (f", {row.column}" if row.column else ""),
+                row.number,
+                _ours(ours) if ours else MISSING,
+                _ours(small) if small else "",
+                Code(row.command),
+            ]
+        )
+        for found, name in ((ours, row.experiment), (small, row.sibling)):
+            if found:
+                notes.append([Code(name), "; ".join(differences(found, row.experiment))])
+    header = ("number", "paper", "ours", "ours at CPU size", "command")
+    tables = [Table(header, rows, frozenset({1, 2, 3}))]
+    if notes:
+        tables.append(Table(("runs", "what differs from the paper's"), notes))
+    text = (
+        f"Every number of {PAPER} that an experiment file is for. A speed is examples a second at "
+        "batch 1 over No CoT's. The CPU-sized siblings have the shape of a row, not its size: they "
+        "are no reproduction of its number. Add _cpu to an experiment's name for its sibling."
+    )
+    return Section("Against the paper", text, tables)
+
+
+def seeds(series: Sequence[Series]) -> Section | None:
+    """Mean and interval of every series with several seeds."""
+    several = [one for one in series if len(one.accuracies) > 1]
+    if not several:
+        return None
+    rows = []
+    for one in several:
+        middle, low, high = mean_interval(one.accuracies)
+        rows.append(
+            [
+                one.label,
+                _task(one),
+                str(len(one.accuracies)),
+                f"{middle:.3f}",
+                f"{low:.3f}-{high:.3f}",
+                ", ".join(f"{r.cfg.seed}: {r.accuracy:.3f}" for r in one.runs if r.finished),
+            ]
+        )
+    text = (
+        "The interval is Student's t at 95 %, cut at 0 and 1. It speaks of seeds, not of held-out "
+        "questions, and with three seeds it is wide."
+    )
+    alternative = "Final exact match by series: " + "; ".join(
+        f"{one.label} {mean(one.accuracies):.3f} of {len(one.accuracies)} seeds" for one in several
+    )
+    header = ("series", "task", "seeds", "mean", "95 % interval", "each seed")
+    return Section(
+        "Seeds",
+        text,
+        [Table(header, rows, frozenset({2, 3, 4}))],
+        [
+            Picture(
+                "seeds",
+                alternative + ".",
+                "A dot is a run; the bar across is the mean.",
+                partial(charts.seeds, several),
+            )
+        ],
+    )
+
+
+def by_task(series: Sequence[Series]) -> list[Section]:
+    """Accuracy against tokens removed, a section for each task (Figures 3 and 4)."""
+    tasks: dict[str, list[Series]] = {}
+    for one in series:
+        tasks.setdefault(_task(one), []).append(one)
+    sections = []
+    for task, alike in tasks.items():
+        moving = [one for one in alike if len(charts.stage_accuracies(one)) > 1]
+        if not moving:
+            continue
+        name = "_".join(re.findall(r"\w+", task.replace("×", "x"))).lower()
+        shown = [one for one in alike if one in moving or one.cfg.schedule.kind == "fixed"]
+        pictures = [
+            Picture(
+                f"accuracy_by_tokens_removed_{name}",
+                f"Validation exact match against tokens removed, {task}. " + _described(shown),
+                "Mean over seeds at the end of each stage, band from the lowest to the highest "
+                "seed; dotted levels are baselines at their end.",
+                partial(charts.accuracy_curves, shown),
+            )
+        ]
+        several = [one for one in moving if len(one.runs) > 1]
+        if several:
+            pictures.append(
+                Picture(
+                    f"seeds_by_tokens_removed_{name}",
+                    f"The same for each seed, {task}. " + _lowest(several),
+                    "Each seed by itself.",
+                    partial(charts.seed_curves, several),
+                )
+            )
+        sections.append(Section(f"Accuracy against tokens removed: {task}", pictures=pictures))
+    return sections
+
+
+def delta_lambda(series: Sequence[Series], missing: Sequence[Missing]) -> Section | None:
+    """Final accuracy by Δ and λ, where both vary and nothing else does."""
+    from icot.resume import digest
+
+    grids: dict[str, list[Series]] = {}
+    keys = ("schedule.tokens_per_epoch", "schedule.smoothing_lambda", "seed")
+    for one in series:
+        if one.cfg.schedule.kind == "linear":
+            grids.setdefault(digest(one.cfg, keys), []).append(one)
+    pictures: list[Picture] = []
+    for alike in grids.values():
+        values = {
+            (one.cfg.schedule.tokens_per_epoch, one.cfg.schedule.smoothing_lambda): mean(
+                one.accuracies
+            )
+            for one in alike
+        }
+        if min(len({d for d, _ in values}), len({lam for _, lam in values})) < 2:
+            continue
+        number = f"_{len(pictures) + 1}" if pictures else ""
+        cells = "; ".join(f"Δ {d:g}, λ {lam:g}: {v:.3f}" for (d, lam), v in sorted(values.items()))
+        counts = sorted({len(one.accuracies) for one in alike})
+        pictures.append(
+            Picture(
+                f"delta_lambda{number}",
+                f"Final exact match by tokens per epoch and smoothing, {_task(alike[0])}. {cells}.",
+                f"{_task(alike[0])}; seeds a cell: {' to '.join(map(str, counts))}.",
+                partial(charts.heat_map, values),
+            )
+        )
+    if not pictures:
+        return None
+    return Section("Tokens per epoch and smoothing", pictures=pictures)
+
+
+def tradeoffs(series: Sequence[Series]) -> Section:
+    """Accuracy against speed of the runs whose stages have been evaluated (Figure 2a)."""
+    evaluated = [
+        (f"{one.label}, seed {run.cfg.seed}", run)
+        for one in series
+        for run in one.runs
+        if any(not p["baseline"] for p in run.tradeoff)
+    ]
+    title = "Accuracy against speed"
+    if not evaluated:
+        command = "python -m icot.evaluate run_dir=RUN stage=all"
+        return Section(title, f"Missing: no run's stages have been evaluated. {command} does so.")
+    cells = "; ".join(
+        f"{label}: "
+        + ", ".join(
+            f"{p['accuracy']:.3f} at {p['speed']:.2f} with {p['tokens_removed']:.0f} removed"
+            for p in run.tradeoff
+            if not p["baseline"] and not p["dominated"]
+        )
+        for label, run in evaluated
+    )
+    picture = Picture(
+        "tradeoff",
+        f"Exact match against speed over No CoT, stages that no other one dominates. {cells}.",
+        "A line joins the stages that no other stage of the run dominates; others are faint.",
+        partial(charts.tradeoffs, evaluated),
+    )
+    return Section(title, pictures=[picture])
+
+
+def offsets(series: Sequence[Series]) -> Section:
+    """What removal smoothing draws (Figure 2b)."""
+    found = {one.cfg.schedule.smoothing_lambda for one in series}
+    lambdas = sorted({4.0, *(lam for lam in found if math.isfinite(lam))})
+    from icot.removal import offset_probabilities
+
+    cells = "; ".join(
+        f"λ {lam:g}: " + ", ".join(f"{p:.5f}" for p in offset_probabilities(lam)[:3].tolist())
+        for lam in lambdas
+    )
+    picture = Picture(
+        "offsets",
+        f"Probability of 0, 1 and 2 further tokens, falling exponentially. {cells}.",
+        "Each example of each batch loses o tokens more than the schedule says, P(o) ∝ exp(-λ o). "
+        "The paper's λ is 4.",
+        partial(charts.offset_distribution, lambdas),
+    )
+    return Section("Removal smoothing", pictures=[picture])
+
+
+def cost(series: Sequence[Series]) -> Section:
+    """What each run took."""
+    rows = []
+    for one in series:
+        for run in one.runs:
+            s = run.summary
+            if not s:
+                continue
+            hours = s["seconds"] / 3600
+            tokens = s.get("tokens_seen")
+            rows.append(
+                [
+                    f"{one.label}, seed {run.cfg.seed}",
+                    f"{s['examples_seen']:,}",
+                    f"{tokens:,}" if tokens else "not counted",
+                    f"{run.flops:.2e}" if run.flops else "-",
+                    f"{hours:.3f}" if hours < 1 else f"{hours:.1f}",
+                    f"{s['examples_seen'] / max(s['seconds'], 1e-9):,.0f}",
+                    run.machine,
+                ]
+            )
+    header = ("run", "examples", "tokens", "FLOPs", "hours", "examples/s", "machine")
+    text = (
+        "Examples and tokens are those trained on, padding not counted. FLOPs are 6 × weights × "
+        "tokens. Hours are wall time of training with its validation; runs may have shared their "
+        "machine."
+    )
+    return Section("Cost", text, [Table(header, rows, frozenset(range(1, 6)))])
+
+
+def every_run(series: Sequence[Series], missing: Sequence[Missing]) -> Section:
+    """Each run, and what is missing, with the command that makes it."""
+    rows = []
+    for one in series:
+        for run in one.runs:
+            accuracy = "" if run.accuracy is None else f"{run.accuracy:.3f}"
+            low, high = (run.summary.get(f"accuracy_{end}") for end in ("low", "high"))
+            if low is not None and high is not None:
+                accuracy += f" ({low:.3f}-{high:.3f})"
+            revision = str(run.environment.get("git_revision") or "")[:7]
+            state = "finished" if run.finished else "unfinished"
+            removed = run.summary.get("tokens_removed", "")
+            cells = [state, accuracy, str(removed), run.date, revision]
+            rows.append([f"{one.label}, seed {run.cfg.seed}", *cells, Code(run.command)])
+    begun = {run.folder.name for one in series for run in one.runs}
+    for run_of_sweep in missing:
+        if run_of_sweep.name not in begun:
+            row = [run_of_sweep.name, run_of_sweep.state, MISSING, "", "", ""]
+            rows.append([*row, Code(run_of_sweep.command)])
+    header = ("run", "state", "accuracy (95 %)", "removed", "date", "revision", "command")
+    return Section("Every run", tables=[Table(header, rows, frozenset({3}))])
+
+
+def _ours(runs: Sequence[Run]) -> str:
+    values = [run.accuracy for run in runs if run.accuracy is not None]
+    middle, low, high = mean_interval(values)
+    text = f"{middle:.3f}"
+    if low is not None:
+        text += f" ({low:.3f}-{high:.3f}, {len(values)} seeds)"
+    speeds = [run.speed for run in runs if run.speed is not None]
+    return text + (f" at {mean(speeds):.2f}×" if speeds else "")
+
+
+def _task(series: Series) -> str:
+    task = series.cfg.task
+    if "digits" in task:
+        chain = "" if task.chain == "long" else f", {task.chain}"
+        return f"{task.digits} × {task.digits} digits{chain}"
+    return str(task.get("name") or task.get("dataset"))
+
+
+def _described(series: Sequence[Series]) -> str:
+    return (
+        "At the end: "
+        + "; ".join(f"{one.label} {mean(one.accuracies):.3f}" for one in series)
+        + ". "
+        + _lowest([one for one in series if one.cfg.schedule.kind != "fixed"])
+    )
+
+
+def _lowest(series: Sequence[Series]) -> str:
+    """The deepest dip of each series, in words."""
+    dips = []
+    for one in series:
+        points = charts.stage_accuracies(one)
+        deepest = min(points, key=lambda removed: mean(points[removed]))
+        dips.append(f"{one.label} {mean(points[deepest]):.3f} at {deepest:.0f} removed")
+    return "Lowest mean: " + "; ".join(dips) + "."
