@@ -105,6 +105,7 @@ def build_callbacks(
     known: dict[str, Any],
     metrics: "MetricsFile",
     recoveries: "Recoveries",
+    loggers: list[Any],
 ) -> list[Any]:
     """The callbacks, in the order in which a stage's end reaches them; the schedule is last."""
     from icot.callbacks.batch_seed import BatchSeed
@@ -116,7 +117,9 @@ def build_callbacks(
     from icot.callbacks.removal_smoothing import RemovalSmoothing
     from icot.callbacks.run_record import RunRecord
     from icot.callbacks.stage_checkpoint import StageCheckpoint
+    from icot.callbacks.throughput import Throughput
     from icot.callbacks.validation_accuracy import ValidationAccuracy
+    from icot.callbacks.wandb_record import WandbRecord
     from icot.interruption import signals
     from icot.run_directory import CHECKPOINTS
 
@@ -144,11 +147,26 @@ def build_callbacks(
     if cfg.on_collapse != "ignore" and s.kind != "fixed":
         w = cfg.collapse
         callbacks.append(CollapseWatch(w.share, w.validations, stop=cfg.on_collapse == "rollback"))
+    for logger in loggers:
+        if logger is not metrics:
+            callbacks.append(Throughput(logger, cfg.trainer.log_every_n_steps))
+        if cfg.logger.name == "wandb" and logger is not metrics:
+            callbacks.append(WandbRecord(logger, folder))
     return callbacks
 
 
-def build_loggers(cfg: DictConfig, folder: Path, metrics: "MetricsFile", step: int) -> list[Any]:
-    """metrics.csv always, and what the logger group adds; ``step`` is where the run goes on."""
+def build_loggers(
+    cfg: DictConfig, folder: Path, metrics: "MetricsFile", step: int, known: dict[str, Any]
+) -> list[Any]:
+    """metrics.csv always, and what the logger group adds.
+
+    Args:
+        cfg: the configuration.
+        folder: the run directory.
+        metrics: metrics.csv.
+        step: where the run goes on.
+        known: the facts of the run.
+    """
     from icot.errors import UserError
 
     loggers: list[Any] = [metrics]
@@ -164,7 +182,7 @@ def build_loggers(cfg: DictConfig, folder: Path, metrics: "MetricsFile", step: i
         if cfg.logger.name == "wandb":
             from icot.wandb_run import wandb_logger
 
-            loggers.append(wandb_logger(cfg.logger, plain(cfg), folder))
+            loggers.append(wandb_logger(cfg.logger, plain(cfg), folder, known))
     except ImportError as error:
         raise UserError(
             f"logger={cfg.logger.name} needs a package: pip install 'icot[{cfg.logger.name}]' "
@@ -177,14 +195,20 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
     """Arguments of Lightning's Trainer."""
     from icot.checkpoint_file import SealedCheckpointIO
     from icot.hardware import resolve_precision
+    from icot.training.precision import HalfPrecisionWeights
 
     t = cfg.trainer
+    precision: str | None = resolve_precision(t.precision, t.accelerator, cfg.model.dtype)
+    plugins: list[Any] = [SealedCheckpointIO()]
+    if precision == "bf16-true":
+        plugins.append(HalfPrecisionWeights("bf16-true"))
+        precision = None  # the plugin says it
     return {
         "accelerator": t.accelerator,
         "devices": t.devices,
         "num_nodes": t.num_nodes,
         "strategy": t.strategy,
-        "precision": resolve_precision(t.precision, t.accelerator, cfg.model.dtype),
+        "precision": precision,
         "max_epochs": t.max_epochs,
         "max_steps": t.max_steps,
         "max_time": t.max_time,
@@ -193,7 +217,7 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
         "log_every_n_steps": t.log_every_n_steps,
         "deterministic": t.deterministic,
         "use_distributed_sampler": False,
-        "plugins": [SealedCheckpointIO()],
+        "plugins": plugins,
         "enable_checkpointing": False,
         "enable_model_summary": False,
         "enable_progress_bar": True,

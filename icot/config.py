@@ -367,6 +367,21 @@ class ReportConfig:
     paths: PathsConfig = field(default_factory=PathsConfig)
 
 
+@dataclass
+class DashboardConfig:
+    """``python -m icot.dashboard``: at W&B, in ``project`` of ``entity``; null is your own.
+
+    ``dry_run`` writes what would be sent to ``out``, and needs no account.
+    """
+
+    project: str = MISSING
+    entity: str | None = None
+    name: str = "Ablations"
+    dry_run: bool = False
+    out: str = "dashboard.json"
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
 def register_schemas() -> None:
     """Let Hydra find the schemas; an entry point calls this before it composes."""
     store = ConfigStore.instance()
@@ -375,6 +390,7 @@ def register_schemas() -> None:
     store.store(name="evaluate_schema", group="schema", node=EvaluateConfig)
     store.store(name="export_schema", group="schema", node=ExportConfig)
     store.store(name="report_schema", group="schema", node=ReportConfig)
+    store.store(name="dashboard_schema", group="schema", node=DashboardConfig)
     store.store(name="benchmark_schema", group="schema", node=BenchmarkConfig)
     store.store(group="schema/task", name="multiplication", node=MultiplicationConfig)
     store.store(group="schema/task", name="text_files", node=TextFilesConfig)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def describe(folder: Path, cfg: DictConfig, facts: dict[str, Any], step: int) ->
     command = shlex.join(_command()) + "\n"
     environment = {
         **facts,
+        "begun": datetime.now().isoformat(timespec="seconds"),
         **machine(),
         "packages": {name: _version(name) for name in PACKAGES},
     }

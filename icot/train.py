@@ -87,6 +87,7 @@ def fit(
     from icot.training.datamodule import CoTDataModule
     from icot.training.loop import also_ends_when_resumed_at_its_end
     from icot.training.metrics_file import MetricsFile
+    from icot.wandb_run import finish
 
     seed_everything(cfg.seed, verbose=False)
     task = build_task(cfg)
@@ -115,10 +116,11 @@ def fit(
     sweep = Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
     known = facts(cfg, model, choices, sweep)
     metrics = MetricsFile(folder / METRICS)
+    loggers = build_loggers(cfg, folder, metrics, position.step, known)
     trainer = Trainer(
         **trainer_arguments(cfg),
-        callbacks=build_callbacks(cfg, folder, known, metrics, recoveries),
-        logger=build_loggers(cfg, folder, metrics, position.step),
+        callbacks=build_callbacks(cfg, folder, known, metrics, recoveries, loggers),
+        logger=loggers,
         default_root_dir=folder,
     )
     also_ends_when_resumed_at_its_end(trainer)
@@ -145,6 +147,8 @@ def fit(
         raise after_nonfinite(error, trainer, data) from error
     except CollapseError as error:
         raise after_collapse(error, trainer) from error
+    finally:
+        finish(loggers)
 
 
 def main() -> None:

@@ -2,20 +2,25 @@
 
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from icot.callbacks.removal_schedule import TOKENS_REMOVED
+from icot.callbacks.wandb_record import RUN
 from icot.files import write_text
 
+TAGS = ("task", "model", "schedule", "experiment")  # of the run's facts
 
-def wandb_logger(options: Any, config: dict[str, Any], folder: Path) -> Any:
+
+def wandb_logger(options: Any, config: dict[str, Any], folder: Path, facts: dict[str, Any]) -> Any:
     """A logger for one run; offline unless logged in. A resumed run goes on under its own id.
 
     Args:
-        options: ``project``, ``group``, ``tags``, ``run_name``.
+        options: ``project``, ``group``, ``job_type``, ``tags``, ``run_name``.
         config: the resolved configuration, kept with the run.
         folder: the run directory.
+        facts: what is known of the run, kept with its configuration; ``sweep`` is its group.
 
     Raises:
         ImportError: wandb is not installed.
@@ -26,20 +31,30 @@ def wandb_logger(options: Any, config: dict[str, Any], folder: Path) -> Any:
     offline = os.environ.get("WANDB_MODE", "online" if logged_in else "offline") != "online"
     logger = WandbLogger(
         project=options.project,
-        group=options.group,
-        tags=list(options.tags),
+        group=options.group or facts.get("sweep"),
+        job_type=options.job_type,
+        tags=list(dict.fromkeys([*filter(None, map(facts.get, TAGS)), *options.tags])),
         name=options.run_name or folder.name,
         id=_run_id(folder),
         resume="allow",
         save_dir=folder,
         offline=offline,
-        config=config,
+        config={**config, RUN: facts},
     )
     experiment = logger.experiment
     if hasattr(experiment, "define_metric"):
         experiment.define_metric(TOKENS_REMOVED)
         experiment.define_metric("val/*", step_metric=TOKENS_REMOVED)
     return logger
+
+
+def finish(loggers: Iterable[Any]) -> None:
+    """End the runs at W&B, lest the next run of this process, in a sweep, be taken for the same."""
+    from lightning.pytorch.loggers import WandbLogger
+
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and logger._experiment is not None:
+            logger.experiment.finish()
 
 
 def _run_id(folder: Path) -> str:

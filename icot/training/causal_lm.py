@@ -88,7 +88,7 @@ class CausalLM(LightningModule):
             correct = logits.argmax(-1) == targets
             row, column = places.unbind(1)
             counted = column > batch.cot_start[row]
-            none = torch.zeros(len(batch.lengths), device=self.device)
+            none = torch.zeros(len(batch.lengths), device=self.device, dtype=torch.float32)
             wrong = none.index_add(0, row, (counted & ~correct).float())
             exact = (wrong == 0) & (none.index_add(0, row, counted.float()) > 0)
             self._tokens += len(targets)
