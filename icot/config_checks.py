@@ -19,7 +19,6 @@ from icot.errors import first_line
 
 SOURCES = ("run_dir", "checkpoint", "predictions")  # what an entry point can work on
 INTERNAL_GROUPS = {"schema", "settings", "hydra"}
-EXPERIMENT = "experiment"  # the group of which none may be chosen
 SWEEP = "sweep"  # the group that is added, not chosen: -m +sweep=NAME
 CHOICES: dict[str, tuple[str, ...]] = {
     "task.chain": ("long", "tree"),
@@ -218,8 +217,6 @@ def mistakes_in(overrides: list[str], config_name: str, multirun: bool = False) 
             for option in _options(override):
                 if option in options:
                     chosen.append(f"{'+' * (key == SWEEP)}{key}={option}")
-                elif option is None and key == EXPERIMENT:
-                    chosen.append(f"{key}=null")
                 else:
                     mistakes.append(f"{key}={option}: {_choose(str(option), options)}")
                     bad.add(id(override))

@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,7 @@ def composed(*overrides: str, hydra: bool = False):
         return compose("train", list(overrides), return_hydra_config=hydra)
 
 
+@cache
 def resolved(name: str):
     cfg = composed(f"experiment={name}")
     assert check_values(cfg) == []
