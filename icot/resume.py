@@ -72,15 +72,17 @@ def before_hydra(config_name: str, overrides: list[str], multirun: bool = False)
     from icot.run_directory import CONFIG, check_writable
     from icot.sweeps import own_directory
 
+    named = dict(text.split("=", 1) for text in overrides if "=" in text)
+    resume = _unquoted(named.get("resume", ""))
     if multirun:
+        if resume and resume not in (AUTO, NOTHING):
+            raise _one_run_only(resume)
         sweep = own_directory(config_name, overrides)
         if sweep is None:
             return []
         check_writable(sweep)
         return [f"hydra.sweep.dir={quoted(str(sweep))}"]
-    named = dict(text.split("=", 1) for text in overrides if "=" in text)
-    resume = _unquoted(named.get("resume", ""))
-    if resume and resume not in (AUTO, "null"):
+    if resume and resume not in (AUTO, NOTHING):
         from icot.checkpoints import KeptRun
 
         folder = KeptRun(resume).folder.resolve()
@@ -142,9 +144,7 @@ def settled(cfg: DictConfig, folder: Path, overrides: list[str], first: bool) ->
     from icot.run_directory import CONFIG, chosen_options
 
     if cfg.resume not in (None, AUTO) and Path(cfg.resume).resolve() != folder.resolve():
-        raise ConfigError(
-            [f"resume={cfg.resume} goes on with one run; resume=auto hydra.sweep.dir= with many"]
-        )
+        raise _one_run_only(cfg.resume)
     if not (folder / CONFIG).is_file():
         return cfg
     if cfg.resume is None:
@@ -295,6 +295,12 @@ def _check_no_way_out(folder: Path) -> None:
                 f"{path} is a link to {path.resolve()}, outside of the run directory; training "
                 "would write there. Put the real file or folder in its place."
             )
+
+
+def _one_run_only(resume: str) -> ConfigError:
+    return ConfigError(
+        [f"resume={resume} goes on with one run; resume=auto hydra.sweep.dir= with many"]
+    )
 
 
 def _is_first_process() -> bool:

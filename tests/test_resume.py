@@ -113,9 +113,9 @@ def test_a_sweep_that_is_started_again_goes_on(tmp_path):
         assert done.returncode == 0, done.stderr
         assert done.stdout.count(said) == 2
     one = icot("train", *sweep, "resume=sweep/0", cwd=tmp_path)
-    assert one.returncode == 2  # the sweep's directory is its own here, named by the program
+    assert one.returncode == 2
     assert "goes on with one run" in one.stderr
-    assert list((tmp_path / "outputs" / "sweeps").glob("*_mult2_tiny_icot_si/multirun.yaml"))
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_a_run_in_the_way_is_left_alone(copy):
