@@ -23,7 +23,7 @@ def accuracy_curves(series: Sequence[Series], theme: Theme) -> "Figure":
     A line is the mean over seeds, its band reaches from the lowest to the highest; a baseline,
     whose chain never changes, is a level across.
     """
-    figure, axes = panel(theme, width=8, height=4.6)
+    figure, axes = panel(theme, width=9, height=4.4)
     for i, one in enumerate(series):
         style: dict[str, Any] = {"color": theme.series[i % len(theme.series)], "label": _named(one)}
         if one.cfg.schedule.kind == "fixed":
@@ -49,7 +49,7 @@ def accuracy_curves(series: Sequence[Series], theme: Theme) -> "Figure":
             **style,
         )
     _accuracy_axes(axes)
-    legend(axes, theme)
+    legend(axes, theme, outside=True)
     return figure
 
 
@@ -74,7 +74,8 @@ def seed_curves(series: Sequence[Series], theme: Theme) -> "Figure":
         _accuracy_axes(axes, small=True)
         dressed(axes, theme)
         axes.set_title(one.label, fontsize=9, color=theme.ink)
-        legend(axes, theme)
+        if place == 0:
+            legend(axes, theme, outside=True)
     return figure
 
 
@@ -207,6 +208,9 @@ def _named(series: Series) -> str:
 
 
 def _accuracy_axes(axes: "Axes", small: bool = False) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(-0.02, 1.03)
     size = 8 if small else 10
     axes.set_xlabel("chain-of-thought tokens removed", fontsize=size)

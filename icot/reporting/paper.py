@@ -1,44 +1,15 @@
 """The paper's numbers (arXiv 2405.14838), read from the experiments that reproduce them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
 import yaml
-from omegaconf import DictConfig
 
-from icot.config import CONFIG_MODULE, register_schemas
-from icot.reporting.runs import Run
+from icot.config import CONFIG_MODULE
 
 PAPER = "arXiv 2405.14838"
 SIBLING = "_cpu"  # suffix of an experiment's CPU-sized sibling
-# Keys that matter to a result, with their names in a comparison.
-COMPARED = {
-    "task._target_": "task",
-    "task.digits": "digits",
-    "task.chain": "chain",
-    "task.dataset": "data set",
-    "task.train_size": "training examples",
-    "model.name_or_path": "model",
-    "model.pretrained": "pretrained",
-    "optimizer.name": "optimizer",
-    "optimizer.lr": "learning rate",
-    "schedule.kind": "schedule",
-    "schedule.tokens_per_epoch": "Δ",
-    "schedule.smoothing_lambda": "λ",
-    "schedule.side": "side",
-    "schedule.reset_optimizer": "optimizer reset",
-    "schedule.keep_position_ids": "position ids kept",
-    "data.batch_size": "batch",
-    "trainer.accumulate_grad_batches": "accumulation",
-    "trainer.precision": "precision",
-    "trainer.max_epochs": "epochs",
-    "trainer.max_steps": "steps",
-    "seed": "seed",
-}
-# Of them, what a baseline does not heed, whose chain never changes.
-SCHEDULED = ("schedule.tokens_per_epoch", "schedule.smoothing_lambda", "schedule.reset_optimizer")
 
 
 @dataclass(frozen=True)
@@ -95,14 +66,14 @@ def paper_rows() -> tuple[PaperRow, ...]:
         tokens = tuple(paper.pop("tokens", ()))
         rows.append(PaperRow(name, column=paper.pop("column", ""), tokens=tokens, **paper))
     places = ("Table", "Figure", "Appendix")
-    order = ["Explicit CoT", "No CoT", "ICoT-SI"]
+    order = ["full method", "Explicit CoT", "No CoT", "ICoT-SI"]
     columns = ["GPT-2 small", "GPT-2 medium", "Phi-3 3.8B", "Mistral 7B"]
 
     def position(row: PaperRow) -> tuple[int, str, int, int, str]:
         return (
             places.index(row.place.split()[0]),
             row.place,
-            order.index(row.row) if row.row in order else 0,
+            order.index(row.row) if row.row in order else len(order),
             columns.index(row.column) if row.column in columns else 0,
             row.experiment,
         )
@@ -110,42 +81,7 @@ def paper_rows() -> tuple[PaperRow, ...]:
     return tuple(sorted(rows, key=position))
 
 
-def composed(experiment: str) -> DictConfig:
-    """The configuration of an experiment."""
-    from hydra import compose, initialize_config_module
-    from hydra.core.global_hydra import GlobalHydra
-
-    register_schemas()
-    if GlobalHydra.instance().is_initialized():
-        return compose("train", [f"experiment={experiment}"])
-    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-        return compose("train", [f"experiment={experiment}"])
-
-
-def differences(runs: Sequence[Run], experiment: str) -> list[str]:
-    """In what runs of an experiment's shape differ from the experiment and the paper."""
-    from icot.resume import leaves
-
-    paper, own = leaves(composed(experiment)), leaves(runs[0].cfg)
-    texts = []
-    for key, name in COMPARED.items():
-        if key == "seed" and len(runs) > 1:
-            continue
-        if key in SCHEDULED and runs[0].cfg.schedule.kind == "fixed":
-            continue
-        ours, theirs = own.get(key), paper.get(key)
-        if str(ours) != str(theirs) and ours is not None:
-            texts.append(f"{name} {_short(ours)} (paper {_short(theirs)})")
-    weights = runs[0].environment.get("parameters")
-    if weights:
-        texts.append(f"{weights / 1e6:.1f} million weights")
-    texts.append(f"on {runs[0].machine} (paper: one H100)")
-    return texts
-
-
-def _short(value: object) -> str:
-    if value is None:
-        return "all"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return str(value).rsplit(".", 1)[-1] if str(value).startswith("icot.") else str(value)
+def paper_row(experiment: str | None) -> PaperRow | None:
+    """The number that an experiment, or its sibling, is for."""
+    name = (experiment or "").removesuffix(SIBLING)
+    return next((row for row in paper_rows() if row.experiment == name), None)

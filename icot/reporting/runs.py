@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 
 from icot.errors import RunError
 from icot.kept_config import read_config
+from icot.reporting.paper import paper_row, paper_rows
 from icot.resume import FREE, digest, leaves, matches
 from icot.run_directory import COMMAND, CONFIG, ENVIRONMENT, SUMMARY, read_environment, read_summary
 from icot.sweeps import FINISHED, INDEX, read_index
@@ -196,13 +197,20 @@ def gathered(runs: Sequence[Run]) -> list[Series]:
     for name, alike in by_name.items():
         for series in alike:
             series.label = ", ".join([name, *_differences(series, alike)])
-    return list(found.values())
+    return sorted(found.values(), key=_place)
+
+
+def _place(series: Series) -> tuple[int, str]:
+    """Series in the order of the paper's numbers, then all others by their label."""
+    rows = paper_rows()
+    row = paper_row(series.runs[0].experiment)
+    return (rows.index(row) if row is not None else len(rows)), series.label
 
 
 def _name(run: Run) -> str:
-    paper = run.cfg.paper
-    if paper.row:
-        return str(paper.row)
+    row = paper_row(run.experiment)
+    if row is not None:
+        return row.row
     return str(run.environment.get("schedule") or run.cfg.schedule.kind)
 
 

@@ -7,8 +7,9 @@ from functools import partial
 from statistics import mean
 
 from icot.reporting import charts
+from icot.reporting.differences import differences
 from icot.reporting.document import Code, Document, Picture, Section, Table
-from icot.reporting.paper import PAPER, differences, paper_rows
+from icot.reporting.paper import PAPER, paper_rows
 from icot.reporting.runs import Missing, Run, Series, gathered
 from icot.reporting.statistics import mean_interval
 

@@ -73,10 +73,15 @@ def dressed(axes: "Axes", theme: Theme) -> None:
         text.set_color(theme.ink)
 
 
-def legend(axes: "Axes", theme: Theme) -> None:
-    """A legend in the theme's colours, where it hides least."""
-    axes.legend(
-        loc="best",
+def legend(axes: "Axes", theme: Theme, outside: bool = False) -> None:
+    """A legend in the theme's colours: where it hides least, or right of all axes."""
+    place = axes.get_figure() if outside else axes
+    assert place is not None
+    handles, labels = axes.get_legend_handles_labels()
+    place.legend(
+        handles,
+        labels,
+        loc="outside right upper" if outside else "best",
         fontsize=8,
         labelcolor=theme.ink,
         facecolor=theme.paper,
