@@ -6,6 +6,7 @@ Writes ``{train,valid,test}.txt`` in the format ``question||cot #### answer`` in
 ``out``, prints Table 1 for the model's tokenizer, and fills the token cache that training reads.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def prepare(cfg: DictConfig) -> None:
         raise ConfigError(mistakes)
     quiet_libraries()
     wanted: tuple[Split, ...] = SPLITS if cfg.split == "all" else (cfg.split,)
-    _override_task(cfg, wanted)
+    _override_task(cfg, wanted, HydraConfig.get().overrides.task)
     task = build_task(cfg)
     tokenizer = build_tokenizer(cfg, task)
     name = HydraConfig.get().runtime.choices["task"]
@@ -62,15 +63,15 @@ def prepare(cfg: DictConfig) -> None:
     )
 
 
-def _override_task(cfg: DictConfig, wanted: tuple[str, ...]) -> None:
-    """Put ``size`` and ``seed`` where the task reads them."""
+def _override_task(cfg: DictConfig, wanted: tuple[str, ...], asked: Sequence[str]) -> None:
+    """Put ``size`` and ``seed`` where the task reads them; ``asked`` are the overrides."""
     from icot.errors import ConfigError
 
     with open_dict(cfg.task):
         if cfg.size is not None:
             for split in wanted:
                 cfg.task[f"{split}_size"] = cfg.size
-        if cfg.seed is not None:
+        if any(text.startswith("seed=") for text in asked):  # an experiment's is the training's
             if "seed" not in cfg.task:
                 raise ConfigError([f"seed={cfg.seed}: this task draws nothing at random"])
             cfg.task.seed = cfg.seed
