@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # there is a process per core
 
 from icot.models.symbol_tokenizer import closed_symbol_tokenizer
 from icot.tasks.multiplication import Multiplication

@@ -2,11 +2,13 @@
 
 import base64
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from icot.reporting.differences import nearest
 from icot.reporting.document import Code, Document, Section, Table
 from icot.reporting.page import markdown, page
 from icot.reporting.paper import paper_rows
@@ -83,8 +85,8 @@ def test_pictures_are_there_as_png_and_svg_and_in_the_page(report):
     names = {path.stem for path in (report / "figures").iterdir()}
     assert names == {
         "seeds",
-        "accuracy_by_tokens_removed_2_x_2_digits",
-        "seeds_by_tokens_removed_2_x_2_digits",
+        "accuracy_by_tokens_removed_2_x_2_digits_sweep_outputs",
+        "seeds_by_tokens_removed_2_x_2_digits_sweep_outputs",
         "delta_lambda",
         "offsets",
     }
@@ -154,6 +156,27 @@ def test_series_are_runs_that_differ_in_their_seed_alone(sweep):
         "full method, Δ 8, λ inf",
     ]
     assert [run.cfg.seed for run in series["full method, Δ 4, λ 4"].runs] == [1, 2]
+
+
+def test_a_seed_counts_once_however_often_it_was_run(sweep, tmp_path):
+    again = tmp_path / "again"
+    (first,) = sweep.glob("delta_4.0_lambda_inf_seed_1")
+    shutil.copytree(first, again)
+    runs, _ = find_runs([sweep, again])
+    (series,) = [one for one in gathered(runs) if one.label == "full method, Δ 4, λ inf"]
+    assert len(series.runs) == 3
+    assert [run.cfg.seed for run in series.seeds] == [1, 2]
+    assert len(series.accuracies) == 2
+
+
+def test_the_papers_number_stands_beside_the_runs_that_change_the_fewest_settings(sweep):
+    runs, _ = find_runs([sweep])
+    found = nearest(runs, "figure3_no_smoothing_cpu")
+    assert found is None
+    found = nearest(runs, "figure3_full_cpu")  # smoothing as the file says, Δ as near as none
+    assert found is not None
+    assert found.cfg.schedule.smoothing_lambda == 4
+    assert len(found.seeds) == 2
 
 
 @pytest.mark.parametrize("place", ["nowhere", "empty"])

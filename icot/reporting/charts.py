@@ -59,7 +59,7 @@ def seed_curves(series: Sequence[Series], theme: Theme) -> "Figure":
     figure = sheet(theme, width=9, height=2.9 * rows)
     for place, one in enumerate(series):
         axes = figure.add_subplot(rows, SEED_COLUMNS, place + 1)
-        for i, run in enumerate(one.runs):
+        for i, run in enumerate(one.seeds):
             rows_of_run = [r for r in run.stages if "val_accuracy" in r]
             axes.plot(
                 [r["tokens_removed"] for r in rows_of_run],
@@ -195,7 +195,7 @@ def tradeoffs(runs: Sequence[tuple[str, Run]], theme: Theme) -> "Figure":
 def stage_accuracies(series: Series) -> dict[float, list[float]]:
     """Validation accuracies of a series by tokens removed, one for each seed that came so far."""
     found: dict[float, list[float]] = {}
-    for run in series.runs:
+    for run in series.seeds:
         for row in run.stages:
             if "val_accuracy" in row:
                 found.setdefault(row["tokens_removed"], []).append(row["val_accuracy"])
@@ -203,7 +203,7 @@ def stage_accuracies(series: Series) -> dict[float, list[float]]:
 
 
 def _named(series: Series) -> str:
-    count = len(series.runs)
+    count = len(series.seeds)
     return series.label + (f" ({count} seeds)" if count > 1 else "")
 
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from omegaconf import DictConfig
 
 from icot.config import CONFIG_MODULE, register_schemas
-from icot.reporting.runs import Run
+from icot.reporting.runs import OTHER_THAN_A_SERIES, Run, Series, gathered
+from icot.resume import leaves, matches
 
 # Keys that matter to a result, with their names in a comparison.
 COMPARED = {
@@ -47,10 +48,23 @@ def composed(experiment: str) -> DictConfig:
         return compose("train", [f"experiment={experiment}"])
 
 
+def nearest(runs: Sequence[Run], experiment: str) -> Series | None:
+    """Of an experiment's finished runs the series that changes the fewest of its settings."""
+    own = [run for run in runs if run.experiment == experiment and run.finished]
+    if not own:
+        return None
+    written = leaves(composed(experiment))
+
+    def changed(series: Series) -> int:
+        found = leaves(series.cfg)
+        keys = [key for key in found if not matches(key, OTHER_THAN_A_SERIES)]
+        return sum(str(found[key]) != str(written.get(key)) for key in keys)
+
+    return min(gathered(own), key=changed)
+
+
 def differences(runs: Sequence[Run], experiment: str) -> list[str]:
     """In what runs of an experiment's shape differ from the experiment and the paper."""
-    from icot.resume import leaves
-
     paper, own = leaves(composed(experiment)), leaves(runs[0].cfg)
     texts = []
     for key, name in COMPARED.items():

@@ -85,6 +85,12 @@ class Run:
         return str(name) if name else None
 
     @property
+    def sweep(self) -> str | None:
+        """The sweep that it belongs to."""
+        name = self.environment.get("sweep")
+        return str(name) if name else None
+
+    @property
     def accuracy(self) -> float | None:
         """Final exact match on the validation split."""
         found = self.summary.get("accuracy")
@@ -105,14 +111,20 @@ class Run:
         e = self.environment
         if e.get("gpu"):
             return f"{e.get('devices', 1)} × {e['gpu']}"
-        return f"{e.get('processor', 'unknown')}, {e.get('threads', '?')} threads"
+        threads = e.get("threads", "?")
+        unit = "thread" if threads == 1 else "threads"
+        return f"{e.get('processor', 'unknown')}, {threads} {unit}"
+
+    @property
+    def begun(self) -> str:
+        """When it was begun, in ISO 8601; "" where that is not recorded."""
+        return str(self.environment.get("begun") or "")
 
     @property
     def date(self) -> str:
         """The day it was begun, or that its summary was written."""
-        begun = self.environment.get("begun")
-        if begun:
-            return str(begun)[:10]
+        if self.begun:
+            return self.begun[:10]
         path = self.folder / (SUMMARY if self.finished else CONFIG)
         return datetime.fromtimestamp(path.stat().st_mtime).strftime("%Y-%m-%d")
 
@@ -152,9 +164,17 @@ class Series:
         return self.runs[0].cfg
 
     @property
+    def seeds(self) -> list[Run]:
+        """One run for each seed: of several, the last that is finished."""
+        latest: dict[int, Run] = {}
+        for run in sorted(self.runs, key=lambda r: (r.finished, r.begun)):
+            latest[run.cfg.seed] = run
+        return [latest[seed] for seed in sorted(latest)]
+
+    @property
     def accuracies(self) -> list[float]:
-        """Final accuracies of the finished runs."""
-        return [run.accuracy for run in self.runs if run.accuracy is not None]
+        """Final accuracies of the finished runs, one for each seed."""
+        return [run.accuracy for run in self.seeds if run.accuracy is not None]
 
 
 def find_runs(places: Sequence[Path]) -> tuple[list[Run], list[Missing]]:

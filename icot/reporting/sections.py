@@ -7,7 +7,7 @@ from functools import partial
 from statistics import mean
 
 from icot.reporting import charts
-from icot.reporting.differences import differences
+from icot.reporting.differences import differences, nearest
 from icot.reporting.document import Code, Document, Picture, Section, Table
 from icot.reporting.paper import PAPER, paper_rows
 from icot.reporting.runs import Missing, Run, Series, gathered
@@ -23,7 +23,7 @@ def document(runs: Sequence[Run], missing: Sequence[Missing]) -> Document:
     sections = [
         against_the_paper(runs),
         seeds(done),
-        *by_task(done),
+        *by_sweep(runs),
         delta_lambda(done, missing),
         tradeoffs(done),
         offsets(series),
@@ -44,26 +44,22 @@ def document(runs: Sequence[Run], missing: Sequence[Missing]) -> Document:
 
 def against_the_paper(runs: Sequence[Run]) -> Section:
     """The paper's numbers with ours beside them, and in what ours differ."""
-    by_experiment: dict[str, list[Run]] = {}
-    for run in runs:
-        if run.experiment and run.finished:
-            by_experiment.setdefault(run.experiment, []).append(run)
     rows, notes = [], []
     for row in paper_rows():
-        ours = by_experiment.get(row.experiment, [])
-        small = by_experiment.get(row.sibling, [])
+        ours, small = nearest(runs, row.experiment), nearest(runs, row.sibling)
         rows.append(
             [
                 f"{row.place}, {row.row}" + (f", {row.column}" if row.column else ""),
                 row.number,
-                _ours(ours) if ours else MISSING,
-                _ours(small) if small else "",
+                _ours(ours.seeds) if ours else MISSING,
+                _ours(small.seeds) if small else "",
                 Code(row.command),
             ]
         )
         for found, name in ((ours, row.experiment), (small, row.sibling)):
             if found:
-                notes.append([Code(name), "; ".join(differences(found, row.experiment))])
+                texts = differences(found.seeds, row.experiment)
+                notes.append([Code(name), "; ".join(texts)])
     header = ("number", "paper", "ours", "ours at CPU size", "command")
     tables = [Table(header, rows, frozenset({1, 2, 3}))]
     if notes:
@@ -87,11 +83,11 @@ def seeds(series: Sequence[Series]) -> Section | None:
         rows.append(
             [
                 one.label,
-                _task(one),
+                _task(one.runs[0]),
                 str(len(one.accuracies)),
                 f"{middle:.3f}",
                 f"{low:.3f}-{high:.3f}",
-                ", ".join(f"{r.cfg.seed}: {r.accuracy:.3f}" for r in one.runs if r.finished),
+                ", ".join(f"{r.cfg.seed}: {r.accuracy:.3f}" for r in one.seeds if r.finished),
             ]
         )
     text = (
@@ -117,38 +113,42 @@ def seeds(series: Sequence[Series]) -> Section | None:
     )
 
 
-def by_task(series: Sequence[Series]) -> list[Section]:
-    """Accuracy against tokens removed, a section for each task (Figures 3 and 4)."""
-    tasks: dict[str, list[Series]] = {}
-    for one in series:
-        tasks.setdefault(_task(one), []).append(one)
+def by_sweep(runs: Sequence[Run]) -> list[Section]:
+    """Accuracy against tokens removed, a section for each task and sweep (Figures 3 and 4)."""
+    groups: dict[tuple[str, str | None], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((_task(run), run.sweep), []).append(run)
     sections = []
-    for task, alike in tasks.items():
-        moving = [one for one in alike if len(charts.stage_accuracies(one)) > 1]
+    for (task, sweep), alike in groups.items():
+        # A baseline stands for all of its task.
+        others = [r for r in runs if r not in alike and _task(r) == task and _is_baseline(r)]
+        series = [one for one in gathered([*alike, *others]) if one.accuracies]
+        moving = [one for one in series if len(charts.stage_accuracies(one)) > 1]
         if not moving:
             continue
-        name = "_".join(re.findall(r"\w+", task.replace("×", "x"))).lower()
-        shown = [one for one in alike if one in moving or one.cfg.schedule.kind == "fixed"]
+        title = f"{task}, sweep {sweep}" if sweep else task
+        name = "_".join(re.findall(r"\w+", title.replace("×", "x"))).lower()
+        shown = [one for one in series if one in moving or _is_baseline(one.runs[0])]
         pictures = [
             Picture(
                 f"accuracy_by_tokens_removed_{name}",
-                f"Validation exact match against tokens removed, {task}. " + _described(shown),
+                f"Validation exact match against tokens removed, {title}. " + _described(shown),
                 "Mean over seeds at the end of each stage, band from the lowest to the highest "
                 "seed; dotted levels are baselines at their end.",
                 partial(charts.accuracy_curves, shown),
             )
         ]
-        several = [one for one in moving if len(one.runs) > 1]
+        several = [one for one in moving if len(one.seeds) > 1]
         if several:
             pictures.append(
                 Picture(
                     f"seeds_by_tokens_removed_{name}",
-                    f"The same for each seed, {task}. " + _lowest(several),
+                    f"The same for each seed, {title}. " + _lowest(several),
                     "Each seed by itself.",
                     partial(charts.seed_curves, several),
                 )
             )
-        sections.append(Section(f"Accuracy against tokens removed: {task}", pictures=pictures))
+        sections.append(Section(f"Accuracy against tokens removed: {title}", pictures=pictures))
     return sections
 
 
@@ -174,11 +174,12 @@ def delta_lambda(series: Sequence[Series], missing: Sequence[Missing]) -> Sectio
         number = f"_{len(pictures) + 1}" if pictures else ""
         cells = "; ".join(f"Δ {d:g}, λ {lam:g}: {v:.3f}" for (d, lam), v in sorted(values.items()))
         counts = sorted({len(one.accuracies) for one in alike})
+        task = _task(alike[0].runs[0])
         pictures.append(
             Picture(
                 f"delta_lambda{number}",
-                f"Final exact match by tokens per epoch and smoothing, {_task(alike[0])}. {cells}.",
-                f"{_task(alike[0])}; seeds a cell: {' to '.join(map(str, counts))}.",
+                f"Final exact match by tokens per epoch and smoothing, {task}. {cells}.",
+                f"{task}; seeds a cell: {' to '.join(map(str, counts))}.",
                 partial(charts.heat_map, values),
             )
         )
@@ -300,8 +301,13 @@ def _ours(runs: Sequence[Run]) -> str:
     return text + (f" at {mean(speeds):.2f}×" if speeds else "")
 
 
-def _task(series: Series) -> str:
-    task = series.cfg.task
+def _is_baseline(run: Run) -> bool:
+    """Whether its chain never changes."""
+    return str(run.cfg.schedule.kind) == "fixed"
+
+
+def _task(run: Run) -> str:
+    task = run.cfg.task
     if "digits" in task:
         chain = "" if task.chain == "long" else f", {task.chain}"
         return f"{task.digits} × {task.digits} digits{chain}"
@@ -313,7 +319,7 @@ def _described(series: Sequence[Series]) -> str:
         "At the end: "
         + "; ".join(f"{one.label} {mean(one.accuracies):.3f}" for one in series)
         + ". "
-        + _lowest([one for one in series if one.cfg.schedule.kind != "fixed"])
+        + _lowest([one for one in series if not _is_baseline(one.runs[0])])
     )
 
 
