@@ -60,6 +60,35 @@ def build_model(cfg: DictConfig, tokenizer: Any, positions: int) -> Any:
     return with_lora(model, **plain(cfg.model.lora)) if cfg.model.lora.r is not None else model
 
 
+def build_data(cfg: DictConfig, task: Any, tokenizer: Any) -> Any:
+    """The data module; ``prepare_data`` is still to be called."""
+    from icot.training.datamodule import CoTDataModule
+
+    return CoTDataModule(
+        task,
+        tokenizer,
+        cache_dir=cfg.paths.cache_dir,
+        batch_size=cfg.data.batch_size,
+        seed=cfg.seed,
+        side=cfg.schedule.side,
+        keep_position_ids=cfg.schedule.keep_position_ids,
+        max_train_tokens=cfg.data.max_train_tokens,
+        num_workers=cfg.data.num_workers,
+    )
+
+
+def build_module(cfg: DictConfig, model: Any) -> Any:
+    """The model in training."""
+    from icot.training.causal_lm import CausalLM
+
+    return CausalLM(
+        model,
+        optimizer=build_optimizer(cfg),
+        warmup_steps=cfg.optimizer.warmup_steps,
+        decay_steps=cfg.optimizer.decay_steps,
+    )
+
+
 def build_optimizer(cfg: DictConfig) -> Any:
     """A function from a model to its optimizer."""
     from icot.training.optimizers import adamw, muon

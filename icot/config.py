@@ -341,8 +341,16 @@ class ExportConfig:
 class BenchmarkConfig(TrainConfig):
     """``python -m icot.benchmark``.
 
-    ``what`` validation measures a ``run_dir``'s weights at ``stage``, ``repeats`` times each way;
-    decode the composed model with random weights, for ``seconds``. Both take at most ``examples``.
+    ``what`` is measured, ``repeats`` times each way:
+
+    - step: updates of the composed training, at the stages with ``removed`` tokens; null is none,
+      half and all;
+    - memory: its peak in one such update, at the first of them;
+    - validation: a ``run_dir``'s weights at ``stage``, on ``examples``;
+    - data: tokenizing ``lines`` of the task;
+    - start: a process up to its first update;
+    - decode: random weights on ``examples`` at batch 1, for ``seconds``, in ``precision``;
+    - scaling: our own update against digits, tokens removed, batch size and width.
     """
 
     what: str = MISSING
@@ -352,6 +360,8 @@ class BenchmarkConfig(TrainConfig):
     repeats: int = 5
     seconds: float = 60.0
     precision: str = "32-true"
+    removed: list[int] | None = None
+    lines: int = 100_000
     out: str | None = None
 
 

@@ -35,7 +35,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "on_collapse": ("ignore", "warn", "rollback"),
     "split": ("all", "train", "valid", "test"),
     "decode": ("verify", "always"),
-    "what": ("validation", "decode"),
+    "what": ("step", "memory", "validation", "data", "start", "decode", "scaling"),
     "on_bad_line": ("raise", "skip"),
     "accelerator": ("auto", "cpu", "gpu"),
     "precision": ("32-true", "bf16-mixed"),
@@ -209,7 +209,8 @@ def mistakes_in(overrides: list[str], config_name: str, multirun: bool = False) 
         if key.split(".")[0].split("/")[0] == "hydra" or override.is_delete():
             continue
         if key in groups:
-            options = [o for o in loader.get_group_options(key) if o not in loader.list_groups(key)]
+            inner = loader.list_groups(key)  # reads the directory anew
+            options = [o for o in loader.get_group_options(key) if o not in inner]
             if key == SWEEP and not (multirun and override.is_add()):
                 mistakes.append(f"{override.input_line}: a sweep is many runs: -m +{key}=NAME")
                 bad.add(id(override))

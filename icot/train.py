@@ -72,9 +72,10 @@ def fit(
     from icot.callbacks.collapse_watch import CollapseError
     from icot.components import (
         build_callbacks,
+        build_data,
         build_loggers,
         build_model,
-        build_optimizer,
+        build_module,
         build_task,
         build_tokenizer,
         facts,
@@ -83,8 +84,7 @@ def fit(
     from icot.entry_point import plain
     from icot.recovery import after_collapse, after_nonfinite
     from icot.run_directory import METRICS, MODEL, describe
-    from icot.training.causal_lm import CausalLM, NonFiniteError
-    from icot.training.datamodule import CoTDataModule
+    from icot.training.causal_lm import NonFiniteError
     from icot.training.loop import also_ends_when_resumed_at_its_end
     from icot.training.metrics_file import MetricsFile
     from icot.wandb_run import finish
@@ -92,26 +92,11 @@ def fit(
     seed_everything(cfg.seed, verbose=False)
     task = build_task(cfg)
     tokenizer = build_tokenizer(cfg, task)
-    data = CoTDataModule(
-        task,
-        tokenizer,
-        cache_dir=cfg.paths.cache_dir,
-        batch_size=cfg.data.batch_size,
-        seed=cfg.seed,
-        side=cfg.schedule.side,
-        keep_position_ids=cfg.schedule.keep_position_ids,
-        max_train_tokens=cfg.data.max_train_tokens,
-        num_workers=cfg.data.num_workers,
-    )
+    data = build_data(cfg, task, tokenizer)
     data.skipped = recoveries.skipped
     data.prepare_data()
     model = build_model(cfg, tokenizer, data.longest)
-    module = CausalLM(
-        model,
-        optimizer=build_optimizer(cfg),
-        warmup_steps=cfg.optimizer.warmup_steps,
-        decay_steps=cfg.optimizer.decay_steps,
-    )
+    module = build_module(cfg, model)
     hydra = HydraConfig.get()
     sweep = Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
     known = facts(cfg, model, choices, sweep)

@@ -1,8 +1,6 @@
 """Shared by all tests: CPU, offline, toy models, the real configuration."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,23 +12,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # there is a process per core
 
 from icot.models.symbol_tokenizer import closed_symbol_tokenizer
 from icot.tasks.multiplication import Multiplication
+from tests.commands import REPOSITORY, icot
 from tests.small import SMALL
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
-
-
-def icot(
-    command: str, *overrides: str, cwd: Path, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", f"icot.{command}", *overrides],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "120", **environment},
-    )
 
 
 @pytest.fixture(scope="session")

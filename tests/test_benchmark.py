@@ -4,8 +4,8 @@ import json
 import time
 
 import pytest
+from icot.benchmarks.turns import by_turns
 
-from icot.benchmark import by_turns
 from tests.conftest import SMALL, icot
 
 
@@ -63,7 +63,7 @@ def test_turns_alternate():
     ("overrides", "expected"),
     [
         ([], "what must be set"),
-        (["what=step2"], "choose one of validation, decode"),
+        (["what=step2"], "choose one of step, memory, validation"),
         (["what=validation"], "set run_dir="),
         (["what=validation", "run_dir=nowhere"], "no such directory"),
     ],

@@ -123,7 +123,7 @@ def test_killed_in_the_middle_and_started_again(tmp_path):
     folder = only(tmp_path)
     assert states(folder) == ["finished", "unfinished", "not started"]
     first = (folder / "seed_1" / "summary.json").stat().st_mtime_ns
-    again = icot("train", *arguments, cwd=tmp_path)
+    again = icot("train", *arguments, cwd=tmp_path, forked=False)
     assert again.returncode == 0, again.stderr
     assert states(folder) == ["finished"] * 3
     assert (folder / "seed_1" / "summary.json").stat().st_mtime_ns == first
@@ -164,6 +164,7 @@ def test_submitit_on_this_machine(tmp_path):
         *TWO_STEPS,
         "hydra/launcher=submitit_local",
         cwd=tmp_path,
+        forked=False,
     )
     assert done.returncode == 0, done.stderr
     assert states(only(tmp_path)) == ["finished"] * 2

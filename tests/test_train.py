@@ -132,6 +132,7 @@ def test_a_multirun_with_joblib_makes_one_complete_directory_each(tmp_path):
         "hydra.launcher.n_jobs=2",
         "hydra.sweep.dir=sweep",
         cwd=tmp_path,
+        forked=False,
     )
     assert done.returncode == 0, done.stderr
     summaries = sorted((tmp_path / "sweep").glob("*/summary.json"))

@@ -1,13 +1,40 @@
-"""The forward pass over what a batch supervises; knows no task and no stage."""
+"""The forward pass over what a batch supervises; knows no task and no stage.
+
+Logits are computed where a token is supervised and nowhere else. In training, a large vocabulary's
+never exist all at once: the output layer, the cross-entropy and their gradients are computed
+together, some tokens at a time.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from icot.removal import IGNORED, CoTBatch
+
+LARGE_VOCABULARY = 4096  # tokens; from here on logits are computed in parts
+CPU_LOGITS, GPU_LOGITS = 2**24, 2**28  # in one part
+AGREEMENT = 0.01  # of the largest logit, by which two ways to the same logits may differ in bf16
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of the N supervised tokens of a batch.
+
+    Attributes:
+        loss: summed cross-entropy, a scalar.
+        predicted: [N] the most probable tokens.
+        targets: [N] the tokens.
+        places: [N, 2] where they stand, row and column.
+    """
+
+    loss: Tensor
+    predicted: Tensor
+    targets: Tensor
+    places: Tensor
 
 
 def supervised_logits(model: Callable[..., Any], batch: CoTBatch) -> tuple[Tensor, Tensor, Tensor]:
@@ -21,19 +48,141 @@ def supervised_logits(model: Callable[..., Any], batch: CoTBatch) -> tuple[Tenso
         Logits [N, V] for the N supervised tokens, the tokens [N], their places (row, column)
         [N, 2]; in order of rows, then columns.
     """
-    supervised = batch.labels[:, 1:] != IGNORED
-    before = F.pad(supervised, (0, 1))  # token t is predicted at position t - 1
+    places = _places(batch)
+    row, column = places.unbind(1)
+    before = torch.zeros_like(batch.labels, dtype=torch.bool)
+    before[row, column - 1] = True  # token t is predicted at position t - 1
+    logits: Tensor = model(**_inputs(batch), logits_to_keep=before).logits
+    return logits, batch.labels[row, column], places
+
+
+def predict(model: nn.Module, batch: CoTBatch, parts: "Parts | None" = None) -> Prediction:
+    """The loss on the supervised tokens of a batch, and what the model would have written.
+
+    Args:
+        model: a Hugging Face causal LM.
+        batch: on the model's device.
+        parts: of the model, where ``parts_of`` has found them.
+    """
+    if parts is None:
+        logits, targets, places = supervised_logits(model, batch)
+        loss = F.cross_entropy(logits.float(), targets, reduction="sum")
+        return Prediction(loss, logits.detach().argmax(-1), targets, places)
+    places = _places(batch)
+    row, column = places.unbind(1)
+    hidden: Tensor = parts.body(**_inputs(batch)).last_hidden_state
+    before = row * hidden.shape[1] + column - 1
+    kept = hidden.flatten(0, 1).index_select(0, before)
+    targets = batch.labels[row, column]
+    if parts.head.weight.shape[0] < LARGE_VOCABULARY:
+        logits = parts.head(kept)
+        loss = F.cross_entropy(logits.float(), targets, reduction="sum")
+        return Prediction(loss, logits.detach().argmax(-1), targets, places)
+    weight = parts.head.weight
+    device = weight.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        kept, weight = kept.to(dtype), weight.to(dtype)
+    loss, predicted = _OutputLoss.apply(kept, weight, targets)  # type: ignore[no-untyped-call]
+    return Prediction(loss, predicted, targets, places)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A causal LM taken apart.
+
+    Attributes:
+        body: from tokens to hidden states.
+        head: from hidden states to logits.
+    """
+
+    body: nn.Module
+    head: nn.Linear
+
+
+@torch.no_grad()
+def parts_of(model: nn.Module) -> Parts | None:
+    """The parts of a model whose logits are its output layer's and nothing more; else None.
+
+    Some architectures scale or bend their logits. Whether this one does is found by trying.
+    """
+    inner: Any = model
+    if hasattr(model, "get_base_model"):  # behind adapters
+        inner = inner.get_base_model()
+    body = getattr(inner, getattr(inner, "base_model_prefix", ""), None)
+    head = getattr(inner, "get_output_embeddings", lambda: None)()
+    if body is None or type(head) is not nn.Linear or getattr(head, "bias", None) is not None:
+        return None
+    training = model.training
+    tokens = torch.arange(4, device=head.weight.device)[None] % head.weight.shape[0]
+    model.eval()
+    whole: Tensor = model(input_ids=tokens, use_cache=False).logits
+    apart: Tensor = head(body(input_ids=tokens, use_cache=False).last_hidden_state)
+    model.train(training)
+    if (whole - apart).abs().max() > AGREEMENT * whole.abs().max():
+        return None
+    return Parts(body, head)
+
+
+class _OutputLoss(torch.autograd.Function):
+    """Output layer and cross-entropy, [N, D] and [V, D] to the summed loss and the argmax [N].
+
+    The gradients are computed with the loss, while a part's logits are at hand.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        most = CPU_LOGITS if hidden.device.type == "cpu" else GPU_LOGITS
+        size = max(1, most // weight.shape[0])
+        loss = torch.zeros((), device=hidden.device)
+        predicted = torch.empty_like(targets)
+        wants_hidden, wants_weight, _ = ctx.needs_input_grad
+        of_hidden = torch.empty_like(hidden) if wants_hidden else None
+        of_weight = torch.zeros_like(weight) if wants_weight else None
+        for start in range(0, len(targets), size):
+            part, target = hidden[start : start + size], targets[start : start + size, None]
+            logits = (part @ weight.T).float()
+            torch.argmax(logits, -1, out=predicted[start : start + size])
+            logits = torch.log_softmax(logits, -1)
+            loss -= logits.gather(1, target).sum()
+            gradient = logits.exp_()
+            gradient.scatter_add_(1, target, torch.full_like(target, -1, dtype=gradient.dtype))
+            gradient = gradient.to(weight.dtype)
+            if of_hidden is not None:
+                torch.mm(gradient, weight, out=of_hidden[start : start + size])
+            if of_weight is not None:
+                of_weight.addmm_(gradient.T, part)
+        ctx.save_for_backward(of_hidden, of_weight)
+        ctx.mark_non_differentiable(predicted)
+        return loss, predicted
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, Tensor | None, None]:
+        of_hidden, of_weight = ctx.saved_tensors
+        scale = gradients[0]
+        return (
+            None if of_hidden is None else of_hidden.mul_(scale),
+            None if of_weight is None else of_weight.mul_(scale),
+            None,
+        )
+
+
+def _inputs(batch: CoTBatch) -> dict[str, Any]:
+    """What a model is called with."""
     mask = None
     if batch.position_ids is not None:
         # Without a mask transformers would take a jump in the ids for a new packed sequence.
         column = torch.arange(batch.input_ids.shape[1], device=batch.input_ids.device)
         mask = column < batch.lengths[:, None]
-    logits: Tensor = model(
-        input_ids=batch.input_ids,
-        attention_mask=mask,
-        position_ids=batch.position_ids,
-        logits_to_keep=before,
-        use_cache=False,
-    ).logits
-    row, column = before.nonzero(as_tuple=True)
-    return logits, batch.labels[row, column + 1], torch.stack([row, column + 1], dim=1)
+    return {
+        "input_ids": batch.input_ids,
+        "attention_mask": mask,
+        "position_ids": batch.position_ids,
+        "use_cache": False,
+    }
+
+
+def _places(batch: CoTBatch) -> Tensor:
+    """Row and column [N, 2] of each supervised token but a row's first."""
+    row, column = (batch.labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
+    return torch.stack([row, column + 1], dim=1)

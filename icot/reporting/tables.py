@@ -80,21 +80,31 @@ def print_evaluations(console: Console, records: Sequence[Mapping[str, Any]]) ->
 
 def print_benchmark(console: Console, record: Mapping[str, Any]) -> None:
     """Medians and ratios of a benchmark (the record of its JSON file)."""
-    size = f"{record['parameters'] / 1e6:.1f} million weights, {record['precision']}"
-    table = Table(title=f"{record['what']}: {size}", box=SIMPLE_HEAD)
+    title = str(record["what"])
+    if "parameters" in record:
+        title += f": {record['parameters'] / 1e6:.1f} million weights, {record['precision']}"
+    table = Table(title=title, box=SIMPLE_HEAD)
     table.add_column("")
     table.add_column("", justify="right")
     for name, seconds in record.get("median_seconds", {}).items():
-        times = record["seconds"][name]
-        spread = f"{min(times):.3g}-{max(times):.3g}"
-        table.add_row(name, f"{seconds:.3g} s ({spread}, n={len(times)})")
+        table.add_row(name, _seconds(seconds, record["seconds"][name]))
+    for name, stage in record.get("stages", {}).items():
+        for way, seconds in stage["median_seconds"].items():
+            table.add_row(f"{name} removed, {way}", _seconds(seconds, stage["seconds"][way]))
+        table.add_row(f"{name} removed, share of the ceiling", f"{stage['share_of_ceiling']:.0%}")
     for name, timing in record.get("timings", {}).items():
         low, high = timing["examples_per_second_quartiles"]
         rate = f"{timing['examples_per_second']:.3g}/s ({low:.3g}-{high:.3g})"
         table.add_row(name, f"{rate}, {timing['tokens_per_example']:.4g} tokens")
+    for name, size in record.get("megabytes", {}).items():
+        table.add_row(name, f"{size:,.0f} MB")
     for name, ratio in record["ratios"].items():
         table.add_row(name, f"{ratio:.3g} times")
     console.print(table)
+
+
+def _seconds(middle: float, times: Sequence[float]) -> str:
+    return f"{middle:.3g} s ({min(times):.3g}-{max(times):.3g}, n={len(times)})"
 
 
 def print_sweep(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from icot.models.supervised import supervised_logits
+from icot.models.supervised import Parts, parts_of, predict, supervised_logits
 from icot.removal import CoTBatch
 from icot.training.optimizers import learning_rate_factor
 
@@ -62,6 +62,7 @@ class CausalLM(LightningModule):
         self.warmup_steps, self.decay_steps = warmup_steps, decay_steps
         self._rise: tuple[int, int] | None = None  # first update and length of the latest rise
         self._batches: list[CoTBatch] = []  # of the update that is being made
+        self._parts: Parts | None = None  # of the model, where it comes apart
         self.register_buffer("_tokens", torch.zeros((), dtype=torch.long), persistent=False)
         self.register_buffer("_zero", torch.zeros(()), persistent=False)
         self._tokens: Tensor
@@ -69,6 +70,8 @@ class CausalLM(LightningModule):
 
     def on_fit_start(self) -> None:
         """Dropout is on as the model's config says; ``fit`` itself does not switch modes."""
+        with self.trainer.precision_plugin.forward_context():
+            self._parts = parts_of(self.model)
         self.train()
 
     def training_step(self, batch: CoTBatch, batch_idx: int) -> dict[str, Tensor]:
@@ -82,26 +85,25 @@ class CausalLM(LightningModule):
             nothing = sum((p.sum() * 0 for p in self.parameters() if p.requires_grad), self._zero)
             return {"loss": nothing, "exact": torch.zeros_like(batch.lengths, dtype=torch.bool)}
         self._batches.append(batch)
-        logits, targets, places = supervised_logits(self.model, batch)
-        loss = F.cross_entropy(logits.float(), targets, reduction="sum")
+        found = predict(self.model, batch, self._parts)
         with torch.no_grad():
-            correct = logits.argmax(-1) == targets
-            row, column = places.unbind(1)
+            correct = found.predicted == found.targets
+            row, column = found.places.unbind(1)
             counted = column > batch.cot_start[row]
             none = torch.zeros(len(batch.lengths), device=self.device, dtype=torch.float32)
             wrong = none.index_add(0, row, (counted & ~correct).float())
             exact = (wrong == 0) & (none.index_add(0, row, counted.float()) > 0)
-            self._tokens += len(targets)
-            count = max(1, len(targets))
+            self._tokens += len(correct)
+            count = max(1, len(correct))
             self.log_dict(
                 {
-                    LOSS: loss.detach() / count,
+                    LOSS: found.loss.detach() / count,
                     TOKEN_ACCURACY: correct.sum() / count,
                     EXACT_MATCH: exact.float().mean(),
                 },
                 batch_size=count,
             )
-        return {"loss": loss, "exact": exact}
+        return {"loss": found.loss, "exact": exact}
 
     def configure_gradient_clipping(
         self,

@@ -1,0 +1,75 @@
+"""Peak memory of an update, ours against the plain loop's, each in a process of its own."""
+
+import multiprocessing
+import resource
+import sys
+from typing import Any
+
+import torch
+from icot.benchmarks import plain_loop
+from icot.benchmarks.step import stages_of, train, whole_example
+from lightning import seed_everything
+from omegaconf import DictConfig, OmegaConf
+
+from icot.components import build_data, build_model, build_optimizer, build_task, build_tokenizer
+from icot.config import register_schemas
+from icot.data.sampler import BatchSampler
+from icot.hardware import keep_freed_memory
+
+KILOBYTE = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss
+UPDATES = 2  # the second has the optimizer's state too
+
+
+def measure(cfg: DictConfig) -> dict[str, Any]:
+    """Peak resident memory of the process, or allocated memory of the GPU, after two updates."""
+    spawn = multiprocessing.get_context("spawn")
+    found = {}
+    content = OmegaConf.to_container(cfg, resolve=True)
+    for way in ("model alone", "ours", "plain"):
+        with spawn.Pool(1) as pool:
+            found[way] = pool.apply(_peak, (content, way))
+    size, parameters = found["model alone"]
+    megabytes = {way: peak / 1e6 for way, (peak, _) in found.items()}
+    above = {way: megabytes[way] - size / 1e6 for way in ("ours", "plain")}
+    return {
+        "model": cfg.model.name_or_path,
+        "parameters": parameters,
+        "batch_size": cfg.data.batch_size,
+        "precision": cfg.trainer.precision,
+        "megabytes": megabytes,
+        "ratios": {
+            "plain over ours": megabytes["plain"] / megabytes["ours"],
+            "the same, above the model alone": above["plain"] / above["ours"],
+        },
+    }
+
+
+def _peak(content: Any, way: str) -> tuple[float, int]:
+    """Bytes at the peak of this process, and the model's weights."""
+    register_schemas()
+    cfg = OmegaConf.create(content)
+    seed_everything(cfg.seed, verbose=False)
+    task = build_task(cfg)
+    tokenizer = build_tokenizer(cfg, task)
+    data = build_data(cfg, task, tokenizer)
+    data.prepare_data()
+    data.smoothing_lambda = None
+    removed = stages_of(cfg, data.longest_cot)[0]
+    model = build_model(cfg, tokenizer, data.longest)
+    parameters = sum(p.numel() for p in model.parameters())
+    if way == "ours":
+        keep_freed_memory()
+        train(cfg, model, data, removed, UPDATES)
+    if way == "plain":
+        model.train()
+        if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu":
+            model.cuda()
+        optimizer = build_optimizer(cfg)(model)
+        order = iter(BatchSampler(len(data.split("train")), cfg.data.batch_size, cfg.seed))
+        for _ in range(UPDATES):
+            rows = [whole_example(data, int(n)) for n in next(order)]
+            batch = plain_loop.padded(rows, data.eos_token_id)
+            plain_loop.training_step(model, optimizer, *batch, removed, data.eos_token_id)
+    if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu":
+        return float(torch.cuda.max_memory_allocated()), parameters
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILOBYTE), parameters
