@@ -74,6 +74,7 @@ def build_data(cfg: DictConfig, task: Any, tokenizer: Any) -> Any:
         keep_position_ids=cfg.schedule.keep_position_ids,
         max_train_tokens=cfg.data.max_train_tokens,
         num_workers=cfg.data.num_workers,
+        packing=cfg.data.packing,
     )
 
 

@@ -130,11 +130,16 @@ class OptimizerConfig:
 
 @dataclass
 class DataConfig:
-    """``batch_size`` is per device and micro-batch."""
+    """``batch_size`` is per device and micro-batch.
+
+    ``packing`` puts several examples into a row of a training batch, which saves the padding where
+    their lengths differ; the update is the same.
+    """
 
     batch_size: int = 32
     max_train_tokens: int | None = None
     num_workers: int = 0
+    packing: bool = False
 
 
 @dataclass

@@ -145,6 +145,11 @@ def _across_fields(value: Any) -> list[str]:
             mistakes.append(f"schedule.decay={decay} must be at least 0 and below 1")
         if not math.isfinite(value("schedule.tokens_per_epoch")):
             mistakes.append("schedule.tokens_per_epoch must be finite; schedule=no_cot removes all")
+        if value("data.packing") and value("schedule.keep_position_ids"):
+            mistakes.append(
+                "data.packing tells examples apart by position ids that count from 0: "
+                "set schedule.keep_position_ids=false"
+            )
     if value("trainer") is not None:
         epochs, steps = value("trainer.max_epochs"), value("trainer.max_steps")
         if epochs == 0 or steps == 0 or epochs < -1 or steps < -1:

@@ -37,6 +37,8 @@ class CoTBatch:
         position_ids: [B, T], or None for 0..T-1.
         offsets: [B] tokens removed beyond the stage by smoothing, or None for none.
         examples: [B] the rows' numbers in their split, or None where they are not known.
+        owners: [R, W] whose token each is, where several examples share a row (``icot.packing``):
+            all that is [B, T] is [R, W] then, and position ids count from each example's start.
         skipped: the batch is not trained on.
     """
 
@@ -48,6 +50,7 @@ class CoTBatch:
     position_ids: Tensor | None = None
     offsets: Tensor | None = None
     examples: Tensor | None = None
+    owners: Tensor | None = None
     skipped: bool = False
 
     def _map(self, function: Any) -> "CoTBatch":
@@ -70,6 +73,14 @@ class CoTBatch:
     def columns(self, width: int) -> "CoTBatch":
         """The first ``width`` columns; the caller knows that only padding is cut off."""
         return self._map(lambda t: t[:, :width] if t.dim() == 2 else t)
+
+    def of_examples(self, places: Tensor) -> tuple[Tensor, Tensor]:
+        """The example [N] that each place (row, column) [N, 2] is in, and its position there."""
+        row, column = places.unbind(1)
+        if self.owners is None:
+            return row, column
+        assert self.position_ids is not None
+        return self.owners[row, column], self.position_ids[row, column]
 
 
 def remove_cot(

@@ -66,7 +66,7 @@ def predict(model: nn.Module, batch: CoTBatch, parts: "Parts | None" = None) -> 
     """
     if parts is None:
         logits, targets, places = supervised_logits(model, batch)
-        loss = F.cross_entropy(logits.float(), targets, reduction="sum")
+        loss = F.cross_entropy(_at_least_float32(logits), targets, reduction="sum")
         return Prediction(loss, logits.detach().argmax(-1), targets, places)
     places = _places(batch)
     row, column = places.unbind(1)
@@ -76,7 +76,7 @@ def predict(model: nn.Module, batch: CoTBatch, parts: "Parts | None" = None) -> 
     targets = batch.labels[row, column]
     if parts.head.weight.shape[0] < LARGE_VOCABULARY:
         logits = parts.head(kept)
-        loss = F.cross_entropy(logits.float(), targets, reduction="sum")
+        loss = F.cross_entropy(_at_least_float32(logits), targets, reduction="sum")
         return Prediction(loss, logits.detach().argmax(-1), targets, places)
     weight = parts.head.weight
     device = weight.device.type
@@ -134,14 +134,14 @@ class _OutputLoss(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         most = CPU_LOGITS if hidden.device.type == "cpu" else GPU_LOGITS
         size = max(1, most // weight.shape[0])
-        loss = torch.zeros((), device=hidden.device)
+        loss = _at_least_float32(torch.zeros((), device=hidden.device, dtype=hidden.dtype))
         predicted = torch.empty_like(targets)
         wants_hidden, wants_weight, _ = ctx.needs_input_grad
         of_hidden = torch.empty_like(hidden) if wants_hidden else None
         of_weight = torch.zeros_like(weight) if wants_weight else None
         for start in range(0, len(targets), size):
             part, target = hidden[start : start + size], targets[start : start + size, None]
-            logits = (part @ weight.T).float()
+            logits = _at_least_float32(part @ weight.T)
             torch.argmax(logits, -1, out=predicted[start : start + size])
             logits = torch.log_softmax(logits, -1)
             loss -= logits.gather(1, target).sum()
@@ -167,11 +167,15 @@ class _OutputLoss(torch.autograd.Function):
         )
 
 
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.float() if values.dtype.itemsize < 4 else values
+
+
 def _inputs(batch: CoTBatch) -> dict[str, Any]:
     """What a model is called with."""
     mask = None
-    if batch.position_ids is not None:
-        # Without a mask transformers would take a jump in the ids for a new packed sequence.
+    if batch.position_ids is not None and batch.owners is None:
+        # Without a mask transformers takes a jump in the ids for a new packed sequence.
         column = torch.arange(batch.input_ids.shape[1], device=batch.input_ids.device)
         mask = column < batch.lengths[:, None]
     return {

@@ -75,7 +75,7 @@ class CausalLM(LightningModule):
         self.train()
 
     def training_step(self, batch: CoTBatch, batch_idx: int) -> dict[str, Tensor]:
-        """The summed loss, and which rows [B] have every token but the first as their argmax.
+        """The summed loss, and which examples [B] have every token but the first as their argmax.
 
         The first supervised token is left out because removal smoothing makes it ambiguous: nothing
         before it says how many tokens an example has lost. A batch that is left out has a loss of
@@ -88,8 +88,8 @@ class CausalLM(LightningModule):
         found = predict(self.model, batch, self._parts)
         with torch.no_grad():
             correct = found.predicted == found.targets
-            row, column = found.places.unbind(1)
-            counted = column > batch.cot_start[row]
+            row, position = batch.of_examples(found.places)
+            counted = position > batch.cot_start[row]
             none = torch.zeros(len(batch.lengths), device=self.device, dtype=torch.float32)
             wrong = none.index_add(0, row, (counted & ~correct).float())
             exact = (wrong == 0) & (none.index_add(0, row, counted.float()) > 0)
@@ -146,7 +146,8 @@ class CausalLM(LightningModule):
             with self.trainer.precision_plugin.forward_context():
                 logits, targets, places = supervised_logits(self.model, batch)
             losses = F.cross_entropy(logits.float(), targets, reduction="none")
-            rows = sorted(set(places[~torch.isfinite(losses), 0].tolist()))
+            row, _ = batch.of_examples(places[~torch.isfinite(losses)])
+            rows = sorted(set(row.tolist()))
             bad += batch.examples[rows].tolist()
             every += batch.examples.tolist()
         if self.trainer.world_size > 1:

@@ -21,6 +21,7 @@ from icot.data.sampler import BatchSampler
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import TokenizedSplit, separator_id, tokenized
 from icot.errors import DataError, RunError
+from icot.packing import Layout, layout, packed
 from icot.removal import IGNORED, CoTBatch, Side, draw_offsets, remove_cot
 from icot.schedule import Stage
 from icot.tasks.base import Split, Task
@@ -41,6 +42,7 @@ class CoTDataModule(LightningDataModule):
         keep_position_ids: what follows the removed tokens keeps its position ids.
         max_train_tokens: examples longer than this after removal are dropped from their batch.
         num_workers: processes that collate; 0 collates in the training process.
+        packing: put several examples into a row.
 
     Attributes:
         stage: the schedule's stage for the next training batch.
@@ -61,12 +63,13 @@ class CoTDataModule(LightningDataModule):
         keep_position_ids: bool = False,
         max_train_tokens: int | None = None,
         num_workers: int = 0,
+        packing: bool = False,
     ) -> None:
         super().__init__()
         self.task, self.tokenizer, self.cache_dir = task, tokenizer, Path(cache_dir)
         self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
         self.side, self.keep_position_ids = side, keep_position_ids
-        self.max_train_tokens = max_train_tokens
+        self.max_train_tokens, self.packing = max_train_tokens, packing
         self.stage = Stage()
         self.skipped: frozenset[int] = frozenset()
         self.smoothing_lambda: float | None = None
@@ -74,6 +77,7 @@ class CoTDataModule(LightningDataModule):
         self._dropped_now = self._tokens_now = 0  # of the batch in flight
         self._splits: dict[Split, TokenizedSplit] = {}
         self._width = 0
+        self._layout: Layout | None = None
 
     def prepare_data(self) -> None:
         """Build the stores, in one process."""
@@ -175,6 +179,7 @@ class CoTDataModule(LightningDataModule):
                 batch, left = batch.rows(rows[:1]), left[:1]
                 batch = replace(batch, labels=torch.full_like(batch.labels, IGNORED))
         self._width = int(left.max())
+        self._layout = layout(left, batch.input_ids.shape[1]) if self.packing else None
         self._tokens_now = 0 if batch.skipped else int(left.sum())
         return batch
 
@@ -186,10 +191,13 @@ class CoTDataModule(LightningDataModule):
         self.stage = stage
 
     def on_after_batch_transfer(self, batch: CoTBatch, dataloader_idx: int) -> CoTBatch:
-        """On the device: the removal."""
+        """On the device: the removal, and the packing."""
         assert batch.offsets is not None
         n_removed = self.stage.tokens_removed + batch.offsets
-        return remove_cot(batch, n_removed, self.side, self.keep_position_ids).columns(self._width)
+        short = remove_cot(batch, n_removed, self.side, self.keep_position_ids)
+        if self._layout is not None:
+            return packed(short, self._layout, self.eos_token_id)
+        return short.columns(self._width)
 
     def held_out(
         self,
