@@ -38,6 +38,10 @@ def build_tokenizer(cfg: DictConfig, task: Any) -> Any:
 
 def build_model(cfg: DictConfig, tokenizer: Any, positions: int) -> Any:
     """The model, with adapters if asked for."""
+    import torch
+
+    from icot.hardware import device_for, resolve_precision
+    from icot.models.attention import quickest_attention
     from icot.models.loading import load_model, with_lora
 
     name = cfg.model.name_or_path
@@ -57,6 +61,14 @@ def build_model(cfg: DictConfig, tokenizer: Any, positions: int) -> Any:
         attn_implementation=cfg.model.attn_implementation,
         dtype=cfg.model.dtype,
     )
+    if cfg.model.attn_implementation is None and device_for(cfg.trainer.accelerator).type == "cpu":
+        precision = resolve_precision(
+            cfg.trainer.precision, cfg.trainer.accelerator, cfg.model.dtype
+        )
+        autocast = torch.bfloat16 if precision == "bf16-mixed" else None
+        model.set_attn_implementation(
+            quickest_attention(model, cfg.data.batch_size, positions, autocast)
+        )
     return with_lora(model, **plain(cfg.model.lora)) if cfg.model.lora.r is not None else model
 
 
@@ -265,6 +277,7 @@ def facts(
         choices: its options by group.
         sweep: the name of the sweep that it belongs to.
     """
+    from icot.models.loading import config_of
     from icot.resume import NOTHING
 
     experiment = choices.get("experiment", NOTHING)
@@ -275,5 +288,6 @@ def facts(
         "model": choices.get("model", ""),
         "schedule": choices.get("schedule", cfg.schedule.kind),
         "parameters": sum(p.numel() for p in model.parameters()),
+        "attn_implementation": config_of(model)._attn_implementation,
         "seed": cfg.seed,
     }

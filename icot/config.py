@@ -77,6 +77,8 @@ class ModelConfig:
     """``tokenizer`` null is the model's own; ``symbol`` is made for the task by the program.
 
     ``architecture`` names the shape of random weights where ``name_or_path`` is no local folder.
+    ``attn_implementation`` null is the quickest by measurement on a CPU, the library's own choice
+    on a GPU.
     """
 
     name_or_path: str = MISSING

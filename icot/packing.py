@@ -25,6 +25,7 @@ class Layout:
         target: [N] its place in the packed one.
         example: [N] the example it belongs to.
         position: [N] its position in the example.
+        row, column: [B] where each example begins in the packed batch.
     """
 
     shape: tuple[int, int]
@@ -32,6 +33,8 @@ class Layout:
     target: Tensor
     example: Tensor
     position: Tensor
+    row: Tensor
+    column: Tensor
 
 
 def layout(lengths: Tensor, columns: int) -> Layout:
@@ -59,6 +62,8 @@ def layout(lengths: Tensor, columns: int) -> Layout:
         target=row[example] * width + column[example] + position,
         example=example,
         position=position,
+        row=row,
+        column=column,
     )
 
 

@@ -39,6 +39,8 @@ class CoTBatch:
         examples: [B] the rows' numbers in their split, or None where they are not known.
         owners: [R, W] whose token each is, where several examples share a row (``icot.packing``):
             all that is [B, T] is [R, W] then, and position ids count from each example's start.
+        places: [N, 2] row and column of each supervised token where the host has found them, which
+            spares a GPU a synchronisation; None where they are to be read from the labels.
         skipped: the batch is not trained on.
     """
 
@@ -51,6 +53,7 @@ class CoTBatch:
     offsets: Tensor | None = None
     examples: Tensor | None = None
     owners: Tensor | None = None
+    places: Tensor | None = None
     skipped: bool = False
 
     def _map(self, function: Any) -> "CoTBatch":
@@ -67,12 +70,13 @@ class CoTBatch:
         return self._map(lambda t: t.pin_memory())
 
     def rows(self, index: Tensor) -> "CoTBatch":
-        """The rows named by ``index`` [b] or by a mask [B]."""
-        return self._map(lambda t: t[index])
+        """The rows named by ``index`` [b] or by a mask [B]; not of a packed batch."""
+        return replace(self, places=None)._map(lambda t: t[index])
 
     def columns(self, width: int) -> "CoTBatch":
         """The first ``width`` columns; the caller knows that only padding is cut off."""
-        return self._map(lambda t: t[:, :width] if t.dim() == 2 else t)
+        short = replace(self, places=None)._map(lambda t: t[:, :width] if t.dim() == 2 else t)
+        return replace(short, places=self.places)
 
     def of_examples(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """The example [N] that each place (row, column) [N, 2] is in, and its position there."""

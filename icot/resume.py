@@ -156,12 +156,16 @@ def settled(cfg: DictConfig, folder: Path, overrides: list[str], first: bool) ->
     kept = run.cfg.copy()
     if kept.trainer.precision == "auto":  # what that was on the machine where the run began
         kept.trainer.precision = run.environment.get("precision", "auto")
+    if kept.model.attn_implementation is None:
+        kept.model.attn_implementation = run.environment.get("attn_implementation")
     changes: list[str] = []
     asked = cfg
     if cfg.resume != AUTO:
         asked, changes = _with_overrides(kept, cfg, overrides, chosen_options(folder))
     if asked.trainer.precision == "auto":
         asked.trainer.precision = kept.trainer.precision
+    if asked.model.attn_implementation is None:
+        asked.model.attn_implementation = kept.model.attn_implementation
     changes += _changes(kept, asked)
     if changes:
         raise ConfigError([f"{change}, which would change the result" for change in changes])

@@ -12,6 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from icot.models.supervised import parts_of, predict
 from icot.packing import layout, packed
 from icot.removal import IGNORED, CoTBatch, remove_cot
+from icot.training.datamodule import supervised_places
 from tests.conftest import icot
 
 VOCABULARY = 23
@@ -73,6 +74,25 @@ MODELS = {
         attn_implementation=attention,
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_the_host_finds_the_supervised_tokens(packing):
+    for seed in range(20):
+        batch = ragged(9, seed)
+        batch.labels[3] = IGNORED  # one that is left out
+        columns = batch.input_ids.shape[1]
+        removed = torch.randint(0, 9, (9,), generator=torch.Generator().manual_seed(seed))
+        removed = torch.minimum(removed, batch.cot_end - batch.cot_start)
+        short = remove_cot(batch, removed)
+        plan = layout(short.lengths, columns) if packing else None
+        places = supervised_places(batch, short.lengths, plan)
+        if plan is not None:
+            short = packed(short, plan, 0)
+        expected = (short.labels != IGNORED).nonzero()
+        assert sorted(map(tuple, places.tolist())) == sorted(map(tuple, expected.tolist()))
+        example, position = short.of_examples(places)
+        assert (position >= short.cot_start[example]).all()
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

@@ -188,5 +188,7 @@ def _inputs(batch: CoTBatch) -> dict[str, Any]:
 
 def _places(batch: CoTBatch) -> Tensor:
     """Row and column [N, 2] of each supervised token but a row's first."""
+    if batch.places is not None:
+        return batch.places
     row, column = (batch.labels[:, 1:] != IGNORED).nonzero(as_tuple=True)
     return torch.stack([row, column + 1], dim=1)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from lightning import LightningDataModule, Trainer
 from lightning.pytorch.loops.progress import _ProcessedTracker
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
@@ -181,7 +182,7 @@ class CoTDataModule(LightningDataModule):
         self._width = int(left.max())
         self._layout = layout(left, batch.input_ids.shape[1]) if self.packing else None
         self._tokens_now = 0 if batch.skipped else int(left.sum())
-        return batch
+        return replace(batch, places=supervised_places(batch, left, self._layout))
 
     def batch_ended(self, stage: Stage) -> None:
         """A batch has been trained; the next one is of ``stage``."""
@@ -264,6 +265,16 @@ def epochs_done(trainer: Trainer) -> int:
     progress = trainer.fit_loop.epoch_progress.current
     assert isinstance(progress, _ProcessedTracker)
     return progress.processed
+
+
+def supervised_places(batch: CoTBatch, left: Tensor, plan: Layout | None) -> Tensor:
+    """Where the supervised tokens [N, 2] of a batch will stand with ``left`` [B] tokens a row."""
+    counts = (left - batch.cot_start) * (batch.labels != IGNORED).any(1)
+    example = torch.repeat_interleave(counts)
+    position = torch.arange(len(example)) - (counts.cumsum(0) - counts - batch.cot_start)[example]
+    if plan is None:
+        return torch.stack([example, position], dim=1)
+    return torch.stack([plan.row[example], plan.column[example] + position], dim=1)
 
 
 class _Batches(Dataset[CoTBatch]):
