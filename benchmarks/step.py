@@ -52,6 +52,7 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
         stages[str(removed)] = {
             "tokens_removed": removed,
             "tokens": turns.tokens,
+            "padding": 1 - turns.tokens / (rows * columns),
             "seconds": {"ours": turns.ours, "plain": turns.plain},
             "median_seconds": {"ours": ours, "plain": plain},
             "ratio": plain / ours,

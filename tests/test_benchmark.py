@@ -4,6 +4,8 @@ import json
 import time
 
 import pytest
+import torch
+from icot.benchmarks.plain_loop import without_chain_tokens
 from icot.benchmarks.turns import by_turns
 
 from tests.conftest import SMALL, icot
@@ -49,6 +51,60 @@ def test_decoding_is_timed_over_the_answer_alone(tmp_path):
     written = {name: t["tokens_per_example"] for name, t in found["timings"].items()}
     assert written == {"explicit CoT": 15, "fully internalized": 7, "No CoT": 7}
     assert set(found["ratios"]) == {"explicit CoT over No CoT", "fully internalized over No CoT"}
+
+
+NO_DROPOUT = [f"model.config.{name}_pdrop=0.0" for name in ("resid", "embd", "attn")]
+
+
+def found_in(folder, what: str, *overrides: str) -> dict:
+    done = icot(
+        "benchmark", f"what={what}", *SMALL, *overrides, "paths.cache_dir=cache", cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / f"benchmark-{what}.json").read_text())
+
+
+def test_the_plain_loop_makes_the_same_updates(tmp_path):
+    found = found_in(
+        tmp_path, "step", *NO_DROPOUT, "optimizer=adamw", "trainer.precision=32-true", "repeats=49",
+        "schedule.keep_position_ids=false",
+    )  # fmt: skip
+    assert list(found["stages"]) == ["0", "4", "8"]
+    for stage in found["stages"].values():
+        assert stage["largest_loss_difference"] < 1e-5
+        assert {len(times) for times in stage["seconds"].values()} == {49}
+        assert stage["flops"] > 0
+        assert stage["share_of_ceiling"] > 0
+
+
+def test_memory_is_that_of_a_process_each(tmp_path):
+    found = found_in(tmp_path, "memory", "removed=[4]")
+    assert set(found["megabytes"]) == {"model alone", "ours", "plain"}
+    assert min(found["megabytes"].values()) > 50
+
+
+def test_tokenizing_and_the_second_start(tmp_path):
+    found = found_in(tmp_path, "data", "lines=200", "repeats=2")
+    assert found["lines"] == 200
+    assert set(found["ratios"]) == {"tokenizing", "second start"}
+
+
+@pytest.mark.slow
+def test_start_counts_whole_processes(tmp_path):
+    found = found_in(tmp_path, "start", "repeats=1")
+    assert min(found["median_seconds"].values()) > 1
+    assert set(found["ratios"]) == {"first start", "second start"}
+
+
+def test_the_plain_loop_cuts_the_chain_as_ours_does(tmp_path):
+    eos = 0
+    ids = torch.tensor([[5, 6, eos, 1, 2, 3, eos, 9, 8, eos], [5, eos, 1, eos, 9, eos, *[eos] * 4]])
+    labels = ids.clone()
+    labels[0, :3] = labels[1, :2] = labels[1, 6:] = -100
+    short, kept = without_chain_tokens(ids, labels, 2, eos)
+    assert short.tolist() == [[5, 6, eos, 3, eos, 9, 8, eos], [5, eos, eos, 9, eos, *[eos] * 3]]
+    assert kept[0].tolist() == [-100, -100, -100, 3, eos, 9, 8, eos]
+    assert kept[1].tolist() == [-100, -100, eos, 9, eos, -100, -100, -100]
 
 
 def test_turns_alternate():

@@ -92,6 +92,7 @@ def print_benchmark(console: Console, record: Mapping[str, Any]) -> None:
         for way, seconds in stage["median_seconds"].items():
             table.add_row(f"{name} removed, {way}", _seconds(seconds, stage["seconds"][way]))
         table.add_row(f"{name} removed, share of the ceiling", f"{stage['share_of_ceiling']:.0%}")
+        table.add_row(f"{name} removed, padding", f"{stage['padding']:.0%}")
     for name, timing in record.get("timings", {}).items():
         low, high = timing["examples_per_second_quartiles"]
         rate = f"{timing['examples_per_second']:.3g}/s ({low:.3g}-{high:.3g})"
