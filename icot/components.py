@@ -153,6 +153,7 @@ def build_callbacks(
     from icot.callbacks.batch_seed import BatchSeed
     from icot.callbacks.checkpointing import Checkpointing
     from icot.callbacks.collapse_watch import CollapseWatch
+    from icot.callbacks.finish import Finish
     from icot.callbacks.optimizer_reset import OptimizerReset
     from icot.callbacks.progress import Progress
     from icot.callbacks.removal_schedule import RemovalSchedule
@@ -182,6 +183,8 @@ def build_callbacks(
         ValidationAccuracy(v.batch_size, v.examples, v.decode),
         StageCheckpoint(folder / CHECKPOINTS, c.every_stage),
     ]
+    if cfg.trainer.finish_steps is not None:
+        callbacks.append(Finish(cfg.trainer.finish_steps))
     if s.reset_optimizer:
         callbacks.append(OptimizerReset(s.reset_warmup_steps))
     callbacks.append(RemovalSchedule(build_schedule(cfg, recoveries)))

@@ -161,6 +161,8 @@ class ValidationConfig:
 class TrainerConfig:
     """Lightning's Trainer. ``precision`` auto is bf16-mixed where the hardware computes bf16.
 
+    ``finish_steps``: training ends so many updates after the last removal, if not before;
+    ``optimizer.decay_steps`` counts back from there.
     ``requeue``: under Slurm, SIGUSR1 puts the job back into the queue once the run is saved.
     """
 
@@ -172,6 +174,7 @@ class TrainerConfig:
     max_epochs: int = 200
     max_steps: int = -1
     max_time: str | None = None
+    finish_steps: int | None = None
     accumulate_grad_batches: int = 1
     gradient_clip_val: float | None = 1.0
     log_every_n_steps: int = 50

@@ -54,6 +54,7 @@ AT_LEAST: dict[str, float] = {
     "schedule.tokens_per_stage": 1,
     "schedule.reset_warmup_steps": 0,
     "optimizer.weight_decay": 0,
+    "trainer.finish_steps": 1,
     "optimizer.warmup_steps": 0,
     "optimizer.decay_steps": 0,
     "data.batch_size": 1,
@@ -158,7 +159,8 @@ def _across_fields(value: Any) -> list[str]:
             mistakes.append(
                 "the run would never end: set trainer.max_epochs, max_steps or max_time"
             )
-        if value("optimizer.decay_steps") and steps == -1:
+        endless = steps == -1 and value("trainer.finish_steps") is None
+        if value("optimizer.decay_steps") and endless:
             mistakes.append("optimizer.decay_steps needs trainer.max_steps to count back from")
         warmup = value("schedule.warmup_epochs")
         if value("schedule.kind") == "linear" and 0 < epochs <= warmup:

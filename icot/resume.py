@@ -35,6 +35,7 @@ FREE = (
     "trainer.max_epochs",
     "trainer.max_steps",
     "trainer.max_time",
+    "trainer.finish_steps",
     "trainer.log_every_n_steps",
     "trainer.requeue",
 )
@@ -52,6 +53,7 @@ class Position:
         epoch: epochs done.
         batches: batches done, over all epochs.
         tokens_removed: at the next batch.
+        removed_all: optimizer steps done when everything was removed, None before.
     """
 
     checkpoint: Path | None = None
@@ -59,6 +61,7 @@ class Position:
     epoch: int = 0
     batches: int = 0
     tokens_removed: int = 0
+    removed_all: int | None = None
 
 
 def before_hydra(config_name: str, overrides: list[str], multirun: bool = False) -> list[str]:
@@ -253,7 +256,10 @@ def where_to_go_on(folder: Path, cfg: DictConfig, first: bool) -> Position:
         saved = content["callbacks"]["Checkpointing"]["saved"]
         stage = content["callbacks"]["RemovalSchedule"]["stage"]
         numbers = [saved["step"], saved["epoch"], stage["batches"], stage["tokens_removed"]]
-        position = Position(path, *map(int, numbers))
+        finish = content["callbacks"].get("Finish", {}).get("begun")
+        removed_all = None if finish is None else int(finish)
+        step, epoch, batches, tokens_removed = map(int, numbers)
+        position = Position(path, step, epoch, batches, tokens_removed, removed_all)
     except (LookupError, TypeError, ValueError):
         raise RunError(f"checkpoint {path}: holds weights, but not what resumes a run.") from None
     if 0 < cfg.trainer.max_steps < position.step:
@@ -280,7 +286,10 @@ def is_complete(folder: Path, cfg: DictConfig, position: Position) -> bool:
     if steps != position.step:
         return False
     t = cfg.trainer
-    return bool(0 < t.max_steps <= steps or 0 < t.max_epochs <= epochs)
+    ends = [t.max_steps] if t.max_steps > 0 else []
+    if t.finish_steps is not None and position.removed_all is not None:
+        ends.append(position.removed_all + t.finish_steps)
+    return min(ends, default=steps + 1) <= steps or 0 < t.max_epochs <= epochs
 
 
 def _check_no_way_out(folder: Path) -> None:

@@ -118,6 +118,24 @@ def test_a_sweep_that_is_started_again_goes_on(tmp_path):
     assert not (tmp_path / "outputs").exists()
 
 
+def test_training_ends_some_updates_after_the_last_removal(tmp_path):
+    run = [*RUN, "schedule.tokens_per_epoch=16", "trainer.max_epochs=9", "trainer.finish_steps=5"]
+    run += ["trainer.log_every_n_steps=1", "optimizer.decay_steps=4"]
+    done = icot("train", *run, "trainer.max_steps=100", "hydra.run.dir=whole", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    # 13 batches an epoch: 16 of them remove 16 tokens, and the chain's 8 are gone after 7.
+    assert json.loads((tmp_path / "whole" / "summary.json").read_text())["steps"] == 7 + 5
+    part = [*run, "resume=auto", "hydra.run.dir=part"]
+    for steps, said in ((10, "10 steps"), (100, "12 steps"), (100, "is complete")):
+        done = icot("train", *part, f"trainer.max_steps={steps}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        if said == "is complete":
+            assert said in done.stdout
+        else:
+            found = json.loads((tmp_path / "part" / "summary.json").read_text())["steps"]
+            assert f"{found} steps" == said
+
+
 def test_a_run_in_the_way_is_left_alone(copy):
     before = {p: p.read_bytes() for p in (copy / "run").rglob("*") if p.is_file()}
     done = icot("train", *TRAINED, "hydra.run.dir=run", cwd=copy)
