@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from icot.recovery import Recoveries
     from icot.training.metrics_file import MetricsFile
 
+COMPILED_WIDTHS = 16  # a compiled model sees batches of so many columns, or a multiple
+
 
 def build_task(cfg: DictConfig) -> Any:
     """The task, or one clear error."""
@@ -87,6 +89,7 @@ def build_data(cfg: DictConfig, task: Any, tokenizer: Any) -> Any:
         max_train_tokens=cfg.data.max_train_tokens,
         num_workers=cfg.data.num_workers,
         packing=cfg.data.packing,
+        width_multiple=1 if cfg.model.compile is None else COMPILED_WIDTHS,
     )
 
 
@@ -99,6 +102,7 @@ def build_module(cfg: DictConfig, model: Any) -> Any:
         optimizer=build_optimizer(cfg),
         warmup_steps=cfg.optimizer.warmup_steps,
         decay_steps=cfg.optimizer.decay_steps,
+        compile_mode=cfg.model.compile,
     )
 
 

@@ -79,6 +79,7 @@ class ModelConfig:
     ``architecture`` names the shape of random weights where ``name_or_path`` is no local folder.
     ``attn_implementation`` null is the quickest by measurement on a CPU, the library's own choice
     on a GPU.
+    ``compile`` is a mode of ``torch.compile``, reduce-overhead and max-autotune with CUDA graphs.
     """
 
     name_or_path: str = MISSING
@@ -87,6 +88,7 @@ class ModelConfig:
     tokenizer: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     attn_implementation: str | None = None
+    compile: str | None = None
     dtype: str = "float32"
     lora: LoraConfig = field(default_factory=LoraConfig)
 

@@ -23,6 +23,7 @@ SWEEP = "sweep"  # the group that is added, not chosen: -m +sweep=NAME
 CHOICES: dict[str, tuple[str, ...]] = {
     "task.chain": ("long", "tree"),
     "task.on_bad_line": ("raise", "skip"),
+    "model.compile": ("default", "reduce-overhead", "max-autotune"),
     "model.dtype": ("float32", "bfloat16", "float16"),
     "schedule.kind": ("linear", "adaptive", "fixed"),
     "schedule.rounding": ("exact", "official"),

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,24 @@ def test_a_bad_line_names_file_and_line(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_a_compiled_model_makes_the_same_updates(tmp_path):
+    rows = []
+    for compile_mode in ("null", "default"):
+        done = icot(
+            "train", *SMALL, "schedule=icot_si", "schedule.tokens_per_epoch=8", "optimizer=adamw",
+            "trainer.max_steps=8", "trainer.log_every_n_steps=1", "validation.examples=4",
+            f"model.compile={compile_mode}", f"hydra.run.dir=run_{compile_mode}", cwd=tmp_path,
+            TORCHINDUCTOR_CACHE_DIR=str(tmp_path / "inductor"), forked=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        with (tmp_path / f"run_{compile_mode}" / "metrics.csv").open() as file:
+            rows.append([float(r["train/loss"]) for r in csv.DictReader(file) if r["train/loss"]])
+    assert len(rows[0]) == 8
+    assert rows[1] == pytest.approx(rows[0], rel=1e-4)
+
+
 def test_a_multirun_with_joblib_makes_one_complete_directory_each(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     done = icot(

@@ -5,14 +5,17 @@ never exist all at once: the output layer, the cross-entropy and their gradients
 together, some tokens at a time.
 """
 
+import os
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from icot.errors import ModelError
 from icot.removal import IGNORED, CoTBatch
 
 LARGE_VOCABULARY = 4096  # tokens; from here on logits are computed in parts
@@ -122,6 +125,27 @@ def parts_of(model: nn.Module) -> Parts | None:
     if (whole - apart).abs().max() > AGREEMENT * whole.abs().max():
         return None
     return Parts(body, head)
+
+
+def compiled(parts: Parts | None, mode: str, device: torch.device) -> Parts:
+    """The parts with their body compiled; the weights are the same.
+
+    Args:
+        parts: of a model.
+        mode: of ``torch.compile``. Those with CUDA graphs are made for each length, the default one
+            once for all.
+        device: that it runs on.
+
+    Raises:
+        ModelError: the model does not come apart, or the machine has no compiler.
+    """
+    if parts is None:
+        raise ModelError("model.compile: not for this architecture, which bends its logits.")
+    compiler = os.environ.get("CXX", "g++")
+    if device.type == "cpu" and shutil.which(compiler) is None:
+        raise ModelError(f"model.compile needs a C++ compiler on a CPU; there is no {compiler}.")
+    body: Any = torch.compile(parts.body, mode=mode, dynamic=mode == "default")
+    return replace(parts, body=body)
 
 
 class _OutputLoss(torch.autograd.Function):

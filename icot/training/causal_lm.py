@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from icot.models.supervised import Parts, parts_of, predict, supervised_logits
+from icot.models.supervised import Parts, compiled, parts_of, predict, supervised_logits
 from icot.removal import CoTBatch
 from icot.training.optimizers import learning_rate_factor
 
@@ -47,6 +47,7 @@ class CausalLM(LightningModule):
         optimizer: makes the optimizer for a model.
         warmup_steps: linear rise of the learning rate at the start, in updates.
         decay_steps: linear fall of the learning rate over the last updates of ``max_steps``.
+        compile_mode: of ``torch.compile``; None trains without.
     """
 
     def __init__(
@@ -55,9 +56,10 @@ class CausalLM(LightningModule):
         optimizer: Callable[[nn.Module], Optimizer],
         warmup_steps: int = 0,
         decay_steps: int = 0,
+        compile_mode: str | None = None,
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.compile_mode = model, compile_mode
         self._make_optimizer = optimizer
         self.warmup_steps, self.decay_steps = warmup_steps, decay_steps
         self._rise: tuple[int, int] | None = None  # first update and length of the latest rise
@@ -72,6 +74,8 @@ class CausalLM(LightningModule):
         """Dropout is on as the model's config says; ``fit`` itself does not switch modes."""
         with self.trainer.precision_plugin.forward_context():
             self._parts = parts_of(self.model)
+        if self.compile_mode is not None:
+            self._parts = compiled(self._parts, self.compile_mode, self.device)
         self.train()
 
     def training_step(self, batch: CoTBatch, batch_idx: int) -> dict[str, Tensor]:

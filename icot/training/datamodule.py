@@ -44,6 +44,8 @@ class CoTDataModule(LightningDataModule):
         max_train_tokens: examples longer than this after removal are dropped from their batch.
         num_workers: processes that collate; 0 collates in the training process.
         packing: put several examples into a row.
+        width_multiple: batches are padded to a multiple of so many columns, where that is no more
+            than their whole examples have.
 
     Attributes:
         stage: the schedule's stage for the next training batch.
@@ -65,12 +67,14 @@ class CoTDataModule(LightningDataModule):
         max_train_tokens: int | None = None,
         num_workers: int = 0,
         packing: bool = False,
+        width_multiple: int = 1,
     ) -> None:
         super().__init__()
         self.task, self.tokenizer, self.cache_dir = task, tokenizer, Path(cache_dir)
         self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
         self.side, self.keep_position_ids = side, keep_position_ids
         self.max_train_tokens, self.packing = max_train_tokens, packing
+        self.width_multiple = width_multiple
         self.stage = Stage()
         self.skipped: frozenset[int] = frozenset()
         self.smoothing_lambda: float | None = None
@@ -179,7 +183,7 @@ class CoTDataModule(LightningDataModule):
             else:  # a batch must have a row; this one supervises nothing
                 batch, left = batch.rows(rows[:1]), left[:1]
                 batch = replace(batch, labels=torch.full_like(batch.labels, IGNORED))
-        self._width = int(left.max())
+        self._width = -(-int(left.max()) // self.width_multiple) * self.width_multiple
         self._layout = layout(left, batch.input_ids.shape[1]) if self.packing else None
         self._tokens_now = 0 if batch.skipped else int(left.sum())
         return replace(batch, places=supervised_places(batch, left, self._layout))
