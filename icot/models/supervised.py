@@ -166,11 +166,13 @@ class _OutputLoss(torch.autograd.Function):
         for start in range(0, len(targets), size):
             part, target = hidden[start : start + size], targets[start : start + size, None]
             logits = _at_least_float32(part @ weight.T)
-            torch.argmax(logits, -1, out=predicted[start : start + size])
-            logits = torch.log_softmax(logits, -1)
-            loss -= logits.gather(1, target).sum()
-            gradient = logits.exp_()
-            gradient.scatter_add_(1, target, torch.full_like(target, -1, dtype=gradient.dtype))
+            largest, predicted[start : start + size] = logits.max(-1)
+            own = logits.gather(1, target)
+            powers = logits.sub_(largest[:, None]).exp_()  # in place: a part is larger than a cache
+            total = powers.sum(-1, keepdim=True)
+            loss += (total.log() + largest[:, None] - own).sum()
+            gradient = powers.div_(total)
+            gradient.scatter_add_(1, target, torch.full_like(own, -1))
             gradient = gradient.to(weight.dtype)
             if of_hidden is not None:
                 torch.mm(gradient, weight, out=of_hidden[start : start + size])
