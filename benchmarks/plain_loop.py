@@ -23,14 +23,14 @@ def tokenize_lines(
     lines: Iterable[str], tokenizer: PreTrainedTokenizerBase
 ) -> list[tuple[list[int], list[int]]]:
     """Token ids and labels of each line ``question||cot #### answer``."""
-    eos = tokenizer.eos_token
+    eos, separator = tokenizer.eos_token, tokenizer.eos_token_id
     examples = []
     for line in lines:
         question, rest = line.strip().split("||")
         cot, answer = rest.split(" #### ")
         ids = tokenizer(f" {question} {eos} {cot} {eos} #### {answer} {eos}").input_ids
-        prompt = tokenizer(f" {question} {eos}").input_ids
-        examples.append((ids, [IGNORED] * len(prompt) + ids[len(prompt) :]))
+        start = ids.index(separator) + 1
+        examples.append((ids, [IGNORED] * start + ids[start:]))
     return examples
 
 

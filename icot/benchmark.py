@@ -30,9 +30,10 @@ def benchmark(cfg: DictConfig) -> None:
 
     if mistakes := check_values(cfg):
         raise ConfigError(mistakes)
-    quiet_libraries()
+    kind = import_module(f"icot.benchmarks.{cfg.what}")
+    quiet_libraries()  # what has been imported by now
     keep_freed_memory()
-    measured = import_module(f"icot.benchmarks.{cfg.what}").measure(cfg)
+    measured = kind.measure(cfg)
     record = {"what": cfg.what, **measured, **machine()}
     folder = Path(cfg.out or ".")
     path = folder / f"benchmark-{cfg.what}.json"

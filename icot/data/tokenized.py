@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def tokenize(
     else:
         rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
     lengths = np.fromiter((len(row) for row in rows), dtype=np.int64, count=len(texts))
-    tokens = np.fromiter((t for row in rows for t in row), dtype=np.int64, count=lengths.sum())
+    tokens = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=lengths.sum())
     return tokens, lengths
 
 
