@@ -5,6 +5,7 @@ SMALL = (
     "task.train_size=200",
     "task.valid_size=40",
     "task.test_size=10",
+    "model.attn_implementation=eager",  # two runs of a test would measure it separately
     "model.config.n_layer=1",
     "model.config.n_embd=32",
     "model.config.n_head=2",

@@ -22,6 +22,7 @@ ROWS = [name for name in EXPERIMENTS if not name.endswith("_cpu")]
 # The tiny model, few examples, two updates; everything else is the experiment's.
 TWO_STEPS = (
     "model=tiny",
+    "model.attn_implementation=eager",
     "model.config.n_layer=1",
     "model.config.n_embd=32",
     "model.config.n_head=2",
