@@ -116,6 +116,10 @@ def test_a_sweep_that_is_started_again_goes_on(tmp_path):
     assert one.returncode == 2
     assert "goes on with one run" in one.stderr
     assert not (tmp_path / "outputs").exists()
+    # Without hydra.sweep.dir= the program names the directory.
+    done = icot("train", *sweep, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "outputs" / "sweeps").glob("*_mult2_tiny_icot_si/multirun.yaml"))
 
 
 def test_training_ends_some_updates_after_the_last_removal(tmp_path):
