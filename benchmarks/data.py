@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from icot.benchmarks.plain_loop import tokenize_lines
-from icot.benchmarks.turns import by_turns, medians
+from icot.benchmarks.turns import medians, starts_by_turns
 from omegaconf import DictConfig
 
 from icot.components import build_task, build_tokenizer
@@ -24,7 +24,6 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
         examples = (example for chunk in task.chunks("train") for example in chunk)
         lines = [example.line() + "\n" for example in islice(examples, cfg.lines)]
         file.write_text("".join(lines), encoding="utf-8")
-        starts = iter(range(10**6))
 
         def ours(cache: str) -> None:
             texts = TextFiles(place, valid_file=None, test_file=None)
@@ -34,15 +33,7 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
             with file.open(encoding="utf-8") as lines:
                 tokenize_lines(lines, tokenizer)
 
-        ours("second")
-        seconds = by_turns(
-            {
-                "ours": lambda: ours(f"first-{next(starts)}"),
-                "ours, second start": lambda: ours("second"),
-                "plain": plain,
-            },
-            cfg.repeats,
-        )
+        seconds = starts_by_turns(ours, plain, cfg.repeats)
     middle = medians(seconds)
     return {
         "task": task.name,

@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 from icot.benchmarks import plain_loop
-from icot.benchmarks.step import stages_of, train, whole_example
+from icot.benchmarks.step import prepared, stages_of, train, whole_example
 from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from icot.components import build_data, build_model, build_optimizer, build_task, build_tokenizer
+from icot.components import build_model, build_optimizer
 from icot.config import register_schemas
 from icot.data.sampler import BatchSampler
-from icot.hardware import keep_freed_memory
+from icot.hardware import device_for, keep_freed_memory
 
 KILOBYTE = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss
 UPDATES = 2  # the second has the optimizer's state too
@@ -49,27 +49,21 @@ def _peak(content: Any, way: str) -> tuple[float, int]:
     register_schemas()
     cfg = OmegaConf.create(content)
     seed_everything(cfg.seed, verbose=False)
-    task = build_task(cfg)
-    tokenizer = build_tokenizer(cfg, task)
-    data = build_data(cfg, task, tokenizer)
-    data.prepare_data()
-    data.smoothing_lambda = None
+    data, device = prepared(cfg), device_for(cfg.trainer.accelerator)
     removed = stages_of(cfg, data.longest_cot)[0]
-    model = build_model(cfg, tokenizer, data.longest)
+    model = build_model(cfg, data.tokenizer, data.longest)
     parameters = sum(p.numel() for p in model.parameters())
     if way == "ours":
         keep_freed_memory()
         train(cfg, model, data, removed, UPDATES)
     if way == "plain":
-        model.train()
-        if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu":
-            model.cuda()
+        model.to(device).train()
         optimizer = build_optimizer(cfg)(model)
         order = iter(BatchSampler(len(data.split("train")), cfg.data.batch_size, cfg.seed))
         for _ in range(UPDATES):
             rows = [whole_example(data, int(n)) for n in next(order)]
             batch = plain_loop.padded(rows, data.eos_token_id)
             plain_loop.training_step(model, optimizer, *batch, removed, data.eos_token_id)
-    if torch.cuda.is_available() and cfg.trainer.accelerator != "cpu":
+    if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated()), parameters
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILOBYTE), parameters

@@ -11,11 +11,11 @@ from time import perf_counter
 from typing import Any
 
 from icot.benchmarks.ceiling import synchronize
-from icot.benchmarks.step import WARM_UP, train
+from icot.benchmarks.step import WARM_UP, prepared, train
 from lightning import Callback, LightningModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 
-from icot.components import build_data, build_model, build_task, build_tokenizer
+from icot.components import build_model
 from icot.errors import ConfigError
 from icot.removal import CoTBatch
 from icot.reporting.theme import LIGHT, dressed, legend, save, sheet
@@ -64,13 +64,9 @@ def _growth(points: list[dict[str, float]]) -> float:
 def _cost(cfg: DictConfig, share: float) -> dict[str, float]:
     """Of 1,000 examples with a share of the chain removed."""
     seed_everything(cfg.seed, verbose=False)
-    task = build_task(cfg)
-    tokenizer = build_tokenizer(cfg, task)
-    data = build_data(cfg, task, tokenizer)
-    data.prepare_data()
-    data.smoothing_lambda = None
+    data = prepared(cfg)
     removed = round(share * data.longest_cot)
-    model = build_model(cfg, tokenizer, data.longest)
+    model = build_model(cfg, data.tokenizer, data.longest)
     clock = _Clock()
     train(cfg, model, data, removed, cfg.repeats + WARM_UP, clock)
     weights = sum(p.numel() for p in model.parameters() if p.dim() == 2)

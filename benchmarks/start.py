@@ -8,11 +8,12 @@ import os
 import subprocess
 import sys
 import tempfile
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from icot.benchmarks.turns import by_turns, medians
+from icot.benchmarks.turns import medians, starts_by_turns
 from omegaconf import DictConfig, OmegaConf
 
 from icot.components import build_data, build_model, build_task, build_tokenizer
@@ -49,7 +50,7 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
         file = place / "train.txt"
         with file.open("w", encoding="utf-8") as lines:
             lines.writelines(e.line() + "\n" for chunk in task.chunks("train") for e in chunk)
-        runs = iter(range(10**6))
+        runs = count()
 
         def ours(cache: str) -> None:
             command = [sys.executable, "-m", "icot.train", *asked, "trainer.max_steps=1"]
@@ -61,15 +62,7 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
             _run([sys.executable, "-c", PLAIN, str(place / "model"), str(file), batch_size])
 
         batch_size = str(cfg.data.batch_size)
-        ours("second")
-        seconds = by_turns(
-            {
-                "ours": lambda: ours(f"first-{next(runs)}"),
-                "ours, second start": lambda: ours("second"),
-                "plain": plain,
-            },
-            cfg.repeats,
-        )
+        seconds = starts_by_turns(ours, plain, cfg.repeats)
     middle = medians(seconds)
     return {
         "task": task.name,

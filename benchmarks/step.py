@@ -35,11 +35,8 @@ WARM_UP = 1  # updates of each way before the clock counts
 
 def measure(cfg: DictConfig) -> dict[str, Any]:
     """Seconds of an update, ours and the plain one, at some stages."""
-    task = build_task(cfg)
-    tokenizer = build_tokenizer(cfg, task)
-    data = build_data(cfg, task, tokenizer)
-    data.prepare_data()
-    data.smoothing_lambda = None  # the plain loop draws no offsets
+    data = prepared(cfg)
+    tokenizer = data.tokenizer
     stages = {}
     for removed in stages_of(cfg, data.longest_cot):
         seed_everything(cfg.seed, verbose=False)
@@ -63,7 +60,7 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
             "plain_share_of_ceiling": products.seconds / plain,
         }
     return {
-        "task": task.name,
+        "task": data.task.name,
         "model": cfg.model.name_or_path,
         "parameters": sum(p.numel() for p in model.parameters()),
         "vocabulary": len(tokenizer),
@@ -73,6 +70,15 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
         "stages": stages,
         "ratios": {f"{removed} removed": s["ratio"] for removed, s in stages.items()},
     }
+
+
+def prepared(cfg: DictConfig) -> CoTDataModule:
+    """The data, without offsets, which the plain loop does not draw."""
+    task = build_task(cfg)
+    data: CoTDataModule = build_data(cfg, task, build_tokenizer(cfg, task))
+    data.prepare_data()
+    data.smoothing_lambda = None
+    return data
 
 
 def stages_of(cfg: DictConfig, longest_cot: int) -> list[int]:
