@@ -13,14 +13,9 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from icot.config import (
-    HubGSM8KConfig,
-    MultiplicationConfig,
-    TaskConfig,
-    TextFilesConfig,
-    TrainConfig,
-)
+from icot.config import TrainConfig
 from icot.errors import RunError, first_line
+from icot.task_config import HubGSM8KConfig, MultiplicationConfig, TaskConfig, TextFilesConfig
 
 log = logging.getLogger(__name__)
 
