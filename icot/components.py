@@ -157,6 +157,7 @@ def build_callbacks(
     from icot.callbacks.batch_seed import BatchSeed
     from icot.callbacks.checkpointing import Checkpointing
     from icot.callbacks.collapse_watch import CollapseWatch
+    from icot.callbacks.device_use import DeviceUse
     from icot.callbacks.finish import Finish
     from icot.callbacks.optimizer_reset import OptimizerReset
     from icot.callbacks.progress import Progress
@@ -182,6 +183,7 @@ def build_callbacks(
             requeue=cfg.trainer.requeue and cfg.resume is not None,
         ),
         Progress(),
+        DeviceUse(),
         BatchSeed(cfg.seed),
         RemovalSmoothing(s.smoothing_lambda),
         ValidationAccuracy(v.batch_size, v.examples, v.decode),
@@ -244,6 +246,7 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
     """Arguments of Lightning's Trainer."""
     from icot.checkpoint_file import SealedCheckpointIO
     from icot.hardware import resolve_precision
+    from icot.training.fully_sharded import FullyShardedStrategy
     from icot.training.precision import HalfPrecisionWeights
 
     t = cfg.trainer
@@ -256,7 +259,7 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
         "accelerator": t.accelerator,
         "devices": t.devices,
         "num_nodes": t.num_nodes,
-        "strategy": t.strategy,
+        "strategy": FullyShardedStrategy() if t.strategy == "fsdp" else t.strategy,
         "precision": precision,
         "max_epochs": t.max_epochs,
         "max_steps": t.max_steps,

@@ -6,9 +6,11 @@ import json
 import pytest
 import torch
 
+from icot.data.sampler import epoch_order
 from tests.chaos import inputs, interruptions, storage
 from tests.chaos.harness import RUN, differences
 from tests.conftest import icot
+from tests.small import SMALL
 
 SHORT = ("trainer.max_epochs=30", "validation.examples=10")
 
@@ -91,6 +93,34 @@ def test_a_loss_that_is_not_a_number_stops_before_the_weights_are_touched(tmp_pa
                "max_rollbacks=1", cwd=tmp_path)  # fmt: skip
     assert few.returncode == 2
     assert "gone back 1 times already" in few.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_ranks_go_back_together_where_one_has_no_share_of_the_batch(tmp_path, strategy):
+    last = epoch_order(65, seed=1, epoch=0)[64]
+    done = icot(
+        "train",
+        *SMALL,
+        "seed=1",
+        "task.train_size=65",
+        "data.batch_size=8",
+        f"trainer={strategy}",
+        "trainer.accelerator=cpu",
+        "trainer.precision=32-true",
+        "trainer.devices=2",
+        "trainer.max_steps=-1",
+        "trainer.max_epochs=1",
+        "+callbacks.poison._target_=tests.chaos.poison.Poison",
+        f"+callbacks.poison.example={last}",
+        "on_nonfinite=rollback",
+        "hydra.run.dir=run",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    (back,) = json.loads((tmp_path / "run" / "recoveries.json").read_text())
+    assert back["skipped"] == [4]
+    assert f" are {last} (" in back["message"]
 
 
 COLLAPSE = [

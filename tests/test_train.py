@@ -162,9 +162,12 @@ def test_a_multirun_with_joblib_makes_one_complete_directory_each(tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(tmp_path):
-    """Same stages, examples, and weights within tolerance; one has no share of the last batch."""
-    pytest.importorskip("torch.distributed")
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_equal_one(tmp_path, strategy):
+    """Same stages, examples, and weights within tolerance; one has no share of the last batch.
+
+    The two stop after an epoch and go on from their checkpoint; one does not.
+    """
     common = [
         *SMALL,
         "task.train_size=65",
@@ -184,13 +187,16 @@ def test_two_processes_equal_one(tmp_path):
         "train",
         *common,
         "data.batch_size=8",
-        "trainer=ddp",
+        f"trainer={strategy}",
         "trainer.accelerator=cpu",
         "trainer.precision=32-true",
         "trainer.devices=2",
+        "trainer.max_epochs=1",
         "hydra.run.dir=two",
         cwd=tmp_path,
     )
+    assert two.returncode == 0, two.stderr
+    two = icot("train", "resume=two", "trainer.max_epochs=2", cwd=tmp_path)
     assert two.returncode == 0, two.stderr
     keys = ("stage", "tokens_removed", "step", "examples_seen", "batches")
     first, second = stages(tmp_path / "one"), stages(tmp_path / "two")
@@ -207,6 +213,10 @@ def test_two_processes_equal_one(tmp_path):
         )
     summaries = [json.loads((tmp_path / n / "summary.json").read_text()) for n in ("one", "two")]
     assert summaries[0]["effective_batch_size"] == summaries[1]["effective_batch_size"] == 16
+    assert [len(s["per_device"]) for s in summaries] == [1, 2]
+    for device in summaries[1]["per_device"]:
+        assert device["tokens_per_second"] > device["examples_per_second"] > 0
+        assert device["peak_memory_bytes"] > 1e8
 
 
 @pytest.mark.parametrize("logger", ["wandb", "tensorboard"])

@@ -15,11 +15,12 @@ from typing import Any
 from lightning import LightningModule, Trainer
 from rich.console import Console
 
+from icot.callbacks.device_use import DeviceUse
 from icot.callbacks.removal_schedule import StageCallback, datamodule_of, find
 from icot.callbacks.validation_accuracy import ValidationAccuracy
 from icot.files import replacing, write_text
 from icot.reporting.figures import accuracy_by_tokens_removed
-from icot.reporting.tables import print_examples, print_stages
+from icot.reporting.tables import print_devices, print_examples, print_stages
 from icot.run_directory import PREDICTIONS, SUMMARY
 from icot.schedule import Stage
 from icot.tasks.predictions import write_predictions
@@ -106,6 +107,8 @@ class RunRecord(StageCallback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the summary and the plot, show stages and examples."""
         dropped = datamodule_of(trainer).dropped_on_all_devices()
+        use = find(trainer, DeviceUse)
+        per_device = [] if use is None else use.measured(trainer)
         if not trainer.is_global_zero or not self.rows:
             return
         self.rows[-1].update(_measured(trainer))  # the end of training has scored all examples
@@ -133,9 +136,12 @@ class RunRecord(StageCallback):
             "tokens_seen": last.get("tokens_seen"),
             "examples_dropped_as_too_long": dropped,
             "seconds": round(self.seconds, 3),
+            "per_device": per_device,
         }
         console = Console()
         print_stages(console, self.rows, longest)
+        if trainer.world_size > 1:
+            print_devices(console, per_device)
         if validation is not None and validation.latest.predictions:
             predictions = validation.latest.predictions
             write_predictions(self.folder / PREDICTIONS, predictions)

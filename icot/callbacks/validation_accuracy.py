@@ -87,13 +87,15 @@ class ValidationAccuracy(StageCallback):
             "valid", stage.tokens_removed, examples, trainer.global_rank, trainer.world_size
         )
         with trainer.precision_plugin.forward_context():
-            share = evaluate(
-                module.model,
-                held_out,
-                datamodule.task,
-                datamodule.tokenizer,
-                self.batch_size,
-                self.decode,
+            share = module.with_whole_weights(
+                lambda: evaluate(
+                    module.model,
+                    held_out,
+                    datamodule.task,
+                    datamodule.tokenizer,
+                    self.batch_size,
+                    self.decode,
+                )
             )
         self.latest, self.stage, self._complete = _over_devices(trainer, share), stage, complete
         self._restored = False

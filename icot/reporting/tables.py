@@ -39,6 +39,21 @@ def print_stages(console: Console, rows: Sequence[Mapping[str, Any]], longest_co
     console.print(table)
 
 
+def print_devices(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line per device (``per_device`` of summary.json)."""
+    table = Table(title="Devices", box=SIMPLE_HEAD, padding=0)
+    for name in ("rank", "examples/s", "tokens/s", "peak memory"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            str(row["rank"]),
+            f"{row['examples_per_second']:,.1f}",
+            f"{row['tokens_per_second']:,.0f}",
+            f"{row['peak_memory_bytes'] / 1e9:.2f} GB",
+        )
+    console.print(table)
+
+
 def print_evaluations(console: Console, records: Sequence[Mapping[str, Any]]) -> None:
     """One line per evaluated set of weights or file (the records of evaluation.json)."""
     title = f"Evaluation of {records[0]['n']:,} examples"

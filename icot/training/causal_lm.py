@@ -5,7 +5,7 @@ so that one large batch, accumulation and data parallelism give the same update.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from lightning import LightningModule
@@ -17,11 +17,18 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from icot.models.supervised import Parts, compiled, parts_of, predict, supervised_logits
 from icot.removal import CoTBatch
+from icot.training.fully_sharded import (
+    FullyShardedStrategy,
+    own_part,
+    shard,
+    with_whole_weights,
+)
 from icot.training.optimizers import learning_rate_factor
 
 LOSS = "train/loss"
 TOKEN_ACCURACY = "train/token_accuracy"
 EXACT_MATCH = "train/exact_match"
+T = TypeVar("T")
 
 
 class NonFiniteError(ArithmeticError):
@@ -65,15 +72,32 @@ class CausalLM(LightningModule):
         self._rise: tuple[int, int] | None = None  # first update and length of the latest rise
         self._batches: list[CoTBatch] = []  # of the update that is being made
         self._parts: Parts | None = None  # of the model, where it comes apart
+        self._sharded = False  # over the devices
         self.register_buffer("_tokens", torch.zeros((), dtype=torch.long), persistent=False)
         self.register_buffer("_zero", torch.zeros(()), persistent=False)
         self._tokens: Tensor
         self._zero: Tensor
 
+    def configure_model(self) -> None:
+        """Split the weights over the devices where the strategy says so."""
+        if isinstance(self.trainer.strategy, FullyShardedStrategy) and not self._sharded:
+            mesh = self.trainer.strategy.device_mesh["data_parallel"]
+            shard(self, mesh, ("training_step", "_as_forward"))
+            self._sharded = True
+
+    def with_whole_weights(self, work: Callable[[], T]) -> T:
+        """What ``work`` returns, which may use the model as no other device does at the time."""
+        if not self._sharded:
+            return work()
+        return with_whole_weights(self, self._as_forward, work)
+
+    def _as_forward(self, work: Callable[[], T]) -> T:
+        return work()
+
     def on_fit_start(self) -> None:
         """Dropout is on as the model's config says; ``fit`` itself does not switch modes."""
         with self.trainer.precision_plugin.forward_context():
-            self._parts = parts_of(self.model)
+            self._parts = self.with_whole_weights(lambda: parts_of(self.model))
         if self.compile_mode is not None:
             self._parts = compiled(self._parts, self.compile_mode, self.device)
         self.train()
@@ -86,7 +110,7 @@ class CausalLM(LightningModule):
         zero, whatever is in it.
         """
         if batch.skipped:
-            nothing = sum((p.sum() * 0 for p in self.parameters() if p.requires_grad), self._zero)
+            nothing = self._nothing()
             return {"loss": nothing, "exact": torch.zeros_like(batch.lengths, dtype=torch.bool)}
         self._batches.append(batch)
         found = predict(self.model, batch, self._parts)
@@ -126,19 +150,30 @@ class CausalLM(LightningModule):
         # Lightning has divided by the micro-batches of an update, data parallelism by the devices.
         divided = self.trainer.accumulate_grad_batches * self.trainer.world_size
         parameters = [p for p in self.model.parameters() if p.grad is not None]
-        grads = [p.grad for p in parameters if p.grad is not None]
+        grads = [own_part(p.grad) for p in parameters if p.grad is not None]
         batches, self._batches = self._batches, []
         if not batches:  # all of them are left out: not even the moments move a weight
             optimizer.zero_grad(set_to_none=True)
             return
         torch._foreach_mul_(grads, divided / tokens.clamp(min=1))
         norm = nn.utils.get_total_norm(grads)
+        if self._sharded:
+            squares = self.trainer.strategy.reduce(norm.square(), reduce_op="sum")
+            assert isinstance(squares, Tensor)
+            norm = squares.sqrt()
         if not torch.isfinite(norm):
-            raise NonFiniteError(float(norm), *self._suspects(batches))
+            suspects = self.with_whole_weights(lambda: self._suspects(batches))
+            raise NonFiniteError(float(norm), *suspects)
         if gradient_clip_val:
             # Lightning's own clipping refuses fused optimizers under autocast, for a gradient
             # scaler's sake; there is none in bf16.
-            nn.utils.clip_grads_with_norm_(parameters, gradient_clip_val, norm)
+            torch._foreach_mul_(grads, (gradient_clip_val / (norm + 1e-6)).clamp(max=1))
+
+    def _nothing(self) -> Tensor:
+        """Zero, with a gradient that data parallelism can reduce."""
+        if self._sharded:
+            return self._zero.clone().requires_grad_()
+        return sum((p.sum() * 0 for p in self.parameters() if p.requires_grad), self._zero)
 
     @torch.no_grad()
     def _suspects(self, batches: list[CoTBatch]) -> tuple[list[int], bool]:
@@ -146,7 +181,8 @@ class CausalLM(LightningModule):
         bad: list[int] = []
         every: list[int] = []
         for batch in batches:
-            assert batch.examples is not None
+            if batch.examples is None:  # this device had no share of the batch
+                continue
             with self.trainer.precision_plugin.forward_context():
                 logits, targets, places = supervised_logits(self.model, batch)
             losses = F.cross_entropy(logits.float(), targets, reduction="none")

@@ -22,6 +22,9 @@ class Poison(Callback):
     ) -> None:
         if self._hook is not None:
             self._hook.remove()
+        if batch.examples is None:  # this device has no share of the batch
+            self._hook = None
+            return
         rows = batch.examples == self.example
 
         def poison(module: Any, inputs: Any, output: torch.Tensor) -> torch.Tensor:
