@@ -7,17 +7,14 @@ the first point of a curve, so that a term that grows faster than the arithmetic
 import copy
 from pathlib import Path
 from statistics import median
-from time import perf_counter
 from typing import Any
 
-from icot.benchmarks.ceiling import synchronize
-from icot.benchmarks.step import WARM_UP, prepared, train
-from lightning import Callback, LightningModule, Trainer, seed_everything
+from icot.benchmarks.step import WARM_UP, UpdateClock, prepared, train
+from lightning import seed_everything
 from omegaconf import DictConfig, OmegaConf
 
 from icot.components import build_model
 from icot.errors import ConfigError
-from icot.removal import CoTBatch
 from icot.reporting.theme import LIGHT, dressed, legend, save, sheet
 
 AXES: dict[str, tuple[str | None, tuple[int, ...]]] = {
@@ -67,44 +64,20 @@ def _cost(cfg: DictConfig, share: float) -> dict[str, float]:
     data = prepared(cfg)
     removed = round(share * data.longest_cot)
     model = build_model(cfg, data.tokenizer, data.longest)
-    clock = _Clock()
+    clock = UpdateClock()
     train(cfg, model, data, removed, cfg.repeats + WARM_UP, clock)
+    rows, columns = clock.shape
     weights = sum(p.numel() for p in model.parameters() if p.dim() == 2)
     width, layers = cfg.model.config.n_embd, cfg.model.config.n_layer
     # Weights, and scores with their use: two products of T x T x width, thrice with the backward.
-    attention = 12.0 * layers * width * clock.columns**2
-    flops = 6.0 * weights * clock.columns + attention
+    attention = 12.0 * layers * width * columns**2
+    flops = 6.0 * weights * columns + attention
     return {
-        "seconds": 1000 * median(clock.seconds[WARM_UP:]) / clock.rows,
+        "seconds": 1000 * median(clock.seconds) / rows,
         "flops": 1000 * flops,
-        "tokens": clock.columns,
+        "tokens": columns,
         "tokens_removed": removed,
     }
-
-
-class _Clock(Callback):
-    """Seconds of each update, and the shape of the batches."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-        self.rows = self.columns = 0
-        self._begun = 0.0
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._begun = perf_counter()
-
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: CoTBatch,
-        batch_idx: int,
-    ) -> None:
-        synchronize(pl_module.device)
-        self.seconds.append(perf_counter() - self._begun)
-        self.rows, self.columns = batch.input_ids.shape
-        self._begun = perf_counter()
 
 
 def draw(curves: dict[str, list[dict[str, float]]], path: Path) -> None:

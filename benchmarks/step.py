@@ -45,12 +45,12 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
         train(cfg, model, data, removed, cfg.repeats + WARM_UP, turns)
         rows, columns = turns.shape
         products = products_of(model, rows * columns, turns.supervised, turns.dtype, turns.device)
-        ours, plain = (median(times) for times in (turns.ours, turns.plain))
+        ours, plain = (median(times) for times in (turns.seconds, turns.plain))
         stages[str(removed)] = {
             "tokens_removed": removed,
             "tokens": turns.tokens,
             "padding": 1 - turns.tokens / (rows * columns),
-            "seconds": {"ours": turns.ours, "plain": turns.plain},
+            "seconds": {"ours": turns.seconds, "plain": turns.plain},
             "median_seconds": {"ours": ours, "plain": plain},
             "ratio": plain / ours,
             "largest_loss_difference": turns.difference,
@@ -105,42 +105,22 @@ def train(
     trainer.fit(build_module(cfg, model), datamodule=data)
 
 
-class Turns(Callback):
-    """Times updates, and makes one of the plain loop after each.
-
-    Args:
-        model: the plain loop's, with the same weights.
-        make_optimizer: makes its optimizer.
+class UpdateClock(Callback):
+    """Times updates, from the end of one to the end of the next.
 
     Attributes:
-        ours, plain: seconds of each update.
-        difference: the largest between the two losses, relative to the plain one.
+        seconds: of each update behind the warm-up.
         shape: rows and columns of the last batch.
-        supervised: tokens that have a loss in it.
-        tokens: without padding.
-        dtype, device: that ours computes in and on.
     """
 
-    def __init__(self, model: Any, make_optimizer: Any) -> None:
-        self.model, self.make_optimizer = model, make_optimizer
-        self.ours: list[float] = []
-        self.plain: list[float] = []
-        self.difference = 0.0
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
         self.shape = (0, 0)
-        self.supervised = self.tokens = 0
-        self.dtype, self.device = torch.float32, torch.device("cpu")
-        self._optimizer: Any = None
-        self._examples: dict[int, tuple[list[int], list[int]]] = {}
         self._begun = 0.0
         self._count = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the plain model where ours is."""
-        self.device = pl_module.device
-        if "bf16" in str(trainer.precision):
-            self.dtype = torch.bfloat16
-        self.model.to(self.device).train()
-        self._optimizer = self.make_optimizer(self.model)
+        """Start."""
         self._begun = perf_counter()
 
     def on_train_batch_end(
@@ -151,10 +131,59 @@ class Turns(Callback):
         batch: CoTBatch,
         batch_idx: int,
     ) -> None:
-        """An update of ours has ended; the plain loop's turn."""
-        synchronize(self.device)
-        ours = perf_counter() - self._begun
+        """Note the time, and start anew."""
+        synchronize(pl_module.device)
+        seconds = perf_counter() - self._begun
         self._count += 1
+        if self._count > WARM_UP:
+            self.seconds.append(seconds)
+        self.shape = (int(batch.input_ids.shape[0]), int(batch.input_ids.shape[1]))
+        self._begun = perf_counter()
+
+
+class Turns(UpdateClock):
+    """Times updates, and makes one of the plain loop after each.
+
+    Args:
+        model: the plain loop's, with the same weights.
+        make_optimizer: makes its optimizer.
+
+    Attributes:
+        plain: seconds of each of its updates.
+        difference: the largest between the two losses, relative to the plain one.
+        supervised: tokens that have a loss in it.
+        tokens: without padding.
+        dtype, device: that ours computes in and on.
+    """
+
+    def __init__(self, model: Any, make_optimizer: Any) -> None:
+        super().__init__()
+        self.model, self.make_optimizer = model, make_optimizer
+        self.plain: list[float] = []
+        self.difference = 0.0
+        self.supervised = self.tokens = 0
+        self.dtype, self.device = torch.float32, torch.device("cpu")
+        self._optimizer: Any = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the plain model where ours is."""
+        self.device = pl_module.device
+        if "bf16" in str(trainer.precision):
+            self.dtype = torch.bfloat16
+        self.model.to(self.device).train()
+        self._optimizer = self.make_optimizer(self.model)
+        super().on_train_start(trainer, pl_module)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: CoTBatch,
+        batch_idx: int,
+    ) -> None:
+        """An update of ours has ended; the plain loop's turn."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         data = datamodule_of(trainer)
         assert batch.examples is not None
         rows = [whole_example(data, n) for n in batch.examples.tolist()]
@@ -174,9 +203,7 @@ class Turns(Callback):
         found = float(trainer.callback_metrics[LOSS])
         self.difference = max(self.difference, abs(found - plain_loss) / abs(plain_loss))
         if self._count > WARM_UP:
-            self.ours.append(ours)
             self.plain.append(plain)
-        self.shape = (int(batch.input_ids.shape[0]), int(batch.input_ids.shape[1]))
         self.supervised = int((batch.labels[:, 1:] >= 0).sum())
         self.tokens = int(batch.lengths.sum())
         self._begun = perf_counter()
@@ -188,10 +215,3 @@ def whole_example(data: CoTDataModule, number: int) -> tuple[list[int], list[int
     ids = store.tokens[store.offsets[number] : store.offsets[number + 1]].tolist()
     start = int(store.cot_start[number])
     return ids, [plain_loop.IGNORED] * start + ids[start:]
-
-
-def plain_optimizer(cfg: DictConfig) -> Any:
-    """AdamW as the published loop has it, or the run's own optimizer if that is another."""
-    from icot.components import build_optimizer
-
-    return build_optimizer(cfg)

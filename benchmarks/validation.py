@@ -1,5 +1,6 @@
 """End-of-stage validation: verify-then-decode and decoding always against ``generate``."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ from omegaconf import DictConfig
 
 from icot.checkpoints import KeptRun
 from icot.components import build_task
-from icot.errors import RunError
 from icot.evaluation.decoding import without_end
 from icot.evaluation.measurement import Source, loaded, precision_context
 from icot.evaluation.scoring import evaluate, texts
+from icot.models.standalone import standalone
 
 
 def measure(cfg: DictConfig) -> dict[str, Any]:
@@ -30,8 +31,8 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
         cfg.trainer.accelerator,
         Path(cfg.paths.cache_dir),
     )
-    if examples.keep_position_ids and examples.tokens_removed:
-        raise RunError("generate knows no kept position ids; take a run or stage without.")
+    # generate counts positions on, so its copy of the model has its table moved where ours jumps
+    in_one_piece = standalone(copy.deepcopy(model), examples.position_jump, True, "")[0].eval()
     prompts, targets = examples.as_tokens()
     wanted = texts(tokenizer, [without_end(t, examples.eos_token_id) for t in targets])
 
@@ -40,7 +41,7 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
         return found.accuracy
 
     def plain() -> float:
-        new = generate(model, prompts, examples.eos_token_id, examples.longest_target)
+        new = generate(in_one_piece, prompts, examples.eos_token_id, examples.longest_target)
         written = texts(tokenizer, [without_end(row, examples.eos_token_id) for row in new])
         pairs = list(zip(written, wanted, strict=True))
         return sum(1 for w, t in pairs if task.is_correct(w, t)) / len(pairs)

@@ -11,12 +11,13 @@ from icot.benchmarks.turns import by_turns
 from tests.conftest import SMALL, icot
 
 
-def test_validation_is_measured_three_ways_on_the_same_weights(small_run, tmp_path):
+@pytest.mark.parametrize("stage", [["stage=0"], []])
+def test_validation_is_measured_three_ways_on_the_same_weights(small_run, tmp_path, stage):
     done = icot(
         "benchmark",
         "what=validation",
         f"run_dir={small_run}",
-        "stage=0",
+        *stage,
         "repeats=2",
         "paths.cache_dir=cache",
         "out=b",
