@@ -25,9 +25,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.activations import ACT2FN, NewGELUActivation
 
 from icot.errors import ModelError, first_line
+from icot.models.elementwise import quicken
 from icot.models.symbol_tokenizer import closed_symbol_tokenizer, learned_symbol_tokenizer
 from icot.tasks.base import Task
 
@@ -35,8 +35,6 @@ log = logging.getLogger(__name__)
 
 SYMBOL = "symbol"  # the tokenizer that the program makes for the task
 TEXTS_TO_LEARN_FROM = 20_000
-# GPT-2's activation in eight operations, and the same function in one.
-SLOW_GELU, GELU = "gelu_new", "gelu_pytorch_tanh"
 
 
 def load_tokenizer(name_or_path: str, task: Task) -> PreTrainedTokenizerBase:
@@ -139,7 +137,7 @@ def load_model(
                 f"{model.config.vocab_size}; use the model's own tokenizer (model.tokenizer)."
             )
         extend_positions(model, positions)
-    _fuse_gelu(model)
+    quicken(model)
     model.config.use_cache = False
     # Padding lies on the right behind causal attention and needs no mask. With a padding token set
     # here transformers would look for it in every batch, which costs a GPU a synchronisation.
@@ -180,16 +178,6 @@ def restore_model(
             f"the weights do not fit the model configuration in {folder}: {_reason(error)}."
         ) from None
     return model.eval()
-
-
-def _fuse_gelu(model: PreTrainedModel) -> None:
-    """Let GPT-2's activation be computed by one operation; it differs by rounding alone."""
-    for module in list(model.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, NewGELUActivation):
-                setattr(module, name, ACT2FN[GELU])
-    if getattr(model.config, "activation_function", None) == SLOW_GELU:
-        model.config.activation_function = GELU
 
 
 def extend_positions(model: PreTrainedModel, positions: int) -> None:
