@@ -91,6 +91,18 @@ def test_a_mistake_names_what_is_wrong(override, expected):
     assert expected in mistakes[0]
 
 
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["trainer=fsdp", "model.compile=default"], "leave it out with trainer=fsdp"),
+        (["schedule=icot_si", "schedule.keep_position_ids=true", "data.packing=true"], "from 0"),
+    ],
+)
+def test_what_does_not_go_together_is_told(overrides, expected):
+    (mistake,) = mistakes_in(overrides, "train")
+    assert expected in mistake
+
+
 def test_all_mistakes_are_told_at_once():
     overrides = ["taks=mult4", "modle.dtype=x", "seed=a", "task=mult44", "+schedule.x=1"]
     assert len(mistakes_in(overrides, "train")) == len(overrides)
