@@ -75,7 +75,9 @@ def test_the_plain_loop_makes_the_same_updates(tmp_path):
         assert stage["largest_loss_difference"] < 1e-5
         assert {len(times) for times in stage["seconds"].values()} == {49}
         assert stage["flops"] > 0
-        assert stage["share_of_ceiling"] > 0
+        assert stage["ceiling_flops_per_second"] > 0
+        assert set(stage["utilisation"]) == {"ours", "plain"}
+        assert min(stage["utilisation"].values()) > 0
 
 
 def test_memory_is_that_of_a_process_each(tmp_path):

@@ -217,6 +217,12 @@ def test_two_processes_equal_one(tmp_path, strategy):
     for device in summaries[1]["per_device"]:
         assert device["tokens_per_second"] > device["examples_per_second"] > 0
         assert device["peak_memory_bytes"] > 1e8
+    whole = summaries[0]["per_device"][0]["state_memory_bytes"]
+    weights_file = weights[0]["model.lm_head.weight"].numel() * 4
+    assert whole > 4 * weights_file  # with gradients and two moments
+    share = {"ddp": 1.0, "fsdp": 0.5}[strategy]
+    for device in summaries[1]["per_device"]:
+        assert device["state_memory_bytes"] == pytest.approx(share * whole, rel=0.02)
 
 
 @pytest.mark.parametrize("logger", ["wandb", "tensorboard"])

@@ -1,4 +1,4 @@
-"""What each device has done in a process's training: examples and tokens a second, peak memory."""
+"""What each device has done in a process's training: examples and tokens a second, memory."""
 
 import resource
 import sys
@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 
 from icot.callbacks.removal_schedule import datamodule_of
+from icot.training.fully_sharded import own_part
 
 
 class DeviceUse(Callback):
@@ -17,6 +19,7 @@ class DeviceUse(Callback):
     def __init__(self) -> None:
         self._examples = self._tokens_before = 0
         self._seconds = self._begun = 0.0
+        self._state_memory = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What an earlier process has trained is not this one's."""
@@ -36,12 +39,15 @@ class DeviceUse(Callback):
         """Stop it, before a validation."""
         self._seconds += time.perf_counter() - self._begun
         self._examples += len(batch.lengths)
+        if self._state_memory == 0 and any(o.state for o in trainer.optimizers):
+            self._state_memory = _state_memory(trainer, pl_module)
 
     def measured(self, trainer: Trainer) -> list[dict[str, Any]]:
         """By rank, at the end of training; all ranks must ask.
 
-        Seconds are those of training batches, without validation and checkpoints. Memory is what
-        torch has allocated on a GPU, and all that the process has had resident on a CPU, in bytes.
+        Seconds are those of training batches, without validation and checkpoints. The state's
+        memory is that of weights, gradients and moments on this device; the peak is what torch has
+        allocated on a GPU, and all that the process has had resident on a CPU. Both in bytes.
         """
         tokens = datamodule_of(trainer).tokens - self._tokens_before
         seconds = max(self._seconds, 1e-9)
@@ -49,6 +55,7 @@ class DeviceUse(Callback):
             "rank": trainer.global_rank,
             "examples_per_second": round(self._examples / seconds, 3),
             "tokens_per_second": round(tokens / seconds, 3),
+            "state_memory_bytes": self._state_memory,
             "peak_memory_bytes": _peak(trainer.strategy.root_device),
         }
         if trainer.world_size == 1:
@@ -56,6 +63,20 @@ class DeviceUse(Callback):
         every: list[Any] = [None] * trainer.world_size
         torch.distributed.all_gather_object(every, mine)
         return every
+
+
+def _state_memory(trainer: Trainer, module: LightningModule) -> int:
+    weights = list(module.parameters())
+    gradients = [p.grad for p in weights if p.grad is not None]
+    moments = [
+        value
+        for optimizer in trainer.optimizers
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, Tensor)
+    ]
+    held = [own_part(tensor) for tensor in (*weights, *gradients, *moments)]
+    return sum(tensor.numel() * tensor.element_size() for tensor in held)
 
 
 def _peak(device: torch.device) -> int:

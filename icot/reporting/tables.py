@@ -42,13 +42,14 @@ def print_stages(console: Console, rows: Sequence[Mapping[str, Any]], longest_co
 def print_devices(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     """One line per device (``per_device`` of summary.json)."""
     table = Table(title="Devices", box=SIMPLE_HEAD, padding=0)
-    for name in ("rank", "examples/s", "tokens/s", "peak memory"):
+    for name in ("rank", "examples/s", "tokens/s", "weights, gradients, moments", "peak memory"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             str(row["rank"]),
             f"{row['examples_per_second']:,.1f}",
             f"{row['tokens_per_second']:,.0f}",
+            f"{row['state_memory_bytes'] / 1e9:.2f} GB",
             f"{row['peak_memory_bytes'] / 1e9:.2f} GB",
         )
     console.print(table)
@@ -106,7 +107,9 @@ def print_benchmark(console: Console, record: Mapping[str, Any]) -> None:
     for name, stage in record.get("stages", {}).items():
         for way, seconds in stage["median_seconds"].items():
             table.add_row(f"{name} removed, {way}", _seconds(seconds, stage["seconds"][way]))
-        table.add_row(f"{name} removed, share of the ceiling", f"{stage['share_of_ceiling']:.0%}")
+        ceiling = stage["ceiling_flops_per_second"] / 1e9
+        share = f"{stage['utilisation']['ours']:.0%} of {ceiling:,.0f} GFLOP/s"
+        table.add_row(f"{name} removed, model FLOPs utilisation", share)
         table.add_row(f"{name} removed, padding", f"{stage['padding']:.0%}")
     for name, timing in record.get("timings", {}).items():
         low, high = timing["examples_per_second_quartiles"]

@@ -1,7 +1,6 @@
 """FSDP2: weights, gradients and moments split over the devices, gathered block by block.
 
-A checkpoint is the same file that one device writes, whole, so that a run goes on with another
-number of devices, and every other command reads it.
+A checkpoint is the same whole file that one device writes, so that every other command reads it.
 """
 
 from collections.abc import Callable, Mapping
