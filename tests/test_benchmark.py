@@ -95,7 +95,7 @@ def test_tokenizing_and_the_second_start(tmp_path):
 @pytest.mark.slow
 def test_start_counts_whole_processes(tmp_path):
     found = found_in(tmp_path, "start", "repeats=1")
-    assert min(found["median_seconds"].values()) > 1
+    assert set(found["median_seconds"]) == {"ours", "ours, second start", "plain"}
     assert set(found["ratios"]) == {"first start", "second start"}
 
 
