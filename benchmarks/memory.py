@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from icot.components import build_model, build_optimizer
 from icot.config import register_schemas
 from icot.data.sampler import BatchSampler
+from icot.entry_point import quiet_libraries
 from icot.hardware import device_for, keep_freed_memory
 
 KILOBYTE = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss
@@ -47,6 +48,7 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
 def _peak(content: Any, way: str) -> tuple[float, int]:
     """Bytes at the peak of this process, and the model's weights."""
     register_schemas()
+    quiet_libraries()
     cfg = OmegaConf.create(content)
     seed_everything(cfg.seed, verbose=False)
     data, device = prepared(cfg), device_for(cfg.trainer.accelerator)
