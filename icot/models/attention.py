@@ -39,8 +39,9 @@ def quickest_attention(
         layers = {}
         for name in IMPLEMENTATIONS:
             with suppress(ValueError):  # an architecture that has none of this name
+                own = copy.deepcopy(shape)  # a layer asks its configuration in every pass
                 layers[name] = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
-                    shape, attn_implementation=name, dtype=model.dtype
+                    own, attn_implementation=name, dtype=model.dtype
                 ).train()
                 quicken(layers[name])
         for layer in layers.values():

@@ -5,7 +5,9 @@ import json
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from icot.models import attention
 from icot.models.attention import IMPLEMENTATIONS, quickest_attention
+from icot.models.loading import config_of
 from tests.conftest import icot
 from tests.small import SMALL
 
@@ -19,6 +21,23 @@ def test_measuring_leaves_model_and_random_state_alone():
     assert quickest_attention(model, rows=4, columns=20, autocast=torch.bfloat16) in IMPLEMENTATIONS
     assert torch.equal(before, torch.get_rng_state())
     assert (model.config.num_hidden_layers, model.config.vocab_size) == (2, 9)
+
+
+def test_each_implementation_is_tried_and_the_quicker_taken(monkeypatch):
+    config = GPT2Config(vocab_size=9, n_layer=2, n_embd=16, n_head=2, n_positions=32)
+    config.bos_token_id = config.eos_token_id = 0
+    model = GPT2LMHeadModel(config)
+    for quicker in IMPLEMENTATIONS:
+        tried = []
+
+        def seconds(layer, tokens, autocast, quicker=quicker, tried=tried):
+            tried.append((config_of(layer)._attn_implementation, len(tokens)))
+            return 1.0 if tried[-1][0] == quicker else 2.0
+
+        monkeypatch.setattr(attention, "_seconds", seconds)
+        assert quickest_attention(model, rows=4, columns=20) == quicker
+        assert {name for name, _ in tried} == set(IMPLEMENTATIONS)
+        assert max(rows for _, rows in tried) == 4
 
 
 def test_a_resumed_run_keeps_what_was_measured(tmp_path):
