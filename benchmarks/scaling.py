@@ -36,6 +36,8 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
         for value in values:
             varied = copy.deepcopy(cfg)
             OmegaConf.update(varied, str(key), value)
+            if axis == "digits":  # a recipe may name the quickest attention of its own lengths
+                varied.model.attn_implementation = None
             curves[axis].append({"value": value, **_cost(varied, 0.0)})
         for share in () if values else SHARES:
             cost = _cost(cfg, share)

@@ -93,6 +93,22 @@ def test_tokenizing_and_the_second_start(tmp_path):
 
 
 @pytest.mark.slow
+def test_scaling_draws_time_beside_arithmetic(tmp_path):
+    found = found_in(tmp_path, "scaling", "repeats=1")
+    assert {axis: len(points) for axis, points in found["curves"].items()} == {
+        "digits": 7, "batch size": 4, "width": 4, "tokens removed": 5,
+    }  # fmt: skip
+    for axis, points in found["curves"].items():
+        flops = [point["flops"] for point in points]
+        assert min(point["seconds"] for point in points) > 0
+        rising = {"digits": 1, "batch size": 0, "width": 1, "tokens removed": -1}[axis]
+        assert sorted(flops, reverse=rising < 0) == flops
+        assert (len(set(flops)) > 1) == (rising != 0)
+        assert f"time over arithmetic, {axis}" in found["ratios"]
+    assert (tmp_path / "scaling.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
 def test_start_counts_whole_processes(tmp_path):
     found = found_in(tmp_path, "start", "repeats=1")
     assert set(found["median_seconds"]) == {"ours", "ours, second start", "plain"}
