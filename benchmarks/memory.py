@@ -1,11 +1,8 @@
 """Peak memory of an update, ours against the plain loop's, each in a process of its own."""
 
 import multiprocessing
-import resource
-import sys
 from typing import Any
 
-import torch
 from icot.benchmarks import plain_loop
 from icot.benchmarks.step import prepared, stages_of, train, whole_example
 from lightning import seed_everything
@@ -15,9 +12,8 @@ from icot.components import build_model, build_optimizer
 from icot.config import register_schemas
 from icot.data.sampler import BatchSampler
 from icot.entry_point import quiet_libraries
-from icot.hardware import device_for, keep_freed_memory
+from icot.hardware import device_for, keep_freed_memory, peak_memory
 
-KILOBYTE = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss
 UPDATES = 2  # the second has the optimizer's state too
 
 
@@ -45,7 +41,7 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def _peak(content: Any, way: str) -> tuple[float, int]:
+def _peak(content: Any, way: str) -> tuple[int, int]:
     """Bytes at the peak of this process, and the model's weights."""
     register_schemas()
     quiet_libraries()
@@ -66,6 +62,4 @@ def _peak(content: Any, way: str) -> tuple[float, int]:
             rows = [whole_example(data, int(n)) for n in next(order)]
             batch = plain_loop.padded(rows, data.eos_token_id)
             plain_loop.training_step(model, optimizer, *batch, removed, data.eos_token_id)
-    if device.type == "cuda":
-        return float(torch.cuda.max_memory_allocated()), parameters
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILOBYTE), parameters
+    return peak_memory(device), parameters

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from icot.benchmarks.step import prepared
 from icot.benchmarks.turns import medians, starts_by_turns
 from lightning import Callback, Trainer
 from omegaconf import DictConfig, OmegaConf
 
-from icot.components import build_data, build_model, build_task, build_tokenizer
+from icot.components import build_model
 from icot.errors import RunError
 
 OWN_KEYS = ("what", "repeats", "out")  # of the command line, that training does not know
@@ -50,10 +51,8 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
     asked = [o for o in asked if o.split("=")[0] not in OWN_KEYS]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        task = build_task(cfg)
-        tokenizer = build_tokenizer(cfg, task)
-        data = build_data(cfg, task, tokenizer)
-        data.prepare_data()
+        data = prepared(cfg)
+        task, tokenizer = data.task, data.tokenizer
         model = build_model(cfg, tokenizer, data.longest)
         model.save_pretrained(place / "model")
         tokenizer.save_pretrained(place / "model")

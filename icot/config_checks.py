@@ -147,11 +147,6 @@ def _across_fields(value: Any) -> list[str]:
             mistakes.append(f"schedule.decay={decay} must be at least 0 and below 1")
         if not math.isfinite(value("schedule.tokens_per_epoch")):
             mistakes.append("schedule.tokens_per_epoch must be finite; schedule=no_cot removes all")
-        if value("trainer.strategy") == "fsdp" and value("model.compile") is not None:
-            mistakes.append(
-                "model.compile compiles a model that one device holds: leave it out with "
-                "trainer=fsdp, or take trainer=ddp"
-            )
         if value("data.packing") and value("schedule.keep_position_ids"):
             mistakes.append(
                 "data.packing tells examples apart by position ids that count from 0: "
@@ -164,6 +159,11 @@ def _across_fields(value: Any) -> list[str]:
         elif epochs == -1 and steps == -1 and value("trainer.max_time") is None:
             mistakes.append(
                 "the run would never end: set trainer.max_epochs, max_steps or max_time"
+            )
+        if value("trainer.strategy") == "fsdp" and value("model.compile") is not None:
+            mistakes.append(
+                "model.compile compiles a model that one device holds: leave it out with "
+                "trainer=fsdp, or take trainer=ddp"
             )
         endless = steps == -1 and value("trainer.finish_steps") is None
         if value("optimizer.decay_steps") and endless:

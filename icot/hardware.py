@@ -1,6 +1,8 @@
 """What the machine offers: the precision that pays on it, and how it hands out memory."""
 
 import ctypes
+import resource
+import sys
 
 import torch
 
@@ -8,6 +10,7 @@ from icot.errors import ModelError
 
 MALLOPT_TRIM_THRESHOLD, MALLOPT_TOP_PAD, MALLOPT_MMAP_THRESHOLD = -1, -2, -3
 LARGEST_INT = 2**31 - 1
+KILOBYTE = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss
 
 
 def computes_bf16(accelerator: str) -> bool:
@@ -36,6 +39,13 @@ def resolve_precision(precision: str, accelerator: str, dtype: str) -> str:
     if dtype == "bfloat16":
         return "bf16-true"
     return "bf16-mixed" if computes_bf16(accelerator) else "32-true"
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: what torch has allocated on a GPU, or all that this process has had resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILOBYTE
 
 
 def keep_freed_memory() -> None:

@@ -1,7 +1,5 @@
 """What each device has done in a process's training: examples and tokens a second, memory."""
 
-import resource
-import sys
 import time
 from typing import Any
 
@@ -10,6 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from icot.callbacks.removal_schedule import datamodule_of
+from icot.hardware import peak_memory
 from icot.training.fully_sharded import own_part
 
 
@@ -56,7 +55,7 @@ class DeviceUse(Callback):
             "examples_per_second": round(self._examples / seconds, 3),
             "tokens_per_second": round(tokens / seconds, 3),
             "state_memory_bytes": self._state_memory,
-            "peak_memory_bytes": _peak(trainer.strategy.root_device),
+            "peak_memory_bytes": peak_memory(trainer.strategy.root_device),
         }
         if trainer.world_size == 1:
             return [mine]
@@ -77,10 +76,3 @@ def _state_memory(trainer: Trainer, module: LightningModule) -> int:
     ]
     held = [own_part(tensor) for tensor in (*weights, *gradients, *moments)]
     return sum(tensor.numel() * tensor.element_size() for tensor in held)
-
-
-def _peak(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    kilobytes = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilobytes

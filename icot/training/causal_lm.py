@@ -19,6 +19,7 @@ from icot.models.supervised import Parts, compiled, parts_of, predict, supervise
 from icot.removal import CoTBatch
 from icot.training.fully_sharded import (
     FullyShardedStrategy,
+    is_sharded,
     own_part,
     shard,
     with_whole_weights,
@@ -72,7 +73,6 @@ class CausalLM(LightningModule):
         self._rise: tuple[int, int] | None = None  # first update and length of the latest rise
         self._batches: list[CoTBatch] = []  # of the update that is being made
         self._parts: Parts | None = None  # of the model, where it comes apart
-        self._sharded = False  # over the devices
         self.register_buffer("_tokens", torch.zeros((), dtype=torch.long), persistent=False)
         self.register_buffer("_zero", torch.zeros(()), persistent=False)
         self._tokens: Tensor
@@ -80,15 +80,12 @@ class CausalLM(LightningModule):
 
     def configure_model(self) -> None:
         """Split the weights over the devices where the strategy says so."""
-        if isinstance(self.trainer.strategy, FullyShardedStrategy) and not self._sharded:
+        if isinstance(self.trainer.strategy, FullyShardedStrategy) and not is_sharded(self):
             mesh = self.trainer.strategy.device_mesh["data_parallel"]
             shard(self, mesh, ("training_step", "_as_forward"))
-            self._sharded = True
 
     def with_whole_weights(self, work: Callable[[], T]) -> T:
         """What ``work`` returns, which may use the model as no other device does at the time."""
-        if not self._sharded:
-            return work()
         return with_whole_weights(self, self._as_forward, work)
 
     def _as_forward(self, work: Callable[[], T]) -> T:
@@ -149,15 +146,14 @@ class CausalLM(LightningModule):
         self._tokens.zero_()
         # Lightning has divided by the micro-batches of an update, data parallelism by the devices.
         divided = self.trainer.accumulate_grad_batches * self.trainer.world_size
-        parameters = [p for p in self.model.parameters() if p.grad is not None]
-        grads = [own_part(p.grad) for p in parameters if p.grad is not None]
+        grads = [own_part(p.grad) for p in self.model.parameters() if p.grad is not None]
         batches, self._batches = self._batches, []
         if not batches:  # all of them are left out: not even the moments move a weight
             optimizer.zero_grad(set_to_none=True)
             return
         torch._foreach_mul_(grads, divided / tokens.clamp(min=1))
         norm = nn.utils.get_total_norm(grads)
-        if self._sharded:
+        if is_sharded(self):
             squares = self.trainer.strategy.reduce(norm.square(), reduce_op="sum")
             assert isinstance(squares, Tensor)
             norm = squares.sqrt()
@@ -171,7 +167,7 @@ class CausalLM(LightningModule):
 
     def _nothing(self) -> Tensor:
         """Zero, with a gradient that data parallelism can reduce."""
-        if self._sharded:
+        if is_sharded(self):
             return self._zero.clone().requires_grad_()
         return sum((p.sum() * 0 for p in self.parameters() if p.requires_grad), self._zero)
 

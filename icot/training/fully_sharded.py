@@ -100,19 +100,25 @@ def shard(module: nn.Module, mesh: DeviceMesh, forward_methods: tuple[str, ...])
         register_fsdp_forward_method(module, name)
 
 
+def is_sharded(module: nn.Module) -> bool:
+    """Whether ``shard`` has split it."""
+    return isinstance(module, FSDPModule)
+
+
 def with_whole_weights(
     module: nn.Module, forward: Callable[[Callable[[], T]], T], work: Callable[[], T]
 ) -> T:
-    """What ``work`` returns, run while each device has all weights of a sharded module.
+    """What ``work`` returns, run while each device has all weights of a module.
 
     No device then waits for another, so that each may make passes of its own.
 
     Args:
-        module: what ``shard`` has split.
+        module: whose weights may be split.
         forward: one of its forward methods, which calls what it is given.
         work: uses the weights.
     """
-    assert isinstance(module, FSDPModule)
+    if not isinstance(module, FSDPModule):
+        return work()
     result = forward(lambda: _with_whole_blocks(module, work))
     module.reshard()  # FSDP leaves to itself what is in no block
     return result
