@@ -10,9 +10,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # there is a process per core
 
-from icot.models.symbol_tokenizer import closed_symbol_tokenizer
+from icot.models.tokenizers import closed_symbol_tokenizer
 from icot.tasks.multiplication import Multiplication
-from tests.commands import REPOSITORY, icot
+from tests.running import REPOSITORY, icot
 from tests.small import SMALL
 
 REAL_DATA = REPOSITORY.parent / "shared" / "data"

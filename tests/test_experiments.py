@@ -10,10 +10,10 @@ from hydra import compose, initialize_config_module
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from icot.config import CONFIG_MODULE, register_schemas
-from icot.config_checks import check_values
+from icot.commands.train import train
+from icot.config.checks import check_values
+from icot.config.schema import CONFIG_MODULE, register_schemas
 from icot.reporting.paper import paper_rows
-from icot.train import train
 from tests.conftest import REPOSITORY
 
 FILES = sorted((REPOSITORY / "conf" / "experiment").glob("*.yaml"))

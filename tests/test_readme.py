@@ -6,9 +6,9 @@ import shlex
 import pytest
 from hydra import initialize_config_module
 
-from icot.config import CONFIG_MODULE, register_schemas
-from icot.config_checks import mistakes_in
-from icot.report import with_folders_named
+from icot.commands.report import with_folders_named
+from icot.config.checks import mistakes_in
+from icot.config.schema import CONFIG_MODULE, register_schemas
 from icot.reporting.paper import paper_rows
 from tests.conftest import REPOSITORY
 

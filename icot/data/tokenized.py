@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from icot.errors import DataError
-from icot.files import explained
+from icot.system.files import explained
 from icot.tasks.base import Example, Split, Task
 
 log = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from icot.evaluation.predictions import Prediction
 from icot.evaluation.scoring import ExactMatch
-from icot.tasks.predictions import Prediction
 
 MOST_VALUES = 10  # a number with more values than these is cut into intervals
 INTERVALS = 8

@@ -15,15 +15,14 @@ from omegaconf import OmegaConf
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from icot.checkpoints import Checkpoint, KeptRun
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import TokenizedSplit, separator_id, tokenized
 from icot.errors import DataError, RunError
 from icot.evaluation.failures import POSITION, Group, answer_positions, by_difficulty
+from icot.evaluation.predictions import Prediction
 from icot.evaluation.scoring import Decode, Evaluation, evaluate, wilson_interval
 from icot.evaluation.speed import best_batch, one_at_a_time
 from icot.evaluation.tradeoff import TradeoffPoint
-from icot.hardware import device_for
 from icot.models.loading import (
     config_of,
     device_of,
@@ -31,9 +30,10 @@ from icot.models.loading import (
     load_tokenizer,
     restore_model,
 )
-from icot.run_directory import machine
+from icot.runs.checkpoints import Checkpoint, KeptRun
+from icot.runs.directory import machine
+from icot.system.hardware import device_for
 from icot.tasks.base import Split, Task
-from icot.tasks.predictions import Prediction
 
 log = logging.getLogger(__name__)
 

@@ -21,11 +21,11 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from icot.data.staged import StagedExamples
-from icot.evaluation.decoding import decode, without_end
-from icot.evaluation.verification import Verified, verify
+from icot.evaluation.predictions import Prediction, WrongToken
+from icot.inference.greedy import decode, without_end
+from icot.inference.verification import Verified, verify
 from icot.models.loading import config_of
 from icot.tasks.base import Task
-from icot.tasks.predictions import Prediction, WrongToken
 
 Decode = Literal["verify", "always"]
 CACHE_BYTES = 4 * 2**30  # of the keys and values of a batch that is decoded

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from icot.data.staged import StagedExamples
-from icot.evaluation.decoding import decode
+from icot.inference.greedy import decode
 from icot.models.loading import device_of
 
 WARMUP = 3  # examples decoded before the clock starts

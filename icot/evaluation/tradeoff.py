@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from icot.files import replacing
+from icot.system.files import replacing
 
 UNTOLD = 0.03  # speeds that differ by less from No CoT's are its own
 

@@ -27,8 +27,8 @@ from transformers import (
 )
 
 from icot.errors import ModelError, first_line
-from icot.models.elementwise import quicken
-from icot.models.symbol_tokenizer import closed_symbol_tokenizer, learned_symbol_tokenizer
+from icot.models.fast_layers import quicken
+from icot.models.tokenizers import closed_symbol_tokenizer, learned_symbol_tokenizer
 from icot.tasks.base import Task
 
 log = logging.getLogger(__name__)

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from omegaconf import DictConfig
 
-from icot.config import CONFIG_MODULE, register_schemas
+from icot.config.schema import CONFIG_MODULE, register_schemas
 from icot.reporting.runs import OTHER_THAN_A_SERIES, Run, Series, gathered
-from icot.resume import leaves, matches
+from icot.runs.resume import leaves, matches
 
 # Keys that matter to a result, with their names in a comparison.
 COMPARED = {

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from icot.files import replacing
+from icot.system.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,9 +5,9 @@ import io
 from importlib.resources import files
 from pathlib import Path
 
-from icot.files import write_text
 from icot.reporting.document import Code, Document, Picture, Table
 from icot.reporting.theme import DARK, LIGHT, Theme, save
+from icot.system.files import write_text
 
 HTML, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
 

@@ -13,12 +13,19 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from icot.config.kept import read_config
 from icot.errors import RunError
-from icot.kept_config import read_config
 from icot.reporting.paper import paper_row, paper_rows
-from icot.resume import FREE, digest, leaves, matches
-from icot.run_directory import COMMAND, CONFIG, ENVIRONMENT, SUMMARY, read_environment, read_summary
-from icot.sweeps import FINISHED, INDEX, read_index
+from icot.runs.directory import (
+    COMMAND,
+    CONFIG,
+    ENVIRONMENT,
+    SUMMARY,
+    read_environment,
+    read_summary,
+)
+from icot.runs.resume import FREE, digest, leaves, matches
+from icot.runs.sweeps import FINISHED, INDEX, read_index
 
 STAGES, TRADEOFF, EVALUATION = "stages.csv", "tradeoff.csv", "evaluation.json"
 # Keys that a label names briefly.

@@ -154,7 +154,7 @@ def by_sweep(runs: Sequence[Run]) -> list[Section]:
 
 def delta_lambda(series: Sequence[Series], missing: Sequence[Missing]) -> Section | None:
     """Final accuracy by Δ and λ, where both vary and nothing else does."""
-    from icot.resume import digest
+    from icot.runs.resume import digest
 
     grids: dict[str, list[Series]] = {}
     keys = ("schedule.tokens_per_epoch", "schedule.smoothing_lambda", "seed")

@@ -8,8 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from icot.tasks.predictions import Prediction
-from icot.tasks.statistics import TokenStatistics
+from icot.data.statistics import TokenStatistics
+from icot.evaluation.predictions import Prediction
 
 
 def print_stages(console: Console, rows: Sequence[Mapping[str, Any]], longest_cot: int) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from icot.files import replacing
+from icot.system.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

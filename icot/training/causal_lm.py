@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from icot.models.supervised import Parts, compiled, parts_of, predict, supervised_logits
+from icot.models.forward import Parts, compiled, parts_of, predict, supervised_logits
 from icot.removal import CoTBatch
 from icot.training.fully_sharded import (
     FullyShardedStrategy,

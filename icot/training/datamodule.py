@@ -18,11 +18,11 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
 from icot.data.batches import padded_batch
+from icot.data.packing import Layout, layout, packed
 from icot.data.sampler import BatchSampler
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import TokenizedSplit, separator_id, tokenized
 from icot.errors import DataError, RunError
-from icot.packing import Layout, layout, packed
 from icot.removal import IGNORED, CoTBatch, Side, draw_offsets, remove_cot
 from icot.schedule import Stage
 from icot.tasks.base import Split, Task

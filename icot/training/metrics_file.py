@@ -15,7 +15,7 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
 
-from icot.files import explained, replacing
+from icot.system.files import explained, replacing
 
 FIRST = ("step", "epoch")  # columns; the others follow by name
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from icot.hardware import computes_bf16
+from icot.system.hardware import computes_bf16
 
 
 def adamw(

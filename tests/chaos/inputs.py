@@ -6,11 +6,11 @@ from pathlib import Path
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
-from icot.config import CONFIG_MODULE, register_schemas
-from icot.config_checks import mistakes_in
+from icot.config.checks import mistakes_in
+from icot.config.schema import CONFIG_MODULE, register_schemas
 from icot.data.tokenized import tokenized
 from icot.errors import DataError, UserError
-from icot.models.symbol_tokenizer import closed_symbol_tokenizer
+from icot.models.tokenizers import closed_symbol_tokenizer
 from icot.tasks.multiplication import Multiplication
 from icot.tasks.text_files import TextFiles
 from tests.chaos.harness import Outcome

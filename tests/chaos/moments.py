@@ -7,10 +7,10 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from icot import checkpoint_file
-from icot.callbacks import validation_accuracy
-from icot.callbacks.removal_schedule import StageCallback, datamodule_of
+from icot.runs import checkpoint_file
 from icot.schedule import Stage
+from icot.training.callbacks import validation_accuracy
+from icot.training.callbacks.stages import StageCallback, datamodule_of
 from icot.training.metrics_file import MetricsFile
 
 EPOCH = 1  # in which what happens in every epoch is struck

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from icot import checkpoint_file
-from icot.checkpoints import newest_intact
+from icot.runs import checkpoint_file
+from icot.runs.checkpoints import newest_intact
 from tests.chaos.harness import RUN, Outcome, differences, finish, start, train, undisturbed
 
 EXPLICIT = ("schedule=explicit", "checkpoints.every_steps=null", "trainer.max_epochs=40")

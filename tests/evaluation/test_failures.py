@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from icot.evaluation.failures import Group, answer_positions, by_difficulty
+from icot.evaluation.predictions import Prediction
 from icot.tasks.answers import extract_answer
-from icot.tasks.predictions import Prediction
 
 
 def prediction(target: str, written: str) -> Prediction:

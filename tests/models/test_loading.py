@@ -3,7 +3,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from icot.errors import ModelError
 from icot.models.loading import load_model, load_tokenizer, with_lora
-from icot.models.symbol_tokenizer import learned_symbol_tokenizer
+from icot.models.tokenizers import learned_symbol_tokenizer
 
 TINY = {"n_layer": 2, "n_embd": 32, "n_head": 2}
 

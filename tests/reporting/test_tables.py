@@ -2,8 +2,8 @@ from io import StringIO
 
 from rich.console import Console
 
+from icot.evaluation.predictions import Prediction
 from icot.reporting.tables import print_evaluations, print_examples, print_stages
-from icot.tasks.predictions import Prediction
 
 ROW = {
     "stage": 107,

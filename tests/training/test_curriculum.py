@@ -10,13 +10,13 @@ import pytest
 import torch
 from lightning import Callback, Trainer, seed_everything
 
-from icot.callbacks.optimizer_reset import OptimizerReset
-from icot.callbacks.removal_schedule import RemovalSchedule, StageCallback
-from icot.callbacks.removal_smoothing import RemovalSmoothing
-from icot.callbacks.validation_accuracy import ValidationAccuracy
+from icot.methods.icot_si.optimizer_reset import OptimizerReset
+from icot.methods.icot_si.removal_smoothing import RemovalSmoothing
 from icot.models.loading import load_model
 from icot.removal import IGNORED, draw_offsets
 from icot.schedule import AdaptiveSchedule, FixedSchedule, LinearSchedule
+from icot.training.callbacks.stages import RemovalSchedule, StageCallback
+from icot.training.callbacks.validation_accuracy import ValidationAccuracy
 from icot.training.causal_lm import CausalLM
 from icot.training.datamodule import CoTDataModule
 from icot.training.optimizers import adamw

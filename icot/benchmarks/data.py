@@ -1,0 +1,48 @@
+"""From text to tokens, and the second start, against a tokenizer call for every line."""
+
+import tempfile
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from icot.benchmarks.plain_loop import tokenize_lines
+from icot.benchmarks.turns import medians, starts_by_turns
+from icot.commands.build import build_task, build_tokenizer
+from icot.data.tokenized import tokenized
+from icot.tasks.text_files import TextFiles
+
+
+def measure(cfg: DictConfig) -> dict[str, Any]:
+    """Seconds for the first ``lines`` training examples of the task, read from one text file."""
+    task = build_task(cfg)
+    tokenizer = build_tokenizer(cfg, task)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        file = place / "train.txt"
+        examples = (example for chunk in task.chunks("train") for example in chunk)
+        lines = [example.line() + "\n" for example in islice(examples, cfg.lines)]
+        file.write_text("".join(lines), encoding="utf-8")
+
+        def ours(cache: str) -> None:
+            texts = TextFiles(place, valid_file=None, test_file=None)
+            tokenized(texts, "train", tokenizer, place / cache)
+
+        def plain() -> None:
+            with file.open(encoding="utf-8") as lines:
+                tokenize_lines(lines, tokenizer)
+
+        seconds = starts_by_turns(ours, plain, cfg.repeats)
+    middle = medians(seconds)
+    return {
+        "task": task.name,
+        "tokenizer": cfg.model.tokenizer or cfg.model.name_or_path,
+        "lines": len(lines),
+        "seconds": seconds,
+        "median_seconds": middle,
+        "ratios": {
+            "tokenizing": middle["plain"] / middle["ours"],
+            "second start": middle["plain"] / middle["ours, second start"],
+        },
+    }

@@ -1,0 +1,44 @@
+"""Speed at batch 1: the whole chain and the answer alone, over the answer alone (No CoT)."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning import seed_everything
+from omegaconf import DictConfig
+
+from icot.commands.build import build_model, build_task, build_tokenizer
+from icot.data.staged import StagedExamples
+from icot.data.tokenized import separator_id, tokenized
+from icot.evaluation.measurement import precision_context
+from icot.evaluation.speed import one_at_a_time
+from icot.system.hardware import device_for
+
+
+def measure(cfg: DictConfig) -> dict[str, Any]:
+    """Examples a second at batch 1, with and without the chain, over the answer alone."""
+    seed_everything(cfg.seed, verbose=False)
+    task = build_task(cfg)
+    tokenizer = build_tokenizer(cfg, task)
+    store = tokenized(task, "valid", tokenizer, Path(cfg.paths.cache_dir))
+    model = (
+        build_model(cfg, tokenizer, store.longest).eval().to(device_for(cfg.trainer.accelerator))
+    )
+    rows = np.arange(min(len(store), cfg.examples))
+    no_cot = StagedExamples(store, rows, store.longest_cot, separator_id(tokenizer))
+    ways = {"explicit CoT": no_cot.at(0), "fully internalized": no_cot, "No CoT": no_cot}
+    with precision_context(model, cfg.precision):
+        timed = one_at_a_time(model, ways, len(rows), cfg.seconds, to_the_limit=True)
+    base = timed["No CoT"].examples_per_second
+    return {
+        "task": task.name,
+        "model": cfg.model.name_or_path,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "precision": cfg.precision,
+        "timings": {name: t.summary() for name, t in timed.items()},
+        "ratios": {
+            f"{name} over No CoT": t.examples_per_second / base
+            for name, t in timed.items()
+            if name != "No CoT"
+        },
+    }

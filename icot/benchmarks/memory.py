@@ -1,0 +1,65 @@
+"""Peak memory of an update, ours against the plain loop's, each in a process of its own."""
+
+import multiprocessing
+from typing import Any
+
+from lightning import seed_everything
+from omegaconf import DictConfig, OmegaConf
+
+from icot.benchmarks import plain_loop
+from icot.benchmarks.step import prepared, stages_of, train, whole_example
+from icot.cli import quiet_libraries
+from icot.commands.build import build_model, build_optimizer
+from icot.config.schema import register_schemas
+from icot.data.sampler import BatchSampler
+from icot.system.hardware import device_for, keep_freed_memory, peak_memory
+
+UPDATES = 2  # the second has the optimizer's state too
+
+
+def measure(cfg: DictConfig) -> dict[str, Any]:
+    """Peak resident memory of the process, or allocated memory of the GPU, after two updates."""
+    spawn = multiprocessing.get_context("spawn")
+    found = {}
+    content = OmegaConf.to_container(cfg, resolve=True)
+    for way in ("model alone", "ours", "plain"):
+        with spawn.Pool(1) as pool:
+            found[way] = pool.apply(_peak, (content, way))
+    size, parameters = found["model alone"]
+    megabytes = {way: peak / 1e6 for way, (peak, _) in found.items()}
+    above = {way: megabytes[way] - size / 1e6 for way in ("ours", "plain")}
+    return {
+        "model": cfg.model.name_or_path,
+        "parameters": parameters,
+        "batch_size": cfg.data.batch_size,
+        "precision": cfg.trainer.precision,
+        "megabytes": megabytes,
+        "ratios": {
+            "plain over ours": megabytes["plain"] / megabytes["ours"],
+            "the same, above the model alone": above["plain"] / above["ours"],
+        },
+    }
+
+
+def _peak(content: Any, way: str) -> tuple[int, int]:
+    """Bytes at the peak of this process, and the model's weights."""
+    register_schemas()
+    quiet_libraries()
+    cfg = OmegaConf.create(content)
+    seed_everything(cfg.seed, verbose=False)
+    data, device = prepared(cfg), device_for(cfg.trainer.accelerator)
+    removed = stages_of(cfg, data.longest_cot)[0]
+    model = build_model(cfg, data.tokenizer, data.longest)
+    parameters = sum(p.numel() for p in model.parameters())
+    if way == "ours":
+        keep_freed_memory()
+        train(cfg, model, data, removed, UPDATES)
+    if way == "plain":
+        model.to(device).train()
+        optimizer = build_optimizer(cfg)(model)
+        order = iter(BatchSampler(len(data.split("train")), cfg.data.batch_size, cfg.seed))
+        for _ in range(UPDATES):
+            rows = [whole_example(data, int(n)) for n in next(order)]
+            batch = plain_loop.padded(rows, data.eos_token_id)
+            plain_loop.training_step(model, optimizer, *batch, removed, data.eos_token_id)
+    return peak_memory(device), parameters

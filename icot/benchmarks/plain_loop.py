@@ -1,0 +1,141 @@
+"""The plain way that icot.benchmark measures against: library calls, no thought of speed.
+
+The method as a first version would write it. Each line is tokenized by a call of its own; each row
+of a batch is cut and padded in Python, by its separators; the model computes logits of the whole
+vocabulary at every position, in float32; and every validation example is decoded by the library's
+``generate``, 32 at a time, greedily, until each row has written two separators.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from transformers import PreTrainedTokenizerBase, StoppingCriteria
+
+BATCH_SIZE = 32
+END_SEPARATORS = 2
+IGNORED = -100
+
+
+def tokenize_lines(
+    lines: Iterable[str], tokenizer: PreTrainedTokenizerBase
+) -> list[tuple[list[int], list[int]]]:
+    """Token ids and labels of each line ``question||cot #### answer``."""
+    eos, separator = tokenizer.eos_token, tokenizer.eos_token_id
+    examples = []
+    for line in lines:
+        question, rest = line.strip().split("||")
+        cot, answer = rest.split(" #### ")
+        ids = tokenizer(f" {question} {eos} {cot} {eos} #### {answer} {eos}").input_ids
+        start = ids.index(separator) + 1
+        examples.append((ids, [IGNORED] * start + ids[start:]))
+    return examples
+
+
+def padded(rows: Sequence[tuple[list[int], list[int]]], eos_token_id: int) -> tuple[Tensor, Tensor]:
+    """Ids and labels [B, T] of examples, padded on the right."""
+    width = max(len(ids) for ids, _ in rows)
+    input_ids = torch.full((len(rows), width), eos_token_id)
+    labels = torch.full((len(rows), width), IGNORED)
+    for i, (ids, row_labels) in enumerate(rows):
+        input_ids[i, : len(ids)] = torch.tensor(ids)
+        labels[i, : len(ids)] = torch.tensor(row_labels)
+    return input_ids, labels
+
+
+def without_chain_tokens(
+    input_ids: Tensor, labels: Tensor, n_removed: int, eos_token_id: int
+) -> tuple[Tensor, Tensor]:
+    """The batch [B, T] with ``n_removed`` tokens cut from the left of each chain, padded anew."""
+    if n_removed == 0:
+        return input_ids, labels
+    id_rows, label_rows = [], []
+    for i in range(input_ids.shape[0]):
+        separators = (input_ids[i] == eos_token_id).nonzero().flatten()
+        start, end = separators[0].item() + 1, separators[1].item()
+        last = separators[2].item() + 1
+        cut = min(start + n_removed, end)
+        id_rows.append(torch.cat([input_ids[i, :start], input_ids[i, cut:last]]))
+        label_rows.append(torch.cat([labels[i, :start], labels[i, cut:last]]))
+    width = max(row.numel() for row in id_rows)
+    short_ids = input_ids.new_full((len(id_rows), width), eos_token_id)
+    short_labels = labels.new_full((len(id_rows), width), IGNORED)
+    for i, (ids, row_labels) in enumerate(zip(id_rows, label_rows, strict=True)):
+        short_ids[i, : ids.numel()] = ids
+        short_labels[i, : ids.numel()] = row_labels
+    return short_ids, short_labels
+
+
+def training_step(
+    model: Any,
+    optimizer: Optimizer,
+    input_ids: Tensor,
+    labels: Tensor,
+    n_removed: int,
+    eos_token_id: int,
+) -> tuple[Tensor, Tensor]:
+    """One update from a whole batch [B, T]; the mean loss and the share of right tokens."""
+    device = next(model.parameters()).device
+    input_ids, labels = input_ids.to(device), labels.to(device)
+    input_ids, labels = without_chain_tokens(input_ids, labels, n_removed, eos_token_id)
+    logits = model(input_ids=input_ids).logits
+    targets = labels[:, 1:]
+    right = (logits.argmax(-1)[:, :-1] == targets).sum() / (targets != IGNORED).sum()
+    shifted = logits[:, :-1].contiguous()
+    loss = nn.functional.cross_entropy(
+        shifted.view(-1, shifted.shape[-1]), targets.contiguous().view(-1)
+    )
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    return loss.detach(), right
+
+
+class TwoSeparators(StoppingCriteria):
+    """A row has ended once it has two separators behind its prompt."""
+
+    def __init__(self, prompt_width: int, eos_token_id: int) -> None:
+        self.prompt_width, self.eos_token_id = prompt_width, eos_token_id
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **kwargs: Any) -> Tensor:
+        """Which rows [B] have ended."""
+        new = input_ids[:, self.prompt_width :]
+        return (new == self.eos_token_id).sum(1) >= END_SEPARATORS
+
+
+@torch.no_grad()
+def generate(
+    model: Any, prompts: Sequence[Sequence[int]], eos_token_id: int, max_new_tokens: int
+) -> list[list[int]]:
+    """New tokens for each prompt, up to and with its end."""
+    device = next(model.parameters()).device
+    outputs = []
+    for start in range(0, len(prompts), BATCH_SIZE):
+        batch = prompts[start : start + BATCH_SIZE]
+        width = max(map(len, batch))
+        rows = [[eos_token_id] * (width - len(p)) + list(p) for p in batch]
+        real = [[0] * (width - len(p)) + [1] * len(p) for p in batch]
+        written = model.generate(
+            input_ids=torch.tensor(rows, device=device),
+            attention_mask=torch.tensor(real, device=device),
+            do_sample=False,
+            use_cache=True,
+            max_new_tokens=max_new_tokens,
+            eos_token_id=None,
+            pad_token_id=eos_token_id,
+            stopping_criteria=[TwoSeparators(width, eos_token_id)],
+        )
+        outputs += [_to_end(row, eos_token_id) for row in written[:, width:].tolist()]
+    return outputs
+
+
+def _to_end(tokens: list[int], eos_token_id: int) -> list[int]:
+    seen = 0
+    for i, token in enumerate(tokens, start=1):
+        seen += token == eos_token_id
+        if seen == END_SEPARATORS:
+            return tokens[:i]
+    return tokens

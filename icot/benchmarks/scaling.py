@@ -1,0 +1,105 @@
+"""How the cost of our own update grows: with digits, tokens removed, batch size and width.
+
+Writes ``scaling.png`` beside the table: seconds and arithmetic for 1,000 examples, both relative to
+the first point of a curve, so that a term that grows faster than the arithmetic shows.
+"""
+
+import copy
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from lightning import seed_everything
+from omegaconf import DictConfig, OmegaConf
+
+from icot.benchmarks.step import WARM_UP, UpdateClock, prepared, train
+from icot.commands.build import build_model
+from icot.errors import ConfigError
+from icot.reporting.theme import LIGHT, dressed, legend, save, sheet
+
+AXES: dict[str, tuple[str | None, tuple[int, ...]]] = {
+    "digits": ("task.digits", (2, 3, 4, 6, 8, 10, 12)),
+    "batch size": ("data.batch_size", (8, 32, 128, 512)),
+    "width": ("model.config.n_embd", (64, 128, 256, 512)),
+    "tokens removed": (None, ()),
+}
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the chain, along the last axis
+
+
+def measure(cfg: DictConfig) -> dict[str, Any]:
+    """Seconds and FLOPs for 1,000 examples along each axis, the others as composed."""
+    if "digits" not in cfg.task:
+        raise ConfigError(["what=scaling needs a task of multiplication"])
+    curves: dict[str, list[dict[str, float]]] = {}
+    for axis, (key, values) in AXES.items():
+        curves[axis] = []
+        for value in values:
+            varied = copy.deepcopy(cfg)
+            OmegaConf.update(varied, str(key), value)
+            if axis == "digits":  # a recipe may name the quickest attention of its own lengths
+                varied.model.attn_implementation = None
+            curves[axis].append({"value": value, **_cost(varied, 0.0)})
+        for share in () if values else SHARES:
+            cost = _cost(cfg, share)
+            curves[axis].append({"value": cost["tokens_removed"], **cost})
+    path = Path(cfg.out or ".") / "scaling.png"
+    draw(curves, path)
+    growth = {axis: _growth(points) for axis, points in curves.items()}
+    return {
+        "task": cfg.task._target_,
+        "curves": curves,
+        "picture": str(path),
+        "ratios": {f"time over arithmetic, {axis}": value for axis, value in growth.items()},
+    }
+
+
+def _growth(points: list[dict[str, float]]) -> float:
+    """By how much more the time has grown than the arithmetic, from the least to the most of it."""
+    least = min(points, key=lambda point: point["flops"])
+    most = max(points, key=lambda point: point["flops"])
+    return (most["seconds"] / least["seconds"]) / (most["flops"] / least["flops"])
+
+
+def _cost(cfg: DictConfig, share: float) -> dict[str, float]:
+    """Of 1,000 examples with a share of the chain removed."""
+    seed_everything(cfg.seed, verbose=False)
+    data = prepared(cfg)
+    removed = round(share * data.longest_cot)
+    model = build_model(cfg, data.tokenizer, data.longest)
+    clock = UpdateClock()
+    train(cfg, model, data, removed, cfg.repeats + WARM_UP, clock)
+    rows, columns = clock.shape
+    weights = sum(p.numel() for p in model.parameters() if p.dim() == 2)
+    width, layers = cfg.model.config.n_embd, cfg.model.config.n_layer
+    # Weights, and scores with their use: two products of T x T x width, thrice with the backward.
+    attention = 12.0 * layers * width * columns**2
+    flops = 6.0 * weights * columns + attention
+    return {
+        "seconds": 1000 * median(clock.seconds) / rows,
+        "flops": 1000 * flops,
+        "tokens": columns,
+        "tokens_removed": removed,
+    }
+
+
+def draw(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """Time and arithmetic along each axis, relative to its first point."""
+    figure = sheet(LIGHT, width=9, height=6.4)
+    for place, (axis, points) in enumerate(curves.items(), start=1):
+        axes = figure.add_subplot(2, 2, place)
+        x = [point["value"] for point in points]
+        for i, (key, marker) in enumerate((("seconds", "o"), ("flops", "s"))):
+            y = [point[key] / points[0][key] for point in points]
+            name = {"seconds": "seconds", "flops": "arithmetic"}[key]
+            axes.plot(
+                x, y, "-" if i == 0 else "--", marker=marker, color=LIGHT.series[i], label=name
+            )
+        if axis in ("batch size", "width"):
+            axes.set_xscale("log", base=2)
+        axes.set_xticks(x, [f"{value:g}" for value in x])
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(axis)
+        axes.set_ylabel("1,000 examples, first = 1")
+        dressed(axes, LIGHT)
+        legend(axes, LIGHT)
+    save(figure, path)

@@ -1,0 +1,95 @@
+"""From the command to the end of the first update, in processes of their own.
+
+Ours is ``python -m icot.train``, cold and with the token cache it left; the plain one imports
+torch and transformers, tokenizes line by line and makes one update.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from lightning import Callback, Trainer
+from omegaconf import DictConfig, OmegaConf
+
+from icot.benchmarks.step import prepared
+from icot.benchmarks.turns import medians, starts_by_turns
+from icot.commands.build import build_model
+from icot.errors import RunError
+
+OWN_KEYS = ("what", "repeats", "out")  # of the command line, that training does not know
+PLAIN = """
+import sys
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from icot.benchmarks import plain_loop
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1]).train()
+tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
+examples = plain_loop.tokenize_lines(open(sys.argv[2]), tokenizer)
+optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, fused=True)
+batch = plain_loop.padded(examples[: int(sys.argv[3])], tokenizer.eos_token_id)
+plain_loop.training_step(model, optimizer, *batch, 0, tokenizer.eos_token_id)
+"""
+
+
+class EndOfProcess(Callback):
+    """Ends the process once the first update is made: what follows is not the start."""
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """End."""
+        if trainer.global_step:
+            os._exit(0)
+
+
+def measure(cfg: DictConfig) -> dict[str, Any]:
+    """Seconds to the end of the first update of the composed training."""
+    asked = [str(o) for o in HydraConfig.get().overrides.task]
+    asked = [o for o in asked if o.split("=")[0] not in OWN_KEYS]
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        data = prepared(cfg)
+        task, tokenizer = data.task, data.tokenizer
+        model = build_model(cfg, tokenizer, data.longest)
+        model.save_pretrained(place / "model")
+        tokenizer.save_pretrained(place / "model")
+        file = place / "train.txt"
+        with file.open("w", encoding="utf-8") as lines:
+            lines.writelines(e.line() + "\n" for chunk in task.chunks("train") for e in chunk)
+        runs = count()
+
+        def ours(cache: str) -> None:
+            command = [sys.executable, "-m", "icot.train", *asked]
+            command += [f"+callbacks.end._target_={__name__}.EndOfProcess"]
+            command += [f"paths.cache_dir={place / cache}", f"hydra.run.dir={place}/{next(runs)}"]
+            _run(command)
+
+        def plain() -> None:
+            _run([sys.executable, "-c", PLAIN, str(place / "model"), str(file), batch_size])
+
+        batch_size = str(cfg.data.batch_size)
+        seconds = starts_by_turns(ours, plain, cfg.repeats)
+    middle = medians(seconds)
+    return {
+        "task": task.name,
+        "model": cfg.model.name_or_path,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "precision": OmegaConf.select(cfg, "trainer.precision"),
+        "seconds": seconds,
+        "median_seconds": middle,
+        "ratios": {
+            "first start": middle["plain"] / middle["ours"],
+            "second start": middle["plain"] / middle["ours, second start"],
+        },
+    }
+
+
+def _run(command: list[str]) -> None:
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, env=dict(os.environ)
+    )
+    if done.returncode:
+        raise RunError(f"{' '.join(command[:4])} ... ended with {done.returncode}: {done.stderr}")

@@ -1,0 +1,219 @@
+"""The training step against the plain loop's: the same weights, the same examples, by turns.
+
+Ours is the real one, in Lightning's loop with its data module and callbacks; after each of its
+updates the plain loop makes one from the same rows. Several stages, each with fresh weights.
+"""
+
+import copy
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer, seed_everything
+from omegaconf import DictConfig
+
+from icot.benchmarks import plain_loop
+from icot.benchmarks.ceiling import products_of, synchronize
+from icot.commands.build import (
+    build_data,
+    build_model,
+    build_module,
+    build_optimizer,
+    build_task,
+    build_tokenizer,
+    trainer_arguments,
+)
+from icot.removal import CoTBatch
+from icot.schedule import FixedSchedule
+from icot.training.callbacks.stages import RemovalSchedule, datamodule_of
+from icot.training.causal_lm import LOSS
+from icot.training.datamodule import CoTDataModule
+
+WARM_UP = 1  # updates of each way before the clock counts
+
+
+def measure(cfg: DictConfig) -> dict[str, Any]:
+    """Seconds of an update, ours and the plain one, at some stages.
+
+    The utilisation of each is that of the ceiling which the model's matrix products alone reach.
+    """
+    data = prepared(cfg)
+    tokenizer = data.tokenizer
+    stages = {}
+    for removed in stages_of(cfg, data.longest_cot):
+        seed_everything(cfg.seed, verbose=False)
+        model = build_model(cfg, tokenizer, data.longest)
+        turns = Turns(copy.deepcopy(model), build_optimizer(cfg))
+        train(cfg, model, data, removed, cfg.repeats + WARM_UP, turns)
+        rows, columns = turns.shape
+        products = products_of(model, rows * columns, turns.supervised, turns.dtype, turns.device)
+        ours, plain = (median(times) for times in (turns.seconds, turns.plain))
+        stages[str(removed)] = {
+            "tokens_removed": removed,
+            "tokens": turns.tokens,
+            "padding": 1 - turns.tokens / (rows * columns),
+            "seconds": {"ours": turns.seconds, "plain": turns.plain},
+            "median_seconds": {"ours": ours, "plain": plain},
+            "ratio": plain / ours,
+            "largest_loss_difference": turns.difference,
+            "flops": products.flops,
+            "ceiling_flops_per_second": products.flops / products.seconds,
+            "utilisation": {"ours": products.seconds / ours, "plain": products.seconds / plain},
+        }
+    return {
+        "task": data.task.name,
+        "model": cfg.model.name_or_path,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "vocabulary": len(tokenizer),
+        "batch_size": cfg.data.batch_size,
+        "precision": str(trainer_arguments(cfg)["precision"] or "bf16-true"),
+        "optimizer": cfg.optimizer.name,
+        "stages": stages,
+        "ratios": {f"{removed} removed": s["ratio"] for removed, s in stages.items()},
+    }
+
+
+def prepared(cfg: DictConfig) -> CoTDataModule:
+    """The data, without offsets, which the plain loop does not draw."""
+    task = build_task(cfg)
+    data: CoTDataModule = build_data(cfg, task, build_tokenizer(cfg, task))
+    data.prepare_data()
+    data.smoothing_lambda = None
+    return data
+
+
+def stages_of(cfg: DictConfig, longest_cot: int) -> list[int]:
+    """Tokens removed at the stages that are measured; by default none, half, all."""
+    if cfg.removed is None:
+        return [0, -(-longest_cot // 2), longest_cot]
+    return [min(int(n), longest_cot) for n in cfg.removed]
+
+
+def train(
+    cfg: DictConfig, model: Any, data: CoTDataModule, removed: int, updates: int, *extra: Callback
+) -> None:
+    """Train ``model`` for some updates of one stage, as ``icot.train`` does."""
+    schedule = RemovalSchedule(FixedSchedule(removed))
+    arguments = trainer_arguments(cfg) | {
+        "max_epochs": -1,
+        "max_steps": updates,
+        "max_time": None,
+        "enable_progress_bar": False,
+        "limit_val_batches": 0,
+        "logger": False,
+    }
+    trainer = Trainer(**arguments, callbacks=[schedule, *extra])
+    trainer.fit(build_module(cfg, model), datamodule=data)
+
+
+class UpdateClock(Callback):
+    """Times updates, from the end of one to the end of the next.
+
+    Attributes:
+        seconds: of each update behind the warm-up.
+        shape: rows and columns of the last batch.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.shape = (0, 0)
+        self._begun = 0.0
+        self._count = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start."""
+        self._begun = perf_counter()
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: CoTBatch,
+        batch_idx: int,
+    ) -> None:
+        """Note the time, and start anew."""
+        synchronize(pl_module.device)
+        seconds = perf_counter() - self._begun
+        self._count += 1
+        if self._count > WARM_UP:
+            self.seconds.append(seconds)
+        self.shape = (int(batch.input_ids.shape[0]), int(batch.input_ids.shape[1]))
+        self._begun = perf_counter()
+
+
+class Turns(UpdateClock):
+    """Times updates, and makes one of the plain loop after each.
+
+    Args:
+        model: the plain loop's, with the same weights.
+        make_optimizer: makes its optimizer.
+
+    Attributes:
+        plain: seconds of each of its updates.
+        difference: the largest between the two losses, relative to the plain one.
+        supervised: tokens that have a loss in it.
+        tokens: without padding.
+        dtype, device: that ours computes in and on.
+    """
+
+    def __init__(self, model: Any, make_optimizer: Any) -> None:
+        super().__init__()
+        self.model, self.make_optimizer = model, make_optimizer
+        self.plain: list[float] = []
+        self.difference = 0.0
+        self.supervised = self.tokens = 0
+        self.dtype, self.device = torch.float32, torch.device("cpu")
+        self._optimizer: Any = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the plain model where ours is."""
+        self.device = pl_module.device
+        if "bf16" in str(trainer.precision):
+            self.dtype = torch.bfloat16
+        self.model.to(self.device).train()
+        self._optimizer = self.make_optimizer(self.model)
+        super().on_train_start(trainer, pl_module)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: CoTBatch,
+        batch_idx: int,
+    ) -> None:
+        """An update of ours has ended; the plain loop's turn."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        data = datamodule_of(trainer)
+        assert batch.examples is not None
+        rows = [whole_example(data, n) for n in batch.examples.tolist()]
+        begun = perf_counter()
+        input_ids, labels = plain_loop.padded(rows, data.eos_token_id)
+        loss, _ = plain_loop.training_step(
+            self.model,
+            self._optimizer,
+            input_ids,
+            labels,
+            data.stage.tokens_removed,
+            data.eos_token_id,
+        )
+        plain_loss = float(loss)
+        synchronize(self.device)
+        plain = perf_counter() - begun
+        found = float(trainer.callback_metrics[LOSS])
+        self.difference = max(self.difference, abs(found - plain_loss) / abs(plain_loss))
+        if self._count > WARM_UP:
+            self.plain.append(plain)
+        self.supervised = int((batch.labels[:, 1:] >= 0).sum())
+        self.tokens = int(batch.lengths.sum())
+        self._begun = perf_counter()
+
+
+def whole_example(data: CoTDataModule, number: int) -> tuple[list[int], list[int]]:
+    """Token ids and labels of a training example, as the plain loop holds them."""
+    store = data.split("train")
+    ids = store.tokens[store.offsets[number] : store.offsets[number + 1]].tolist()
+    start = int(store.cot_start[number])
+    return ids, [plain_loop.IGNORED] * start + ids[start:]

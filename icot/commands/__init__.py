@@ -1,0 +1,1 @@
+"""One module a command: composition and nothing else."""

@@ -1,0 +1,52 @@
+"""``python -m icot.benchmark``: measure icot against a plain baseline, by turns in the same run.
+
+    python -m icot.benchmark what=step task=mult4 model=gpt2 model.pretrained=false
+    python -m icot.benchmark what=validation run_dir=outputs/RUN
+    python -m icot.benchmark what=data task=mult4 model=gpt2
+
+The baseline is ``benchmarks/plain_loop.py``; each kind of work is a module beside it. Prints a
+table and writes ``benchmark-WHAT.json``.
+"""
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from icot.cli import quiet_libraries, run
+
+
+def benchmark(cfg: DictConfig) -> None:
+    """Measure what ``cfg.what`` names."""
+    from rich.console import Console
+
+    from icot.config.checks import check_values
+    from icot.errors import ConfigError, RunError
+    from icot.reporting.tables import print_benchmark
+    from icot.runs.directory import machine
+    from icot.system.files import write_text
+    from icot.system.hardware import keep_freed_memory
+
+    if mistakes := check_values(cfg):
+        raise ConfigError(mistakes)
+    kind = import_module(f"icot.benchmarks.{cfg.what}")
+    quiet_libraries()  # what has been imported by now
+    keep_freed_memory()
+    measured = kind.measure(cfg)
+    record = {"what": cfg.what, **measured, **machine()}
+    folder = Path(cfg.out or ".")
+    path = folder / f"benchmark-{cfg.what}.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(record, indent=2) + "\n")
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror}).") from None
+    console = Console()
+    print_benchmark(console, record)
+    console.print(f"Written: {path}", highlight=False, soft_wrap=True)
+
+
+def main() -> None:
+    """The command."""
+    run("benchmark", benchmark)

@@ -1,0 +1,106 @@
+"""``python -m icot.prepare task=T``: write a task's text files and print its token statistics.
+
+    python -m icot.prepare task=mult9 model=gpt2 split=valid size=1000 seed=7 out=/tmp/mult9
+
+Writes ``{train,valid,test}.txt`` in the format ``question||cot #### answer`` into ``data/T`` or
+``out``, prints Table 1 for the model's tokenizer, and fills the token cache that training reads.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, open_dict
+
+from icot.cli import quiet_libraries, run
+
+COUNTED = 20_000  # examples per split that the statistics are taken from
+
+
+def prepare(cfg: DictConfig) -> None:
+    """Write, count, cache."""
+    from hydra.core.hydra_config import HydraConfig
+    from rich.console import Console
+
+    from icot.commands.build import build_task, build_tokenizer
+    from icot.config.checks import check_values
+    from icot.data.statistics import token_statistics
+    from icot.data.tokenized import tokenized
+    from icot.errors import ConfigError, DataError
+    from icot.reporting.tables import print_token_statistics
+    from icot.tasks.base import SPLITS, Split
+
+    if mistakes := check_values(cfg):
+        raise ConfigError(mistakes)
+    quiet_libraries()
+    wanted: tuple[Split, ...] = SPLITS if cfg.split == "all" else (cfg.split,)
+    _override_task(cfg, wanted, HydraConfig.get().overrides.task)
+    task = build_task(cfg)
+    tokenizer = build_tokenizer(cfg, task)
+    name = HydraConfig.get().runtime.choices["task"]
+    folder = Path(cfg.out or Path(cfg.paths.data_dir) / name)
+    console = Console()
+    counted: dict[str, Any] = {}
+    for split in wanted:
+        if task.size(split) == 0:
+            continue
+        path = folder / f"{split}.txt"
+        sample = _write(task, split, path)
+        if not sample:
+            raise DataError(f"task {task.name} has no example in its {split} split.")
+        counted[split] = token_statistics(sample[:COUNTED], tokenizer)
+        store = tokenized(task, split, tokenizer, Path(cfg.paths.cache_dir))
+        skipped = f", {task.skipped(split):,} bad lines skipped" if task.skipped(split) else ""
+        console.print(
+            f"{path}: {len(store):,} lines{skipped}, {store.index['tokens']:,} tokens, the longest "
+            f"example {store.longest}, the longest chain {store.longest_cot} with its blanks",
+            highlight=False,
+            soft_wrap=True,
+        )
+    tokenizer_name = cfg.model.tokenizer or cfg.model.name_or_path
+    print_token_statistics(
+        console, counted, f"Tokens, median (smallest-largest), tokenizer {tokenizer_name}"
+    )
+
+
+def _override_task(cfg: DictConfig, wanted: tuple[str, ...], asked: Sequence[str]) -> None:
+    """Put ``size`` and ``seed`` where the task reads them; ``asked`` are the overrides."""
+    from icot.errors import ConfigError
+
+    with open_dict(cfg.task):
+        if cfg.size is not None:
+            for split in wanted:
+                cfg.task[f"{split}_size"] = cfg.size
+        if any(text.startswith("seed=") for text in asked):  # an experiment's is the training's
+            if "seed" not in cfg.task:
+                raise ConfigError([f"seed={cfg.seed}: this task draws nothing at random"])
+            cfg.task.seed = cfg.seed
+
+
+def _write(task: Any, split: Any, path: Path) -> list[Any]:
+    """Write a split; returns the first examples, for the statistics."""
+    from icot.errors import DataError
+
+    sample: list[Any] = []
+    source = getattr(task, "path", lambda _: None)(split)
+    if source is not None and path.exists() and source.samefile(path):
+        raise DataError(f"{path} is what the task reads; set out= to another folder.")
+    partial = path.with_suffix(".txt.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("w", encoding="utf-8") as file:
+            for examples in task.chunks(split):
+                if len(sample) < COUNTED:
+                    sample += examples
+                file.writelines(f"{example.line()}\n" for example in examples)
+        partial.replace(path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}).") from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return sample
+
+
+def main() -> None:
+    """The command."""
+    run("prepare", prepare)

@@ -1,0 +1,1 @@
+"""The configuration: keys, types, checks, and what a run directory keeps of it."""

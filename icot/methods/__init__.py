@@ -1,0 +1,1 @@
+"""Methods, a folder each; all share one house."""

@@ -1,0 +1,1 @@
+"""Stepwise internalization (ICoT-SI, arXiv 2405.14838)."""

@@ -1,0 +1,53 @@
+"""The end of training, counted from where everything is removed.
+
+An adaptive schedule gets there after many updates or after few; what is left to learn then takes as
+many either way.
+"""
+
+from typing import Any
+
+from lightning import LightningModule, Trainer
+
+from icot.schedule import Stage
+from icot.training.callbacks.stages import StageCallback, datamodule_of
+
+
+class Finish(StageCallback):
+    """Ends training some updates after the last removal, if nothing ends it before.
+
+    Args:
+        steps: so many.
+
+    Attributes:
+        begun: updates done when everything was removed, None before.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.begun: int | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Set the end again where a run goes on behind the last removal."""
+        self._set_end(trainer)
+
+    def on_stage_start(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
+        """Set the end at the last removal; a run that began with nothing left has none."""
+        removed_all = stage.tokens_removed >= datamodule_of(trainer).longest_cot
+        if removed_all and stage.index > 0 and self.begun is None:
+            self.begun = trainer.global_step
+            self._set_end(trainer)
+
+    def _set_end(self, trainer: Trainer) -> None:
+        if self.begun is None:
+            return
+        end = self.begun + self.steps
+        loop = trainer.fit_loop.epoch_loop
+        loop.max_steps = end if loop.max_steps < 0 else min(loop.max_steps, end)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where everything was removed."""
+        return {"begun": self.begun}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of ``state_dict``."""
+        self.begun = state_dict["begun"]

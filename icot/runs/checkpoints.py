@@ -1,0 +1,241 @@
+"""The weights that a run directory keeps, and reading them.
+
+checkpoints/last.ckpt           the newest weights, ``final``; with all that resumes the run
+checkpoints/step-00001200.ckpt  the ones before it
+checkpoints/good.ckpt           the newest with its accuracy back, where a collapse returns to it
+checkpoints/best.ckpt           the best fully internalized validation, ``best``
+checkpoints/stage-0003.ckpt     the end of stage 3, ``3``
+
+Every file says itself at which stage its weights were trained.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from torch import Tensor
+
+from icot.config.kept import read_config
+from icot.errors import RunError
+from icot.runs import checkpoint_file
+from icot.runs.directory import CHECKPOINTS, CONFIG, MODEL, read_environment
+
+FINAL, BEST, ALL = "final", "best", "all"
+LAST_FILE, GOOD_FILE, BEST_FILE = "last.ckpt", "good.ckpt", "best.ckpt"
+STAGE_FILES, STEP_FILES = "stage-*.ckpt", "step-*.ckpt"
+DAMAGED = ".damaged"  # suffix of a file that is set aside
+PREFIX = "model."  # of a weight's name in the LightningModule
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights, and the stage at which they were trained.
+
+    Attributes:
+        path: the file.
+        weights: by their names in the model.
+        stage: the stage's number, None where the file does not say.
+        tokens_removed: at that stage, None where the file does not say.
+    """
+
+    path: Path
+    weights: dict[str, Tensor]
+    stage: int | None
+    tokens_removed: int | None
+
+    @property
+    def name(self) -> str:
+        """What selects it: ``final``, ``best`` or the stage's number; of any other file its own."""
+        names = {LAST_FILE: FINAL, BEST_FILE: BEST}
+        number = _stage_number(self.path)
+        known = names.get(self.path.name)
+        return known or (str(int(number)) if number.isdecimal() else self.path.stem)
+
+
+def stage_file(stage: int) -> str:
+    """The name of the file that holds the end of a stage."""
+    return f"stage-{stage:04d}.ckpt"
+
+
+def step_file(step: int) -> str:
+    """The name of the file from which a run goes on after an optimizer step."""
+    return f"step-{step:08d}.ckpt"
+
+
+def newest_intact(folder: Path) -> tuple[Path | None, list[Path]]:
+    """The newest checkpoint of a run directory from which it can go on, and newer ones that are
+    damaged.
+    """
+    checkpoints = folder / CHECKPOINTS
+    candidates = [checkpoints / LAST_FILE, *sorted(checkpoints.glob(STEP_FILES), reverse=True)]
+    damaged: list[Path] = []
+    for path in candidates:
+        if path.is_file():
+            if checkpoint_file.is_intact(path):
+                return path, damaged
+            damaged.append(path)
+    return None, damaged
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read weights; nothing in the file is run as code.
+
+    Raises:
+        RunError: there is no such file, or it is damaged or of another format.
+    """
+    if not path.is_file():
+        raise RunError(f"checkpoint {path}: no such file.")
+    content = checkpoint_file.load(path, mmap=True)
+    try:
+        state = content["state_dict"]
+        weights = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
+        stage, removed = _trained_stage(content)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise RunError(
+            f"checkpoint {path}: is not one of icot's; its content is another."
+        ) from None
+    return Checkpoint(path, weights, stage, removed)
+
+
+def _trained_stage(content: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Number and removal of the stage of the last trained batch.
+
+    Where that batch ended its stage, a full checkpoint names the next one; the run's record, in the
+    same file, has the row of the one that ended.
+    """
+    callbacks = content.get("callbacks", {})
+    stage = callbacks.get("RemovalSchedule", {}).get("stage")
+    rows = callbacks.get("RunRecord", {}).get("rows")
+    if stage is not None and stage["batches_in_stage"] == 0 and rows:
+        return int(rows[-1]["stage"]), int(rows[-1]["tokens_removed"])
+    stage = stage or content.get("CoTDataModule", {}).get("stage")
+    return (None, None) if stage is None else (int(stage["index"]), int(stage["tokens_removed"]))
+
+
+class KeptRun:
+    """A run directory as something to read.
+
+    Args:
+        folder: the directory.
+
+    Raises:
+        RunError: it is none.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise RunError(f"run directory {self.folder}: no such directory.")
+        if not (self.folder / CONFIG).is_file():
+            raise RunError(
+                f"{self.folder} is no run directory: it has no {CONFIG}. A run directory is what "
+                "icot.train writes, outputs/... by default."
+            )
+
+    @classmethod
+    def of_checkpoint(cls, path: Path) -> "KeptRun":
+        """The run directory in which a checkpoint lies.
+
+        Raises:
+            RunError: it lies in none.
+        """
+        for folder in (path.parent, path.parent.parent):
+            if (folder / CONFIG).is_file():
+                return cls(folder)
+        raise RunError(
+            f"checkpoint {path} lies in no run directory, so its task and model are not known; set "
+            "run_dir= to the run it comes from."
+        )
+
+    @property
+    def model_folder(self) -> Path:
+        """Tokenizer and model configuration."""
+        return self.folder / MODEL
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """What the run was begun with, as it says itself."""
+        return read_environment(self.folder)
+
+    @cached_property
+    def cfg(self) -> DictConfig:
+        """The run's resolved configuration.
+
+        Raises:
+            RunError: it is not one.
+        """
+        return read_config(self.folder / CONFIG)
+
+    def select(self, stage: str) -> list[Checkpoint]:
+        """The weights that ``final``, ``best``, a stage's number or ``all`` names, in order.
+
+        Raises:
+            RunError: they are not kept; the message lists what is.
+        """
+        if stage == ALL:
+            found = [read_checkpoint(path) for path in self._stage_files()]
+            final = self.folder / CHECKPOINTS / LAST_FILE
+            if final.is_file():
+                last = read_checkpoint(final)
+                if last.stage not in {c.stage for c in found}:
+                    found.append(last)
+            if found:
+                return found
+            raise self._not_kept(stage)
+        return [self._select_one(stage)]
+
+    def _select_one(self, stage: str) -> Checkpoint:
+        folder = self.folder / CHECKPOINTS
+        names = {FINAL: LAST_FILE, BEST: BEST_FILE}
+        if stage in names:
+            path = folder / names[stage]
+        elif stage.isdecimal():
+            path = folder / stage_file(int(stage))
+            if not path.is_file() and (folder / LAST_FILE).is_file():
+                last = read_checkpoint(folder / LAST_FILE)
+                if last.stage == int(stage):
+                    return last
+        else:
+            raise self._not_kept(stage)
+        if not path.is_file():
+            raise self._not_kept(stage)
+        return read_checkpoint(path)
+
+    def _stage_files(self) -> list[Path]:
+        found = (self.folder / CHECKPOINTS).glob(STAGE_FILES)
+        return sorted(path for path in found if _stage_number(path).isdecimal())
+
+    def _not_kept(self, stage: str) -> RunError:
+        folder = self.folder / CHECKPOINTS
+        there = [n for n, f in ((FINAL, LAST_FILE), (BEST, BEST_FILE)) if (folder / f).is_file()]
+        there += [str(int(_stage_number(path))) for path in self._stage_files()]
+        kept = f"there are {', '.join(there)}" if there else "there are none"
+        if there:
+            kept += ", and all for every stage"
+        return RunError(
+            f"stage={stage}: {self.folder} keeps no such weights; {kept}. "
+            "checkpoints.every_stage=true, set for the training, keeps each stage's."
+        )
+
+
+def select(
+    run_dir: str | None, checkpoint: str | None, stage: str
+) -> tuple[KeptRun, list[Checkpoint]]:
+    """The run and the weights that a command line names: a file of weights, or a run's stage.
+
+    Raises:
+        RunError: they do not exist or cannot be read.
+    """
+    if checkpoint is not None:
+        path = Path(checkpoint)
+        weights = read_checkpoint(path)
+        return KeptRun(run_dir) if run_dir else KeptRun.of_checkpoint(path), [weights]
+    assert run_dir is not None
+    run = KeptRun(run_dir)
+    return run, run.select(stage)
+
+
+def _stage_number(path: Path) -> str:
+    return path.stem.rpartition("-")[2]

@@ -1,0 +1,1 @@
+"""Weights & Biases, and throughput for loggers."""

@@ -1,0 +1,58 @@
+"""Examples and tokens a second, for loggers that a resumed run need not repeat to the letter.
+
+metrics.csv does not have them: it is the same, byte for byte, however often a run was stopped.
+"""
+
+import time
+from typing import Any
+
+from lightning import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
+
+from icot.training.callbacks.stages import RemovalSchedule, datamodule_of, find
+
+EXAMPLES_PER_SECOND = "throughput/examples_per_second"
+TOKENS_PER_SECOND = "throughput/tokens_per_second"
+
+
+class Throughput(Callback):
+    """Logs both now and then, by wall time with validation.
+
+    Args:
+        logger: where they go.
+        every: updates between two rows.
+    """
+
+    def __init__(self, logger: Logger, every: int = 50) -> None:
+        self.logger, self.every = logger, every
+        self._since = (0.0, 0, 0)  # time, examples, tokens
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._since = self._now(trainer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Log where it is time."""
+        if not trainer.is_global_zero or trainer.global_step % self.every:
+            return
+        then, now = self._since, self._now(trainer)
+        seconds = now[0] - then[0]
+        if now[1] == then[1] or seconds <= 0:
+            return
+        # Tokens are counted on each device; all have their share of every batch.
+        self.logger.log_metrics(
+            {
+                EXAMPLES_PER_SECOND: (now[1] - then[1]) / seconds,
+                TOKENS_PER_SECOND: (now[2] - then[2]) * trainer.world_size / seconds,
+            },
+            step=trainer.global_step,
+        )
+        self._since = now
+
+    def _now(self, trainer: Trainer) -> tuple[float, int, int]:
+        datamodule, schedule = datamodule_of(trainer), find(trainer, RemovalSchedule)
+        stage = schedule.stage if schedule is not None else None
+        batches = 0 if stage is None else stage.batches
+        return time.monotonic(), datamodule.examples_seen(batches), datamodule.tokens

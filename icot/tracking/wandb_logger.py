@@ -1,0 +1,78 @@
+"""A Weights & Biases logger whose validation metrics have tokens removed as their axis."""
+
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from icot.system.files import write_text
+from icot.tracking.wandb_record import RUN
+from icot.training.callbacks.stages import TOKENS_REMOVED
+
+TAGS = ("task", "model", "schedule", "experiment")  # of the run's facts
+
+
+def wandb_logger(options: Any, config: dict[str, Any], folder: Path, facts: dict[str, Any]) -> Any:
+    """A logger for one run; offline unless logged in. A resumed run goes on under its own id.
+
+    Args:
+        options: ``project``, ``group``, ``job_type``, ``tags``, ``run_name``.
+        config: the resolved configuration, kept with the run.
+        folder: the run directory.
+        facts: what is known of the run, kept with its configuration; ``sweep`` is its group.
+
+    Raises:
+        ImportError: wandb is not installed.
+    """
+    from lightning.pytorch.loggers import WandbLogger
+
+    logged_in = bool(os.environ.get("WANDB_API_KEY")) or _netrc()
+    offline = os.environ.get("WANDB_MODE", "online" if logged_in else "offline") != "online"
+    logger = WandbLogger(
+        project=options.project,
+        group=options.group or facts.get("sweep"),
+        job_type=options.job_type,
+        tags=list(dict.fromkeys([*filter(None, map(facts.get, TAGS)), *options.tags])),
+        name=options.run_name or folder.name,
+        id=_run_id(folder),
+        resume="allow",
+        save_dir=folder,
+        offline=offline,
+        config={**config, RUN: facts},
+    )
+    experiment = logger.experiment
+    if hasattr(experiment, "define_metric"):
+        experiment.define_metric(TOKENS_REMOVED)
+        experiment.define_metric("val/*", step_metric=TOKENS_REMOVED)
+    return logger
+
+
+def finish(loggers: Iterable[Any]) -> None:
+    """End the runs at W&B, lest the next run of this process, in a sweep, be taken for the same."""
+    from lightning.pytorch.loggers import WandbLogger
+
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and logger._experiment is not None:
+            logger.experiment.finish()
+
+
+def _run_id(folder: Path) -> str:
+    """The id that this run directory has at W&B, made when the run begins."""
+    path = folder / "wandb_id.txt"
+    if path.is_file():
+        kept = path.read_text(encoding="utf-8").strip()
+        if kept.isalnum():
+            return kept
+    new = secrets.token_hex(4)
+    write_text(path, new + "\n")
+    return new
+
+
+def _netrc() -> bool:
+    """Whether ``wandb login`` has left a key."""
+    path = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
+    try:
+        return "wandb.ai" in path.read_text()
+    except OSError:
+        return False

@@ -1,0 +1,232 @@
+"""Checkpoints from which a run goes on exactly: by steps, time, ends of stages, and signals.
+
+    checkpoints/last.ckpt             the newest
+    checkpoints/step-00001200.ckpt    the ones before it
+    checkpoints/good.ckpt             the newest with its accuracy back, for after a collapse
+
+A checkpoint is taken between two updates only: when the first batch of an update is about to be
+trained, or when the last of an epoch has been, before the epoch's validation. All that a batch
+leaves behind (weights, moments, stage, metrics rows) is then complete, and nothing of the next one
+is begun.
+"""
+
+import time
+from pathlib import Path
+from signal import SIGUSR1
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from torch import Tensor
+
+from icot.errors import RunError
+from icot.methods.icot_si.collapse_watch import CollapseWatch
+from icot.runs.checkpoints import GOOD_FILE, LAST_FILE, STEP_FILES, step_file
+from icot.schedule import Stage
+from icot.system.files import link
+from icot.system.signals import Interrupted, Signals, requeue_job
+from icot.training.callbacks.stages import StageCallback, find, training_is_over
+from icot.training.datamodule import epochs_done
+from icot.training.metrics_file import MetricsFile
+
+AGREE_EVERY = 10  # updates after which the devices agree on time and signals
+
+
+class Checkpointing(StageCallback):
+    """Saves what resumes the run. Put it before every callback that acts at the end of an epoch.
+
+    Args:
+        folder: where the files go.
+        metrics: the metrics whose rows a checkpoint counts.
+        signals: what asks for a checkpoint and an end.
+        every_steps: optimizer steps between two checkpoints; None for no such rule.
+        every_minutes: minutes between two checkpoints; None for no such rule.
+        keep: how many of the newest checkpoints are kept.
+        requeue: put a Slurm job back into the queue after SIGUSR1.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        metrics: MetricsFile,
+        signals: Signals,
+        every_steps: int | None = None,
+        every_minutes: float | None = 10.0,
+        keep: int = 2,
+        requeue: bool = False,
+    ) -> None:
+        self.folder, self.metrics, self.signals = folder, metrics, signals
+        self.every_steps, self.every_minutes, self.keep = every_steps, every_minutes, keep
+        self.requeue = requeue
+        self._due = False
+        self._saved: dict[str, int] | None = None  # what the newest checkpoint says of itself
+        self._saved_at = time.monotonic()
+        self._restored_rows = 0
+        self._good_stage = -1  # the newest that had its accuracy back when it was saved
+        self._is_good = False  # whether the newest checkpoint is the first one after such a stage
+        self._world_size = 1
+        self._position = (0, 0)  # epoch, and batches of it that are trained
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Learn how many devices there are."""
+        self._world_size = trainer.world_size
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drop metrics rows that are going to be written again, and note signals from here on."""
+        self.metrics.keep(self._restored_rows)
+        self._link_good(trainer)  # the process may have been killed before it did
+        self._saved_at = time.monotonic()
+        launcher = trainer.strategy.launcher
+        self.signals.at_once = None if launcher is None else lambda: launcher.kill(9)
+        self.signals.postpone()
+
+    def on_stage_start(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
+        """Save once the update is complete in which a stage has ended."""
+        self._due = stage.index > 0
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Save before an update where it is time; end training where a signal asks for it.
+
+        Raises:
+            Interrupted: after a signal, once a checkpoint is saved.
+            RunError: the checkpoint cannot be written.
+        """
+        updates, begun = divmod(batch_idx, trainer.accumulate_grad_batches)
+        if begun:
+            return
+        due, signal = self._agreed(trainer, updates)
+        if due or signal:
+            self._save(trainer, epochs_done(trainer), batch_idx)
+        if signal:
+            self._end(trainer, signal)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save where it is time, and always at the end of training."""
+        due, signal = self._agreed(trainer, 0)
+        if due or signal or training_is_over(trainer):
+            progress = trainer.fit_loop.epoch_loop.batch_progress
+            self._save(trainer, epochs_done(trainer) - 1, progress.current.completed)
+        if signal:
+            self._end(trainer, signal)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What follows can be done again from the checkpoint: signals end it at once.
+
+        Raises:
+            Interrupted: a signal has been noted.
+        """
+        self.signals.deliver()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """There is nothing more to wait for, nor for others where this rank alone has failed."""
+        self.signals.act_at_once()
+        if isinstance(exception, RunError) and self.signals.at_once is not None:
+            self.signals.at_once()
+
+    def _end(self, trainer: Trainer, signal: int) -> None:
+        self.signals.act_at_once()
+        if trainer.is_global_zero:
+            again = ""
+            if self.requeue and signal == SIGUSR1:
+                again = (
+                    " Slurm has the job back." if requeue_job() else " Slurm did not requeue it."
+                )
+            print(
+                f"Saved at step {trainer.global_step}; resume={self.folder.parent} goes on.{again}",
+                flush=True,
+            )
+        raise Interrupted(signal, first=trainer.is_global_zero)
+
+    def _agreed(self, trainer: Trainer, updates: int) -> tuple[bool, int]:
+        """Whether to save, and the signal that ends training or 0: the same on every device."""
+        since = trainer.global_step - (self._saved or {}).get("step", 0)
+        due = self._due or (self.every_steps is not None and since >= self.every_steps)
+        if self.every_minutes is not None:
+            timed = time.monotonic() - self._saved_at >= 60 * self.every_minutes
+        else:
+            timed = False
+        signal = self.signals.received or 0
+        if trainer.world_size > 1:
+            if updates % AGREE_EVERY:
+                return due, 0
+            told = torch.tensor([int(timed), signal], device=trainer.strategy.root_device)
+            told = trainer.strategy.reduce(told, reduce_op="max")
+            assert isinstance(told, Tensor)
+            timed, signal = bool(told[0]), int(told[1])
+        return due or timed, signal
+
+    def _save(self, trainer: Trainer, epoch: int, batches: int) -> None:
+        self._position = (epoch, batches)
+        now = {"step": trainer.global_step, "epoch": epoch, "batches": batches}
+        if now != self._saved:
+            last = self.folder / LAST_FILE
+            if trainer.is_global_zero and self._saved is not None and last.is_file():
+                link(last, self.folder / step_file(self._saved["step"]))
+            self._saved = now
+            self._judge(trainer)
+            trainer.save_checkpoint(last)
+            self._link_good(trainer)
+            if trainer.is_global_zero:
+                self._drop_old()
+        self._due, self._saved_at = False, time.monotonic()
+
+    def _judge(self, trainer: Trainer) -> None:
+        """Note whether the checkpoint that is about to be taken is one to come back to."""
+        watch = find(trainer, CollapseWatch)
+        good = -1 if watch is None or not watch.stop or watch.good is None else watch.good.index
+        self._is_good = good > self._good_stage
+        self._good_stage = max(good, self._good_stage)
+
+    def _link_good(self, trainer: Trainer) -> None:
+        if self._is_good and trainer.is_global_zero:
+            link(self.folder / LAST_FILE, self.folder / GOOD_FILE)
+
+    def _drop_old(self) -> None:
+        for path in sorted(self.folder.glob(STEP_FILES))[: -(self.keep - 1) or None]:
+            path.unlink(missing_ok=True)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let the loops stand between two batches, wherever in their work they are."""
+        epoch, batches = self._position
+        begun = {"ready": epoch + 1, "started": epoch + 1, "processed": epoch, "completed": epoch}
+        loop = checkpoint["loops"]["fit_loop"]
+        loop["epoch_progress"] = {"total": dict(begun), "current": dict(begun)}
+        total = loop["epoch_loop.batch_progress"]["total"]
+        done = total["completed"]
+        loop["epoch_loop.batch_progress"] = {
+            "total": dict.fromkeys(total, done),
+            "current": dict.fromkeys(total, batches),
+            "is_last_batch": False,
+        }
+        checkpoint["epoch"] = epoch
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the checkpoint stands, and what must be the same where it is restored."""
+        return {
+            "saved": self._saved,
+            "metrics_rows": self.metrics.rows,
+            "good_stage": self._good_stage,
+            "is_good": self._is_good,
+            "world_size": self._world_size,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of ``state_dict``.
+
+        Raises:
+            RunError: the run was trained on another number of devices.
+        """
+        if state_dict["world_size"] != self._world_size:
+            raise RunError(
+                f"this run was trained on {state_dict['world_size']} devices and would go on with "
+                f"{self._world_size}, which changes its batches; set trainer.devices and "
+                "trainer.num_nodes as before."
+            )
+        self._saved, self._restored_rows = state_dict["saved"], state_dict["metrics_rows"]
+        self._good_stage, self._is_good = state_dict["good_stage"], state_dict["is_good"]

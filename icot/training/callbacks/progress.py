@@ -1,0 +1,125 @@
+"""The one progress display: a live line in a terminal, a plain line now and then elsewhere.
+
+epoch 0 | step 840/6,000 | stage 2: 12 of 24 tokens removed | loss 0.0423 | 0:03:05 left
+"""
+
+import time
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import ProgressBar
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from icot.training.callbacks.stages import RemovalSchedule, datamodule_of, find
+from icot.training.callbacks.validation_accuracy import ValidationAccuracy
+from icot.training.causal_lm import LOSS
+
+
+class Progress(ProgressBar):
+    """Shows where training stands.
+
+    Args:
+        seconds: how often the line is renewed outside a terminal; a terminal sees four a second.
+    """
+
+    def __init__(self, seconds: float = 15.0) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self._console = Console()
+        self._live: Live | None = None
+        self._shown = self._begun = 0.0
+        self._first_step = 0
+
+    def disable(self) -> None:
+        """Lightning calls this on every rank but the first."""
+        self._enabled = False
+
+    def enable(self) -> None:
+        """Show again."""
+        self._enabled = True
+
+    _enabled = True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the display."""
+        self._begun, self._first_step = time.monotonic(), trainer.global_step
+        if self._enabled and self._console.is_terminal:
+            self._live = Live(console=self._console, refresh_per_second=4)
+            self._live.start()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Renew the line where it is time."""
+        now = time.monotonic()
+        if self._enabled and now - self._shown >= (0.25 if self._live else self.seconds):
+            self._shown = now
+            self._show(self.line(trainer))
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the display with its last line."""
+        if self._enabled:
+            self._show(self.line(trainer))
+        self._close()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Leave the terminal in order."""
+        self._close()
+
+    def line(self, trainer: Trainer) -> str:
+        """What is shown now."""
+        parts = [f"epoch {trainer.current_epoch}", _steps(trainer)]
+        schedule = find(trainer, RemovalSchedule)
+        if schedule is not None and schedule.stage is not None:
+            stage, longest = schedule.stage, datamodule_of(trainer).longest_cot
+            parts.append(f"stage {stage.index}: {stage.tokens_removed} of {longest} tokens removed")
+        loss = trainer.callback_metrics.get(LOSS)
+        if loss is not None:
+            parts.append(f"loss {float(torch.as_tensor(loss)):.4f}")
+        validation = find(trainer, ValidationAccuracy)
+        if validation is not None and validation.stage is not None:
+            low, high = validation.latest.interval
+            parts.append(f"accuracy {validation.latest.accuracy:.3f} ({low:.3f}-{high:.3f})")
+        left = self._seconds_left(trainer)
+        if left is not None:
+            parts.append(f"{int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02} left")
+        return " | ".join(parts)
+
+    def _seconds_left(self, trainer: Trainer) -> float | None:
+        total, done = _total_steps(trainer), trainer.global_step
+        trained = done - self._first_step
+        if total is None or trained == 0:
+            return None
+        return (time.monotonic() - self._begun) / trained * max(0, total - done)
+
+    def _show(self, line: str) -> None:
+        if self._live is not None:
+            self._live.update(Text(line))
+        else:
+            self._console.print(line, highlight=False, soft_wrap=True)
+
+    def _close(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def _total_steps(trainer: Trainer) -> int | None:
+    """Optimizer steps of the whole run, if there is an end in sight."""
+    limits = []
+    if trainer.max_steps > 0:
+        limits.append(trainer.max_steps)
+    if trainer.max_epochs is not None and trainer.max_epochs > 0:
+        batches = int(trainer.num_training_batches)
+        limits.append(trainer.max_epochs * -(-batches // trainer.accumulate_grad_batches))
+    return min(limits, default=None)
+
+
+def _steps(trainer: Trainer) -> str:
+    total = _total_steps(trainer)
+    return f"step {trainer.global_step:,}" + ("" if total is None else f"/{total:,}")

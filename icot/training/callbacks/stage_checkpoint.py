@@ -1,0 +1,61 @@
+"""Weights worth keeping: the best fully internalized model, and every stage's last if asked for.
+
+    checkpoints/best.ckpt            highest validation accuracy with the whole chain removed
+    checkpoints/stage-0003.ckpt      the end of stage 3
+
+Both hold weights only. What resumes a run is Lightning's own ``last.ckpt`` beside them.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from lightning import LightningModule, Trainer
+
+from icot.runs.checkpoints import BEST_FILE, stage_file
+from icot.schedule import Stage
+from icot.training.callbacks.stages import StageCallback, datamodule_of, find
+from icot.training.callbacks.validation_accuracy import ValidationAccuracy
+
+
+class StageCheckpoint(StageCallback):
+    """Saves weights at the ends of stages. Put it behind ``ValidationAccuracy``.
+
+    Args:
+        folder: where the files go.
+        every_stage: keep each stage's last weights.
+    """
+
+    def __init__(self, folder: str | Path, every_stage: bool = False) -> None:
+        self.folder, self.every_stage = Path(folder), every_stage
+        self.best_accuracy = -1.0
+
+    def on_stage_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
+        """Keep the stage, and the best."""
+        if self.every_stage:
+            self._save(trainer, stage_file(stage.index))
+        self._keep_best(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the best."""
+        self._keep_best(trainer)
+
+    def _keep_best(self, trainer: Trainer) -> None:
+        validation = find(trainer, ValidationAccuracy)
+        if validation is None or validation.stage is None:
+            return
+        if validation.stage.tokens_removed < datamodule_of(trainer).longest_cot:
+            return
+        if validation.latest.accuracy > self.best_accuracy:
+            self.best_accuracy = validation.latest.accuracy
+            self._save(trainer, BEST_FILE)
+
+    def _save(self, trainer: Trainer, name: str) -> None:
+        trainer.save_checkpoint(self.folder / name, weights_only=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best accuracy so far."""
+        return {"best_accuracy": self.best_accuracy}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of ``state_dict``."""
+        self.best_accuracy = state_dict["best_accuracy"]

@@ -1,0 +1,209 @@
+"""A report is made from run directories alone, and shows what is missing too."""
+
+import base64
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from icot.reporting.differences import nearest
+from icot.reporting.document import Code, Document, Section, Table
+from icot.reporting.page import markdown, page
+from icot.reporting.paper import paper_rows
+from icot.reporting.runs import find_runs, gathered
+from icot.reporting.statistics import mean_interval
+from icot.runs.sweeps import read_index
+from tests.conftest import icot
+from tests.runs.test_sweeps import TWO_STEPS
+
+
+class Page(HTMLParser):
+    """What a browser would load and show."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.images: list[dict[str, str | None]] = []
+        self.sources: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        if tag == "img":
+            self.images.append(found)
+        self.sources += [found[k] for k in ("src", "srcset") if k in found]
+        self.links += [found["href"]] if "href" in found else []
+        self.ids += [found["id"]] if "id" in found else []
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory) -> Path:
+    """Δ × λ with two seeds, a baseline, and a run that has failed; some kept from a report."""
+    folder = tmp_path_factory.mktemp("sweep")
+    for varied in (
+        ("schedule.tokens_per_epoch=4,8", "schedule.smoothing_lambda=4,inf", "seed=1,2"),
+        ("model.tokenizer=missing", "seed=1", "schedule.tokens_per_epoch=2"),
+    ):
+        icot(
+            "train",
+            "-m",
+            "+sweep=delta_lambda",
+            *TWO_STEPS,
+            "trainer.max_steps=20",
+            "schedule.smoothing_lambda=4",
+            *varied,
+            "hydra.sweep.dir=outputs",
+            cwd=folder,
+        )
+    baseline = icot(
+        "train",
+        "experiment=table2_4x4_no_cot_cpu",
+        *TWO_STEPS,
+        "hydra.run.dir=outputs/no_cot",
+        cwd=folder,
+    )
+    assert baseline.returncode == 0, baseline.stderr
+    return folder / "outputs"
+
+
+@pytest.fixture(scope="module")
+def report(sweep) -> Path:
+    done = icot("report", str(sweep), "out=report", cwd=sweep.parent)
+    assert done.returncode == 0, done.stderr
+    assert "9 of 9 runs finished, 1 of sweeps not ended" in done.stdout
+    return sweep.parent / "report"
+
+
+def test_pictures_are_there_as_png_and_svg_and_in_the_page(report):
+    names = {path.stem for path in (report / "figures").iterdir()}
+    assert names == {
+        "seeds",
+        "accuracy_by_tokens_removed_2_x_2_digits_sweep_outputs",
+        "seeds_by_tokens_removed_2_x_2_digits_sweep_outputs",
+        "delta_lambda",
+        "offsets",
+    }
+    for name in names:
+        assert (report / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert b"<svg" in (report / "figures" / f"{name}.svg").read_bytes()
+    shown = Page((report / "report.html").read_text())
+    assert len(shown.images) == len(names)
+    for image in shown.images:
+        assert len(image["alt"] or "") > 40
+
+
+def test_the_page_opens_offline(report):
+    shown = Page((report / "report.html").read_text())
+    assert len(shown.sources) == 2 * len(shown.images)  # for light and for dark screens
+    for source in shown.sources:
+        kind, _, data = source.partition(";base64,")
+        assert kind == "data:image/svg+xml"
+        assert b"<svg" in base64.b64decode(data)
+    anchors = [link for link in shown.links if link.startswith("#")]
+    assert anchors
+    assert {link[1:] for link in anchors} <= set(shown.ids)
+    assert all(link.startswith(("#", "data:")) for link in shown.links)
+
+
+def test_every_number_of_the_paper_stands_beside_ours_or_is_missing_with_its_command(report):
+    text = (report / "report.md").read_text()
+    for row in paper_rows():
+        (line,) = [x for x in text.splitlines() if f"`{row.command}`" in x]
+        assert row.number in line
+        assert "missing" in line
+    runs, _ = find_runs([report.parent / "outputs"])
+    (baseline,) = [run for run in runs if run.experiment == "table2_4x4_no_cot_cpu"]
+    (line,) = [x for x in text.splitlines() if "experiment=table2_4x4_no_cot`" in x]
+    assert f"| {baseline.accuracy:.3f} |" in line
+    (difference,) = [x for x in text.splitlines() if x.startswith("| `table2_4x4_no_cot_cpu`")]
+    for words in ("digits 2 (paper 4)", "optimizer muon (paper adamw)", "one H100"):
+        assert words in difference
+    assert "Δ" not in difference  # a baseline does not heed it
+
+
+def test_a_run_that_failed_is_missing_with_its_message_and_command(report, sweep):
+    (failed,) = [row for row in read_index(sweep) if row["state"] == "failed"]
+    (line,) = [x for x in (report / "report.md").read_text().splitlines() if "| failed:" in x]
+    assert failed["command"] in line
+    assert "missing" in line
+
+
+def test_cost_is_counted(report, sweep):
+    runs, _ = find_runs([sweep])
+    (baseline,) = [run for run in runs if run.experiment == "table2_4x4_no_cot_cpu"]
+    # Two batches of eight: five symbols, two separators, ####, four digits, the end.
+    assert baseline.summary["tokens_seen"] == 16 * 13
+    assert baseline.flops == 6 * baseline.environment["parameters"] * 16 * 13
+    assert f"{baseline.flops:.2e}" in (report / "report.md").read_text()
+
+
+def test_series_are_runs_that_differ_in_their_seed_alone(sweep):
+    runs, missing = find_runs([sweep])
+    series = {one.label: one for one in gathered(runs)}
+    assert len(missing) == 1
+    assert sorted(series) == [
+        "No CoT",
+        "full method, Δ 4, λ 4",
+        "full method, Δ 4, λ inf",
+        "full method, Δ 8, λ 4",
+        "full method, Δ 8, λ inf",
+    ]
+    assert [run.cfg.seed for run in series["full method, Δ 4, λ 4"].runs] == [1, 2]
+
+
+def test_a_seed_counts_once_however_often_it_was_run(sweep, tmp_path):
+    again = tmp_path / "again"
+    (first,) = sweep.glob("delta_4.0_lambda_inf_seed_1")
+    shutil.copytree(first, again)
+    runs, _ = find_runs([sweep, again])
+    (series,) = [one for one in gathered(runs) if one.label == "full method, Δ 4, λ inf"]
+    assert len(series.runs) == 3
+    assert [run.cfg.seed for run in series.seeds] == [1, 2]
+    assert len(series.accuracies) == 2
+
+
+def test_the_papers_number_stands_beside_the_runs_that_change_the_fewest_settings(sweep):
+    runs, _ = find_runs([sweep])
+    found = nearest(runs, "figure3_no_smoothing_cpu")
+    assert found is None
+    found = nearest(runs, "figure3_full_cpu")  # smoothing as the file says, Δ as near as none
+    assert found is not None
+    assert found.cfg.schedule.smoothing_lambda == 4
+    assert len(found.seeds) == 2
+
+
+@pytest.mark.parametrize("place", ["nowhere", "empty"])
+def test_folders_without_runs_are_refused(place, tmp_path):
+    (tmp_path / "empty").mkdir()
+    done = icot("report", place, cwd=tmp_path)
+    assert done.returncode == 2
+    assert place in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / place / "report").exists()
+
+
+def test_text_is_escaped():
+    table = Table(("a|b", "c"), [["<b>x</b>", Code("a | b")]])
+    document = Document("<title>", "text & more", [Section("s", tables=[table])])
+    html = page(document)
+    assert "<b>x" not in html
+    assert "&lt;b&gt;x" in html
+    assert "<code>a | b</code>" in html
+    assert r"`a \| b`" in markdown(document)
+    assert not re.search(r"(src|href)=\"https?:", html)
+
+
+def test_mean_interval_by_hand():
+    assert mean_interval([0.5]) == (0.5, None, None)
+    middle, low, high = mean_interval([0.4, 0.5, 0.6])
+    # t(0.975, 2) = 4.303; the standard deviation is 0.1
+    assert middle == pytest.approx(0.5)
+    assert (low, high) == (pytest.approx(0.5 - 0.24843, abs=1e-4), pytest.approx(0.74843, abs=1e-4))
+    assert mean_interval([0.0, 1.0])[1:] == (0.0, 1.0)

@@ -1,0 +1,136 @@
+"""Every shipped configuration composes; every mistake is told, with the nearest valid name."""
+
+import pytest
+from hydra import compose, initialize_config_module
+
+from icot.config.checks import check_values, mistakes_in
+from icot.config.schema import CONFIG_MODULE, register_schemas
+from tests.conftest import REPOSITORY
+
+GROUPS = ("task", "model", "schedule", "optimizer", "trainer", "logger", "callbacks")
+OPTIONS = [
+    f"{group}={path.stem}"
+    for group in GROUPS
+    for path in sorted((REPOSITORY / "conf" / group).glob("*.yaml"))
+]
+
+
+@pytest.fixture(autouse=True)
+def hydra():
+    register_schemas()
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        yield
+
+
+@pytest.mark.parametrize("option", [o for o in OPTIONS if o != "task=multiplication"])
+@pytest.mark.parametrize("name", ["train", "prepare"])
+def test_every_file_composes_and_is_valid(name, option, tmp_path):
+    data = [f"task.data_dir={tmp_path}"] if option == "task=text" else []
+    assert mistakes_in([option, *data], name) == []
+
+
+def resolved(*overrides: str):
+    cfg = compose("train", overrides=list(overrides))
+    assert check_values(cfg) == []
+    return cfg
+
+
+def test_the_papers_hyperparameters_for_multiplication():
+    cfg = resolved("task=mult9", "model=gpt2")
+    assert (cfg.optimizer.name, cfg.optimizer.lr, cfg.optimizer.weight_decay) == (
+        "adamw",
+        5e-5,
+        0.01,
+    )
+    assert (cfg.schedule.kind, cfg.schedule.tokens_per_epoch) == ("linear", 8)
+    assert (cfg.schedule.smoothing_lambda, cfg.schedule.side) == (4, "left")
+    assert cfg.schedule.reset_optimizer
+    assert (cfg.data.batch_size, cfg.trainer.accumulate_grad_batches) == (32, 1)
+    assert (cfg.trainer.max_epochs, cfg.trainer.max_steps) == (200, -1)
+    assert (cfg.trainer.gradient_clip_val, cfg.seed) == (1.0, 3456)
+    assert cfg.task.digits == 9
+
+
+def test_choices_on_the_command_line_win_over_what_suits_the_tiny_model():
+    assert resolved().schedule.kind == "adaptive"
+    assert resolved("schedule=icot_si").schedule.kind == "linear"
+    assert resolved("schedule=no_cot").schedule.tokens_removed == "all"
+    assert resolved("optimizer=adamw", "optimizer.lr=1e-3").optimizer.name == "adamw"
+
+
+@pytest.mark.parametrize("digits", range(2, 21))
+def test_digits(digits):
+    assert resolved(f"task=mult{digits}").task.digits == digits
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("taks=mult4", "did you mean task?"),
+        ("task=mult44", "did you mean mult4?"),
+        ("schedule.token_per_epoch=3", "did you mean schedule.tokens_per_epoch?"),
+        ("+schedule.tokens_per_epok=3", "did you mean schedule.tokens_per_epoch?"),
+        ("schedule.lr=3", "did you mean optimizer.lr?"),
+        ("data.batch_size=many", "Integer"),
+        ("data.batch_size=0", "at least 1"),
+        ("schedule.smoothing_lambda=0", "above 0"),
+        ("schedule.side=up", "choose one of left, right"),
+        ("schedule.tokens_removed=some", "or all"),
+        ("optimizer.name=adam", "did you mean adamw?"),
+        ("trainer.max_steps=0", "-1 for no limit"),
+        ("schedule.stops=[3,2]", "must rise"),
+        ("model.pretrained=true", "model.tokenizer=symbol"),
+        ("task=text", "task.data_dir must be set"),
+        ("schedule.side=[", "schedule.side=["),
+        ("-m=3", "-m=3"),
+    ],
+)
+def test_a_mistake_names_what_is_wrong(override, expected):
+    mistakes = mistakes_in([override], "train")
+    assert len(mistakes) == 1
+    assert expected in mistakes[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["trainer=fsdp", "model.compile=default"], "leave it out with trainer=fsdp"),
+        (["schedule=icot_si", "schedule.keep_position_ids=true", "data.packing=true"], "from 0"),
+    ],
+)
+def test_what_does_not_go_together_is_told(overrides, expected):
+    (mistake,) = mistakes_in(overrides, "train")
+    assert expected in mistake
+
+
+def test_all_mistakes_are_told_at_once():
+    overrides = ["taks=mult4", "modle.dtype=x", "seed=a", "task=mult44", "+schedule.x=1"]
+    assert len(mistakes_in(overrides, "train")) == len(overrides)
+    assert (
+        len(mistakes_in(["schedule.side=up", "optimizer.lr=-1", "data.batch_size=0"], "train")) == 3
+    )
+
+
+def test_unknown_keys_and_values_out_of_range_are_told_together():
+    mistakes = mistakes_in(["taks=mult4", "schedule.side=up", "data.batch_size=x"], "train")
+    assert len(mistakes) == 3
+
+
+def test_sweeps_are_checked_value_by_value():
+    assert len(mistakes_in(["schedule.side=left,up", "data.batch_size=8,0"], "train")) == 2
+    assert (
+        mistakes_in(["schedule.tokens_per_epoch=2,4", "schedule.smoothing_lambda=4,inf"], "train")
+        == []
+    )
+    mistakes = mistakes_in(["schedule.tokens_per_epoch=2,x", "task=mult4,mult55"], "train")
+    assert len(mistakes) == 2
+
+
+def test_open_keys_take_anything():
+    assert mistakes_in(["+model.config.n_inner=64", "model.config.n_layer=3"], "train") == []
+    assert (
+        mistakes_in(
+            ["+callbacks.x._target_=lightning.pytorch.callbacks.DeviceStatsMonitor"], "train"
+        )
+        == []
+    )
