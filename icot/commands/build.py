@@ -158,7 +158,7 @@ def build_callbacks(
     from icot.methods.icot_si.finish import Finish
     from icot.methods.icot_si.optimizer_reset import OptimizerReset
     from icot.methods.icot_si.removal_smoothing import RemovalSmoothing
-    from icot.runs.directory import CHECKPOINTS
+    from icot.runs.layout import CHECKPOINTS
     from icot.system.signals import signals
     from icot.tracking.throughput import Throughput
     from icot.tracking.wandb_record import WandbRecord

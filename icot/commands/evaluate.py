@@ -16,14 +16,18 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from icot.cli import quiet_libraries, run
-from icot.runs.directory import PREDICTIONS
+from icot.runs.layout import (
+    EVALUATION,
+    FAILURES,
+    PREDICTIONS,
+    TRADEOFF_FIGURE,
+    TRADEOFF_TABLE,
+    predictions_file,
+)
 
 if TYPE_CHECKING:
     from icot.evaluation.measurement import Measured, Source
     from icot.runs.checkpoints import KeptRun
-
-EVALUATION, FAILURES = "evaluation.json", "failures.png"
-TRADEOFF = "tradeoff"  # .csv and .png
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -87,7 +91,7 @@ def score_run(cfg: DictConfig) -> None:
     for checkpoint in chosen:
         done = measure(kept, checkpoint, source, **_arguments(cfg))
         measured.append(done)
-        name = f"predictions-{done.record['name']}.jsonl" if everything else PREDICTIONS
+        name = predictions_file(done.record["name"]) if everything else PREDICTIONS
         write_predictions(out / name, done.predictions)
     last = measured[-1]
     record = dict(last.record)
@@ -104,7 +108,7 @@ def score_run(cfg: DictConfig) -> None:
     if everything and cfg.speed.examples:
         baselines = [measure(*other, **_arguments(cfg)) for other in others]
         _tradeoff(out, measured, baselines, record)
-        written += [f"{TRADEOFF}.csv", f"{TRADEOFF}.png"]
+        written += [TRADEOFF_TABLE, TRADEOFF_FIGURE]
     console.print(f"Written into {out}: {', '.join(written)}", highlight=False, soft_wrap=True)
 
 
@@ -158,9 +162,9 @@ def _tradeoff(
         [one.tradeoff_point() for one in stages]
         + [one.tradeoff_point(baseline=True) for one in baselines]
     )
-    write_tradeoff(out / f"{TRADEOFF}.csv", rows)
+    write_tradeoff(out / TRADEOFF_TABLE, rows)
     n, device = record["n"], record["device"]
-    tradeoff(rows, out / f"{TRADEOFF}.png", f"{record['task']}, {n:,} examples", f" ({device})")
+    tradeoff(rows, out / TRADEOFF_FIGURE, f"{record['task']}, {n:,} examples", f" ({device})")
 
 
 def _folder(cfg: DictConfig, beside: Path) -> Path:

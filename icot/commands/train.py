@@ -82,7 +82,8 @@ def fit(
         trainer_arguments,
     )
     from icot.methods.icot_si.collapse_watch import CollapseError
-    from icot.runs.directory import METRICS, MODEL, describe
+    from icot.runs.directory import describe
+    from icot.runs.layout import METRICS, MODEL
     from icot.runs.recovery import after_collapse, after_nonfinite
     from icot.tracking.wandb_logger import finish
     from icot.training.causal_lm import NonFiniteError

@@ -16,18 +16,19 @@ from omegaconf import DictConfig
 from icot.config.kept import read_config
 from icot.errors import RunError
 from icot.reporting.paper import paper_row, paper_rows
-from icot.runs.directory import (
+from icot.runs.directory import read_environment, read_summary
+from icot.runs.layout import (
     COMMAND,
     CONFIG,
     ENVIRONMENT,
+    STAGES,
     SUMMARY,
-    read_environment,
-    read_summary,
+    SWEEP_INDEX,
+    TRADEOFF_TABLE,
 )
 from icot.runs.resume import FREE, digest, leaves, matches
-from icot.runs.sweeps import FINISHED, INDEX, read_index
+from icot.runs.sweeps import FINISHED, read_index
 
-STAGES, TRADEOFF, EVALUATION = "stages.csv", "tradeoff.csv", "evaluation.json"
 # Keys that a label names briefly.
 SYMBOLS = {"schedule.tokens_per_epoch": "Δ", "schedule.smoothing_lambda": "λ"}
 OTHER_THAN_A_SERIES = (*FREE, "seed", "trainer.precision", "trainer.accelerator")
@@ -63,8 +64,8 @@ class Run:
     @cached_property
     def tradeoff(self) -> list[dict[str, Any]]:
         """The rows of tradeoff.csv, [] where the stages have not been evaluated."""
-        numbers = _rows(self.folder / TRADEOFF)
-        texts = _rows(self.folder / TRADEOFF, keep_text=True)
+        numbers = _rows(self.folder / TRADEOFF_TABLE)
+        texts = _rows(self.folder / TRADEOFF_TABLE, keep_text=True)
         return [
             {
                 **text,
@@ -198,7 +199,7 @@ def find_runs(places: Sequence[Path]) -> tuple[list[Run], list[Missing]]:
         folders = sorted(
             p.parent for p in place.rglob(ENVIRONMENT) if (p.parent / CONFIG).is_file()
         )
-        indices = sorted(place.rglob(INDEX))
+        indices = sorted(place.rglob(SWEEP_INDEX))
         lacking = [_missing(i.parent, row) for i in indices for row in read_index(i.parent)]
         missing += [m for m in lacking if m is not None]
         if not folders and not lacking:

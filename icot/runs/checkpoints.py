@@ -20,12 +20,20 @@ from torch import Tensor
 from icot.config.kept import read_config
 from icot.errors import RunError
 from icot.runs import checkpoint_file
-from icot.runs.directory import CHECKPOINTS, CONFIG, MODEL, read_environment
+from icot.runs.directory import read_environment
+from icot.runs.layout import (
+    BEST_FILE,
+    CHECKPOINTS,
+    CONFIG,
+    LAST_FILE,
+    MODEL,
+    STAGE_FILES,
+    STEP_FILES,
+    stage_file,
+    stage_of_file,
+)
 
 FINAL, BEST, ALL = "final", "best", "all"
-LAST_FILE, GOOD_FILE, BEST_FILE = "last.ckpt", "good.ckpt", "best.ckpt"
-STAGE_FILES, STEP_FILES = "stage-*.ckpt", "step-*.ckpt"
-DAMAGED = ".damaged"  # suffix of a file that is set aside
 PREFIX = "model."  # of a weight's name in the LightningModule
 
 
@@ -49,19 +57,9 @@ class Checkpoint:
     def name(self) -> str:
         """What selects it: ``final``, ``best`` or the stage's number; of any other file its own."""
         names = {LAST_FILE: FINAL, BEST_FILE: BEST}
-        number = _stage_number(self.path)
+        number = stage_of_file(self.path)
         known = names.get(self.path.name)
-        return known or (str(int(number)) if number.isdecimal() else self.path.stem)
-
-
-def stage_file(stage: int) -> str:
-    """The name of the file that holds the end of a stage."""
-    return f"stage-{stage:04d}.ckpt"
-
-
-def step_file(step: int) -> str:
-    """The name of the file from which a run goes on after an optimizer step."""
-    return f"step-{step:08d}.ckpt"
+        return known or (self.path.stem if number is None else str(number))
 
 
 def newest_intact(folder: Path) -> tuple[Path | None, list[Path]]:
@@ -205,12 +203,12 @@ class KeptRun:
 
     def _stage_files(self) -> list[Path]:
         found = (self.folder / CHECKPOINTS).glob(STAGE_FILES)
-        return sorted(path for path in found if _stage_number(path).isdecimal())
+        return sorted(path for path in found if stage_of_file(path) is not None)
 
     def _not_kept(self, stage: str) -> RunError:
         folder = self.folder / CHECKPOINTS
         there = [n for n, f in ((FINAL, LAST_FILE), (BEST, BEST_FILE)) if (folder / f).is_file()]
-        there += [str(int(_stage_number(path))) for path in self._stage_files()]
+        there += [str(stage_of_file(path)) for path in self._stage_files()]
         kept = f"there are {', '.join(there)}" if there else "there are none"
         if there:
             kept += ", and all for every stage"
@@ -235,7 +233,3 @@ def select(
     assert run_dir is not None
     run = KeptRun(run_dir)
     return run, run.select(stage)
-
-
-def _stage_number(path: Path) -> str:
-    return path.stem.rpartition("-")[2]

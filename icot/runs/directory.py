@@ -18,6 +18,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from icot.errors import RunError
+from icot.runs.layout import COMMAND, CONFIG, ENVIRONMENT, LOCK, SUMMARY
 from icot.system.files import explained, write_text
 
 PACKAGES = (
@@ -30,13 +31,8 @@ PACKAGES = (
     "omegaconf",
     "numpy",
 )
-METRICS = "metrics.csv"
-CONFIG, COMMAND, ENVIRONMENT = "config.yaml", "command.txt", "environment.json"
-SUMMARY, PREDICTIONS = "summary.json", "predictions.jsonl"
-LOCK = "run.lock"
 ROOM = 2**16  # bytes that must be to be had before anything begins
 added: list[str] = []  # by this program to its own command line
-MODEL, CHECKPOINTS = "model", "checkpoints"  # folders
 
 
 def describe(folder: Path, cfg: DictConfig, facts: dict[str, Any], step: int) -> None:

@@ -14,8 +14,15 @@ from omegaconf import DictConfig
 
 from icot.errors import RunError
 from icot.runs import checkpoint_file
-from icot.runs.checkpoints import GOOD_FILE, LAST_FILE, STAGE_FILES, STEP_FILES, stage_file
-from icot.runs.directory import CHECKPOINTS
+from icot.runs.layout import (
+    CHECKPOINTS,
+    GOOD_FILE,
+    LAST_FILE,
+    RECOVERIES,
+    STAGE_FILES,
+    STEP_FILES,
+    stage_file,
+)
 from icot.runs.resume import Position, where_to_go_on
 from icot.schedule import Slowdown, Stage
 from icot.system.files import link, write_text
@@ -29,7 +36,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RECOVERIES = "recoveries.json"
 NAMED = 8  # examples that a message names
 
 

@@ -72,7 +72,8 @@ def before_hydra(config_name: str, overrides: list[str], multirun: bool = False)
     Raises:
         UserError: there is no run to go on with, or one in the way, or nothing can be written.
     """
-    from icot.runs.directory import CONFIG, check_writable
+    from icot.runs.directory import check_writable
+    from icot.runs.layout import CONFIG
     from icot.runs.sweeps import own_directory
 
     named = dict(text.split("=", 1) for text in overrides if "=" in text)
@@ -144,7 +145,8 @@ def settled(cfg: DictConfig, folder: Path, overrides: list[str], first: bool) ->
         UserError: the run is in the way, or the command line would change its result.
     """
     from icot.runs.checkpoints import KeptRun
-    from icot.runs.directory import CONFIG, chosen_options
+    from icot.runs.directory import chosen_options
+    from icot.runs.layout import CONFIG
 
     if cfg.resume not in (None, AUTO) and Path(cfg.resume).resolve() != folder.resolve():
         raise _one_run_only(cfg.resume)
@@ -236,8 +238,8 @@ def where_to_go_on(folder: Path, cfg: DictConfig, first: bool) -> Position:
         RunError: the run is longer than the configuration allows.
     """
     from icot.runs import checkpoint_file
-    from icot.runs.checkpoints import DAMAGED, newest_intact
-    from icot.runs.directory import CHECKPOINTS
+    from icot.runs.checkpoints import newest_intact
+    from icot.runs.layout import CHECKPOINTS, DAMAGED
     from icot.system.files import remove_partial_files
 
     if first:
@@ -298,7 +300,7 @@ def _check_no_way_out(folder: Path) -> None:
     Raises:
         RunError: there is one.
     """
-    from icot.runs.directory import CHECKPOINTS, MODEL
+    from icot.runs.layout import CHECKPOINTS, MODEL
 
     inside = folder.resolve()
     places = (folder, folder / CHECKPOINTS, folder / MODEL)

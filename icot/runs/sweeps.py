@@ -22,10 +22,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from icot.runs.directory import read_summary
+from icot.runs.layout import SWEEP_INDEX, SWEEP_LOCK
 from icot.system.files import explained, replacing
 
-INDEX = "index.csv"
-LOCK = ".index.lock"
 GROUP = "sweep"  # the configuration group whose files name sweeps
 NOT_STARTED, UNFINISHED, FAILED, FINISHED = "not started", "unfinished", "failed", "finished"
 RESULTS = ("accuracy", "tokens_removed", "examples_seen", "seconds")  # of summary.json
@@ -67,7 +66,7 @@ class SweepIndex(Callback):
         rows = read_index(folder)
         console = Console()
         print_sweep(console, rows)
-        console.print(f"Sweep: {folder / INDEX}", highlight=False, soft_wrap=True)
+        console.print(f"Sweep: {folder / SWEEP_INDEX}", highlight=False, soft_wrap=True)
         if any(row["state"] == FAILED for row in rows):
             raise SystemExit(1)
 
@@ -90,7 +89,7 @@ def planned(params: Any, overrides: Sequence[str]) -> list[list[str]]:
 def read_index(folder: Path) -> list[Row]:
     """The rows of a sweep's index, if it has one, with their states as the disk has them now."""
     try:
-        with (folder / INDEX).open(encoding="utf-8", newline="") as file:
+        with (folder / SWEEP_INDEX).open(encoding="utf-8", newline="") as file:
             kept = list(csv.DictReader(file))
         return [_row(folder, r["overrides"], r["directory"], r["error"]) for r in kept]
     except (OSError, ValueError, KeyError, csv.Error):
@@ -159,7 +158,7 @@ def _update(config: DictConfig, error: str) -> None:
 
 
 def _write(folder: Path, rows: list[Row]) -> None:
-    with replacing(folder / INDEX) as file:
+    with replacing(folder / SWEEP_INDEX) as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
@@ -168,9 +167,9 @@ def _write(folder: Path, rows: list[Row]) -> None:
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Let one process at a time change the index."""
-    with explained(folder / LOCK):
+    with explained(folder / SWEEP_LOCK):
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / LOCK).open("w")
+        file = (folder / SWEEP_LOCK).open("w")
     with file:
         with suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)

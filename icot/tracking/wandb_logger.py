@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from icot.runs.layout import WANDB_ID
 from icot.system.files import write_text
 from icot.tracking.wandb_record import RUN
 from icot.training.callbacks.stages import TOKENS_REMOVED
@@ -59,7 +60,7 @@ def finish(loggers: Iterable[Any]) -> None:
 
 def _run_id(folder: Path) -> str:
     """The id that this run directory has at W&B, made when the run begins."""
-    path = folder / "wandb_id.txt"
+    path = folder / WANDB_ID
     if path.is_file():
         kept = path.read_text(encoding="utf-8").strip()
         if kept.isalnum():

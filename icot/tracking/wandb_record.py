@@ -15,8 +15,8 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
 
-from icot.runs.directory import PREDICTIONS, read_summary
-from icot.training.callbacks.run_record import FIGURE, STAGES
+from icot.runs.directory import read_summary
+from icot.runs.layout import FIGURE, PREDICTIONS, STAGES
 
 RUN = "run"  # key of the run's facts in W&B's configuration
 FINAL = "final"

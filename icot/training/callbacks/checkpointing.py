@@ -21,7 +21,7 @@ from torch import Tensor
 
 from icot.errors import RunError
 from icot.methods.icot_si.collapse_watch import CollapseWatch
-from icot.runs.checkpoints import GOOD_FILE, LAST_FILE, STEP_FILES, step_file
+from icot.runs.layout import GOOD_FILE, LAST_FILE, STEP_FILES, step_file
 from icot.schedule import Stage
 from icot.system.files import link
 from icot.system.signals import Interrupted, Signals, requeue_job

@@ -18,7 +18,7 @@ from rich.console import Console
 from icot.evaluation.predictions import write_predictions
 from icot.reporting.figures import accuracy_by_tokens_removed
 from icot.reporting.tables import print_devices, print_examples, print_stages
-from icot.runs.directory import PREDICTIONS, SUMMARY
+from icot.runs.layout import FIGURE, PREDICTIONS, STAGES, SUMMARY
 from icot.schedule import Stage
 from icot.system.files import replacing, write_text
 from icot.training.callbacks.device_use import DeviceUse
@@ -41,8 +41,6 @@ COLUMNS = (
     "epoch",
     "batches",
 )
-STAGES = "stages.csv"
-FIGURE = "accuracy_by_tokens_removed.png"
 
 
 class RunRecord(StageCallback):

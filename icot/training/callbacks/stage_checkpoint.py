@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 
-from icot.runs.checkpoints import BEST_FILE, stage_file
+from icot.runs.layout import BEST_FILE, stage_file
 from icot.schedule import Stage
 from icot.training.callbacks.stages import StageCallback, datamodule_of, find
 from icot.training.callbacks.validation_accuracy import ValidationAccuracy

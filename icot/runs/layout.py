@@ -1,0 +1,48 @@
+"""The names of everything in a run directory, and of nothing else.
+
+outputs/RUN/
+    config.yaml command.txt environment.json     how to make it again
+    stages.csv metrics.csv summary.json          what was measured
+    predictions.jsonl accuracy_by_tokens_removed.png
+    model/                                       tokenizer and model configuration
+    checkpoints/                                 last, step-00001200, good, best, stage-0003
+    recoveries.json run.lock wandb_id.txt
+    evaluation.json failures.png tradeoff.csv tradeoff.png     what icot.evaluate found
+"""
+
+from pathlib import Path
+
+CONFIG, COMMAND, ENVIRONMENT = "config.yaml", "command.txt", "environment.json"
+STAGES, METRICS, SUMMARY = "stages.csv", "metrics.csv", "summary.json"
+PREDICTIONS, FIGURE = "predictions.jsonl", "accuracy_by_tokens_removed.png"
+RECOVERIES, LOCK, WANDB_ID = "recoveries.json", "run.lock", "wandb_id.txt"
+MODEL, CHECKPOINTS = "model", "checkpoints"  # folders
+EVALUATION, FAILURES = "evaluation.json", "failures.png"
+TRADEOFF_TABLE, TRADEOFF_FIGURE = "tradeoff.csv", "tradeoff.png"
+
+LAST_FILE, GOOD_FILE, BEST_FILE = "last.ckpt", "good.ckpt", "best.ckpt"
+STAGE_FILES, STEP_FILES = "stage-*.ckpt", "step-*.ckpt"
+DAMAGED = ".damaged"  # suffix of a checkpoint that is set aside
+
+SWEEP_INDEX, SWEEP_LOCK = "index.csv", ".index.lock"  # of a sweep's directory
+
+
+def stage_file(stage: int) -> str:
+    """The name of the checkpoint that holds the end of a stage."""
+    return f"stage-{stage:04d}.ckpt"
+
+
+def stage_of_file(path: Path) -> int | None:
+    """The stage whose end a checkpoint holds, None where its name says none."""
+    name, _, number = path.stem.rpartition("-")
+    return int(number) if name == "stage" and number.isdecimal() else None
+
+
+def step_file(step: int) -> str:
+    """The name of the checkpoint from which a run goes on after an optimizer step."""
+    return f"step-{step:08d}.ckpt"
+
+
+def predictions_file(stage: str) -> str:
+    """The name of the predictions of one of several stages that were evaluated together."""
+    return f"predictions-{stage}.jsonl"
