@@ -1,95 +1,213 @@
-"""What all entry points share: compose, check everything, run, and speak plainly of mistakes."""
+"""What every command does first: compose, check, and hand over; nothing heavy is imported here.
 
-import logging
+    python -m icot.train task=mult4      icot train task=mult4
+
+A user's mistake ends in its message and exit code 2, without a traceback; a signal in the exit code
+that ``icot.system.signals`` says.
+"""
+
 import sys
-import warnings
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from string import Template
 
 import hydra
-from hydra import initialize_config_module
-from hydra._internal.utils import get_args_parser
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path, get_args_parser
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from icot.config.checks import mistakes_in
-from icot.config.schema import CONFIG_MODULE, register_schemas
-from icot.errors import ConfigError, UserError
-from icot.runs import directory
+from icot.config.checks import validate
+from icot.config.command_line import (
+    CommandLine,
+    GroupOptions,
+    chosen_options,
+    compose_values,
+    mistakes_in,
+    name_folders,
+    named_values,
+    unquote,
+)
+from icot.config.entry_points import CONFIG_MODULE, SCHEMAS, register_schemas
+from icot.errors import ConfigError, UserError, first_line
+from icot.runs.kept_run import check_sources
+from icot.runs.places import options_of_run, place_of_run, resumed_folder
+from icot.runs.resume import settle
 from icot.system.signals import signals
 
 USER_ERROR = 2  # exit code
-BeforeHydra = Callable[[str, list[str], bool], list[str]]
+SEARCH_PATH = "hydra.searchpath"
 
 
-def run(
-    config_name: str,
-    function: Callable[[DictConfig], None],
-    before_hydra: BeforeHydra | None = None,
-) -> None:
-    """Call ``function`` with the configuration that the command line composes.
+def main() -> None:
+    """``icot COMMAND ...``, the console script."""
+    names = ", ".join(SCHEMAS)
+    if len(sys.argv) < 2 or sys.argv[1] not in SCHEMAS:
+        asked_for_help = len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help")
+        print(f"icot COMMAND [key=value ...]; icot COMMAND --help says more.\nCommands: {names}")
+        raise SystemExit(0 if asked_for_help else USER_ERROR)
+    name = sys.argv.pop(1)
+    run(name)
 
-    A user's mistake ends in its message and exit code 2, without a traceback; a signal in the exit
-    code that ``icot.interruption`` says.
+
+def run(name: str) -> None:
+    """Run a command with the configuration that the process's command line composes.
 
     Args:
-        config_name: of the file under ``conf``.
-        function: does the work.
-        before_hydra: given that name, the command line's overrides and whether it is a multirun,
-            says further overrides.
+        name: the command's, ``train``; its module is ``icot.commands.NAME``.
     """
     signals.listen()
     register_schemas()
+    typed = _typed(name)
+    if name == "report":
+        sys.argv[1:] = name_folders(sys.argv[1:])
     try:
-        _check_command_line(config_name, before_hydra)
+        added = _check(name, sys.argv[1:])
     except UserError as error:
-        _stop(error)
+        _stop(name, error)
+    sys.argv += added
 
-    def guarded(cfg: DictConfig) -> str | None:
+    def guarded(composed: DictConfig) -> str | None:
         try:
-            function(cfg)
+            command_line = _command_line(name, typed, added)
+            trains = name == "train"  # or goes on, by the run's own configuration
+            cfg = settle(composed, command_line) if trains else validate(composed, SCHEMAS[name])
+            check_sources(cfg)  # before anything heavy is imported
+            import_module(f"icot.commands.{name}").run(cfg, command_line)
         except UserError as error:
             if HydraConfig.get().mode != RunMode.MULTIRUN:
-                _stop(error)
-            print(f"{config_name}: {error}", file=sys.stderr)
+                _stop(name, error)
+            print(f"{name}: {error}", file=sys.stderr)
             return str(error)  # the sweep's other runs go on
         return None
 
-    hydra.main(version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=config_name)(
-        guarded
-    )()
+    command: Callable[[], None] = hydra.main(
+        version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=name
+    )(guarded)
+    command()
 
 
-def _check_command_line(config_name: str, before_hydra: BeforeHydra | None) -> None:
-    args, unknown = get_args_parser().parse_known_args()
-    if unknown or args.config_name or args.config_path or args.config_dir:
-        return  # another configuration, or none of ours: Hydra itself judges it
-    shown = args.cfg or args.info or args.help or args.hydra_help or args.shell_completion
-    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-        mistakes = mistakes_in(args.overrides, config_name, args.multirun)
+def _typed(name: str) -> tuple[str, ...]:
+    """The words of the shell that began this process."""
+    module = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None)
+    if module:
+        return ("python", "-m", module, *sys.argv[1:])
+    if Path(sys.argv[0]).stem == "icot":
+        return ("icot", name, *sys.argv[1:])
+    return ("python", sys.argv[0], *sys.argv[1:])
+
+
+def _command_line(name: str, typed: tuple[str, ...], added: Sequence[str]) -> CommandLine:
+    """What was asked for, as Hydra tells it within a run."""
+    known = HydraConfig.get()
+    multirun = known.mode == RunMode.MULTIRUN
+    return CommandLine(
+        name=name,
+        overrides=tuple(str(o) for o in known.overrides.task if str(o) not in added),
+        choices=chosen_options(known.runtime.choices),
+        output_dir=Path(known.runtime.output_dir),
+        sweep=Path(known.sweep.dir) if multirun else None,
+        subdir=str(known.sweep.subdir) if multirun else "",
+        program=typed,
+    )
+
+
+def _check(name: str, arguments: Sequence[str]) -> list[str]:
+    """Judge a command line; returns what it has to say further, so that the run finds its place.
+
+    Raises:
+        UserError: with all mistakes.
+    """
+    args, unknown = get_args_parser().parse_known_args(list(arguments))
+    if unknown or args.config_name or args.config_path:
+        return []  # another configuration, or none of ours: Hydra itself judges it
+    shown = args.cfg or args.info or args.hydra_help or args.shell_completion
+    if args.help:
+        with hydra_at(_folders(args)):
+            print(_help(name, args.overrides))
+        raise SystemExit(0)
+    trains = name == "train" and not shown
+    resumed = resumed_folder(args.overrides) if trains and not args.multirun else None
+    with hydra_at(_folders(args)):
+        own = [] if resumed is None else options_of_run(resumed, args.overrides)
+        mistakes = mistakes_in([*own, *args.overrides], name, args.multirun)
         if mistakes:
             raise ConfigError(mistakes)
-        if before_hydra and not shown:
-            directory.added = before_hydra(config_name, args.overrides, args.multirun)
-            sys.argv += directory.added
+        return [*own, *place_of_run(name, args.overrides, args.multirun)] if trains else []
 
 
-def _stop(error: UserError) -> None:
-    print(f"{Path(sys.argv[0]).stem}: {error}", file=sys.stderr)
+def _help(name: str, overrides: Sequence[str]) -> str:
+    """What a command does, the options of each group, and the configuration it composes.
+
+    The texts are those of ``hydra.help`` in the command's YAML file.
+    """
+    cfg = hydra.compose(name, list(overrides), return_hydra_config=True)
+    options = GroupOptions()
+    groups = "\n".join(f"  {group}: {', '.join(options.of(group))}" for group in options.groups)
+    template = Template(cfg.hydra.help.template.replace("${hydra.help.header}", ""))
+    values = OmegaConf.to_yaml(compose_values(name, overrides))
+    return template.safe_substitute(CONFIG=values, APP_CONFIG_GROUPS=groups)
+
+
+def _folders(args: Namespace) -> list[str]:
+    """Folders of the user's own with further configuration files."""
+    places = [f"file://{Path(args.config_dir).absolute()}"] if args.config_dir else []
+    further = named_values(args.overrides).get(SEARCH_PATH, "").strip("[]")
+    return [*places, *(unquote(p.strip()) for p in further.split(",") if p.strip())]
+
+
+@contextmanager
+def hydra_at(folders: Sequence[str]) -> Iterator[None]:
+    """Hydra with icot's configuration and that of the user's own folders, for composing.
+
+    Raises:
+        ConfigError: a folder does not exist.
+    """
+    path = create_config_search_path(f"pkg://{CONFIG_MODULE}")
+    for folder in folders:
+        local = folder.removeprefix("file://")
+        if "://" not in local and not Path(local).is_dir():
+            raise ConfigError([f"{local}: there is no such folder of configuration files"])
+        path.prepend(provider="command-line", path=folder if "://" in folder else f"file://{local}")
+    GlobalHydra.instance().clear()
+    Hydra.create_main_hydra2(task_name="icot", config_search_path=path)
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def compose_run(name: str, arguments: Sequence[str]) -> tuple[DictConfig, CommandLine]:
+    """What a command line composes, without starting a process for it: for the Python API.
+
+    Raises:
+        ConfigError: with all mistakes.
+    """
+    register_schemas()
+    added = _check(name, arguments)
+    args = get_args_parser().parse_args([*arguments, *added])
+    with hydra_at(_folders(args)):
+        try:
+            cfg = hydra.compose(name, args.overrides, return_hydra_config=True)
+        except HydraException as error:
+            raise ConfigError([first_line(error)]) from None
+        HydraConfig.instance().set_config(cfg)
+        OmegaConf.set_struct(cfg, False)
+        cfg.hydra.runtime.output_dir = str(Path(cfg.hydra.run.dir).absolute())
+        HydraConfig.instance().set_config(cfg)
+        typed = ("python", "-m", f"icot.{name}", *arguments)
+        command = _command_line(name, typed, added)
+        composed = OmegaConf.masked_copy(cfg, [str(k) for k in cfg if k != "hydra"])
+        OmegaConf.resolve(composed)
+    return composed, command
+
+
+def _stop(name: str, error: UserError) -> None:
+    print(f"{name}: {error}", file=sys.stderr)
     raise SystemExit(USER_ERROR)
-
-
-def quiet_libraries() -> None:
-    """Leave to the user what the user can act on."""
-    for name in ("lightning.pytorch", "lightning.fabric", "httpx", "huggingface_hub"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
-
-
-def plain(cfg: Any) -> Any:
-    """A configuration as plain containers."""
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_container(cfg, resolve=True)

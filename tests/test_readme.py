@@ -6,9 +6,8 @@ import shlex
 import pytest
 from hydra import initialize_config_module
 
-from icot.commands.report import with_folders_named
-from icot.config.checks import mistakes_in
-from icot.config.schema import CONFIG_MODULE, register_schemas
+from icot.config.command_line import mistakes_in, name_folders
+from icot.config.entry_points import CONFIG_MODULE, register_schemas
 from icot.reporting.paper import paper_rows
 from tests.conftest import REPOSITORY
 
@@ -21,7 +20,7 @@ COMMANDS = sorted({m.groups() for page in PAGES for m in COMMAND.finditer(page.r
 def test_every_command_composes(name, arguments):
     words = shlex.split(arguments)
     if name == "report":
-        words = with_folders_named([word.strip(".") for word in words])
+        words = name_folders([word.strip(".") for word in words])
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
     register_schemas()
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):

@@ -5,19 +5,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from icot.benchmarks.plain_loop import tokenize_lines
 from icot.benchmarks.turns import medians, starts_by_turns
 from icot.commands.build import build_task, build_tokenizer
+from icot.config.command_line import CommandLine
+from icot.config.entry_points import BenchmarkConfig
 from icot.data.tokenized import tokenized
 from icot.tasks.text_files import TextFiles
 
 
-def measure(cfg: DictConfig) -> dict[str, Any]:
+def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
     """Seconds for the first ``lines`` training examples of the task, read from one text file."""
-    task = build_task(cfg)
-    tokenizer = build_tokenizer(cfg, task)
+    task = build_task(cfg.task)
+    tokenizer = build_tokenizer(cfg.model, task)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         file = place / "train.txt"

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 from lightning import seed_everything
-from omegaconf import DictConfig
 
 from icot.commands.build import build_model, build_task, build_tokenizer
+from icot.config.command_line import CommandLine
+from icot.config.entry_points import BenchmarkConfig
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import separator_id, tokenized
 from icot.evaluation.measurement import precision_context
@@ -15,11 +16,11 @@ from icot.evaluation.speed import one_at_a_time
 from icot.system.hardware import device_for
 
 
-def measure(cfg: DictConfig) -> dict[str, Any]:
+def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
     """Examples a second at batch 1, with and without the chain, over the answer alone."""
     seed_everything(cfg.seed, verbose=False)
-    task = build_task(cfg)
-    tokenizer = build_tokenizer(cfg, task)
+    task = build_task(cfg.task)
+    tokenizer = build_tokenizer(cfg.model, task)
     store = tokenized(task, "valid", tokenizer, Path(cfg.paths.cache_dir))
     model = (
         build_model(cfg, tokenizer, store.longest).eval().to(device_for(cfg.trainer.accelerator))

@@ -4,24 +4,24 @@ import multiprocessing
 from typing import Any
 
 from lightning import seed_everything
-from omegaconf import DictConfig, OmegaConf
 
 from icot.benchmarks import plain_loop
 from icot.benchmarks.step import prepared, stages_of, train, whole_example
-from icot.cli import quiet_libraries
 from icot.commands.build import build_model, build_optimizer
-from icot.config.schema import register_schemas
+from icot.commands.quiet import quiet_libraries
+from icot.config.command_line import CommandLine
+from icot.config.entry_points import BenchmarkConfig
 from icot.data.sampler import BatchSampler
 from icot.system.hardware import device_for, keep_freed_memory, peak_memory
 
 UPDATES = 2  # the second has the optimizer's state too
 
 
-def measure(cfg: DictConfig) -> dict[str, Any]:
+def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
     """Peak resident memory of the process, or allocated memory of the GPU, after two updates."""
     spawn = multiprocessing.get_context("spawn")
     found = {}
-    content = OmegaConf.to_container(cfg, resolve=True)
+    content = cfg.as_dict()
     for way in ("model alone", "ours", "plain"):
         with spawn.Pool(1) as pool:
             found[way] = pool.apply(_peak, (content, way))
@@ -43,9 +43,8 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
 
 def _peak(content: Any, way: str) -> tuple[int, int]:
     """Bytes at the peak of this process, and the model's weights."""
-    register_schemas()
     quiet_libraries()
-    cfg = OmegaConf.create(content)
+    cfg = BenchmarkConfig.model_validate(content)
     seed_everything(cfg.seed, verbose=False)
     data, device = prepared(cfg), device_for(cfg.trainer.accelerator)
     removed = stages_of(cfg, data.longest_cot)[0]
@@ -56,7 +55,7 @@ def _peak(content: Any, way: str) -> tuple[int, int]:
         train(cfg, model, data, removed, UPDATES)
     if way == "plain":
         model.to(device).train()
-        optimizer = build_optimizer(cfg)(model)
+        optimizer = build_optimizer(cfg.optimizer)(model)
         order = iter(BatchSampler(len(data.split("train")), cfg.data.batch_size, cfg.seed))
         for _ in range(UPDATES):
             rows = [whole_example(data, int(n)) for n in next(order)]

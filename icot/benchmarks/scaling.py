@@ -4,16 +4,18 @@ Writes ``scaling.png`` beside the table: seconds and arithmetic for 1,000 exampl
 the first point of a curve, so that a term that grows faster than the arithmetic shows.
 """
 
-import copy
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from lightning import seed_everything
-from omegaconf import DictConfig, OmegaConf
 
 from icot.benchmarks.step import WARM_UP, UpdateClock, prepared, train
 from icot.commands.build import build_model
+from icot.config.command_line import CommandLine
+from icot.config.entry_points import BenchmarkConfig
+from icot.config.identity import put
+from icot.config.options import MultiplicationConfig
 from icot.errors import ConfigError
 from icot.reporting.theme import LIGHT, dressed, legend, save, sheet
 
@@ -26,18 +28,19 @@ AXES: dict[str, tuple[str | None, tuple[int, ...]]] = {
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the chain, along the last axis
 
 
-def measure(cfg: DictConfig) -> dict[str, Any]:
+def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
     """Seconds and FLOPs for 1,000 examples along each axis, the others as composed."""
-    if "digits" not in cfg.task:
+    if not isinstance(cfg.task, MultiplicationConfig):
         raise ConfigError(["what=scaling needs a task of multiplication"])
     curves: dict[str, list[dict[str, float]]] = {}
     for axis, (key, values) in AXES.items():
         curves[axis] = []
         for value in values:
-            varied = copy.deepcopy(cfg)
-            OmegaConf.update(varied, str(key), value)
+            values_of_point = cfg.as_dict()
+            put(values_of_point, str(key), value)
             if axis == "digits":  # a recipe may name the quickest attention of its own lengths
-                varied.model.attn_implementation = None
+                put(values_of_point, "model.attn_implementation", None)
+            varied = BenchmarkConfig.model_validate(values_of_point)
             curves[axis].append({"value": value, **_cost(varied, 0.0)})
         for share in () if values else SHARES:
             cost = _cost(cfg, share)
@@ -46,7 +49,7 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
     draw(curves, path)
     growth = {axis: _growth(points) for axis, points in curves.items()}
     return {
-        "task": cfg.task._target_,
+        "task": cfg.task.target,
         "curves": curves,
         "picture": str(path),
         "ratios": {f"time over arithmetic, {axis}": value for axis, value in growth.items()},
@@ -60,7 +63,7 @@ def _growth(points: list[dict[str, float]]) -> float:
     return (most["seconds"] / least["seconds"]) / (most["flops"] / least["flops"])
 
 
-def _cost(cfg: DictConfig, share: float) -> dict[str, float]:
+def _cost(cfg: BenchmarkConfig, share: float) -> dict[str, float]:
     """Of 1,000 examples with a share of the chain removed."""
     seed_everything(cfg.seed, verbose=False)
     data = prepared(cfg)
@@ -70,7 +73,7 @@ def _cost(cfg: DictConfig, share: float) -> dict[str, float]:
     train(cfg, model, data, removed, cfg.repeats + WARM_UP, clock)
     rows, columns = clock.shape
     weights = sum(p.numel() for p in model.parameters() if p.dim() == 2)
-    width, layers = cfg.model.config.n_embd, cfg.model.config.n_layer
+    width, layers = cfg.model.config["n_embd"], cfg.model.config["n_layer"]
     # Weights, and scores with their use: two products of T x T x width, thrice with the backward.
     attention = 12.0 * layers * width * columns**2
     flops = 6.0 * weights * columns + attention

@@ -12,13 +12,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from lightning import Callback, Trainer
-from omegaconf import DictConfig, OmegaConf
 
 from icot.benchmarks.step import prepared
 from icot.benchmarks.turns import medians, starts_by_turns
 from icot.commands.build import build_model
+from icot.config.command_line import CommandLine
+from icot.config.entry_points import BenchmarkConfig
 from icot.errors import RunError
 
 OWN_KEYS = ("what", "repeats", "out")  # of the command line, that training does not know
@@ -45,15 +45,14 @@ class EndOfProcess(Callback):
             os._exit(0)
 
 
-def measure(cfg: DictConfig) -> dict[str, Any]:
+def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
     """Seconds to the end of the first update of the composed training."""
-    asked = [str(o) for o in HydraConfig.get().overrides.task]
-    asked = [o for o in asked if o.split("=")[0] not in OWN_KEYS]
+    asked = [o for o in command.overrides if o.split("=")[0] not in OWN_KEYS]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         data = prepared(cfg)
         task, tokenizer = data.task, data.tokenizer
-        model = build_model(cfg, tokenizer, data.longest)
+        model: Any = build_model(cfg, tokenizer, data.longest)
         model.save_pretrained(place / "model")
         tokenizer.save_pretrained(place / "model")
         file = place / "train.txt"
@@ -77,7 +76,7 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
         "task": task.name,
         "model": cfg.model.name_or_path,
         "parameters": sum(p.numel() for p in model.parameters()),
-        "precision": OmegaConf.select(cfg, "trainer.precision"),
+        "precision": cfg.trainer.precision,
         "seconds": seconds,
         "median_seconds": middle,
         "ratios": {

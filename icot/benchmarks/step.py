@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer, seed_everything
-from omegaconf import DictConfig
 
 from icot.benchmarks import plain_loop
 from icot.benchmarks.ceiling import products_of, synchronize
@@ -24,6 +23,8 @@ from icot.commands.build import (
     build_tokenizer,
     trainer_arguments,
 )
+from icot.config.command_line import CommandLine
+from icot.config.entry_points import BenchmarkConfig
 from icot.removal import CoTBatch
 from icot.schedule import FixedSchedule
 from icot.training.callbacks.stages import RemovalSchedule, datamodule_of
@@ -33,7 +34,7 @@ from icot.training.datamodule import CoTDataModule
 WARM_UP = 1  # updates of each way before the clock counts
 
 
-def measure(cfg: DictConfig) -> dict[str, Any]:
+def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
     """Seconds of an update, ours and the plain one, at some stages.
 
     The utilisation of each is that of the ceiling which the model's matrix products alone reach.
@@ -44,7 +45,7 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
     for removed in stages_of(cfg, data.longest_cot):
         seed_everything(cfg.seed, verbose=False)
         model = build_model(cfg, tokenizer, data.longest)
-        turns = Turns(copy.deepcopy(model), build_optimizer(cfg))
+        turns = Turns(copy.deepcopy(model), build_optimizer(cfg.optimizer))
         train(cfg, model, data, removed, cfg.repeats + WARM_UP, turns)
         rows, columns = turns.shape
         products = products_of(model, rows * columns, turns.supervised, turns.dtype, turns.device)
@@ -74,16 +75,16 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def prepared(cfg: DictConfig) -> CoTDataModule:
+def prepared(cfg: BenchmarkConfig) -> CoTDataModule:
     """The data, without offsets, which the plain loop does not draw."""
-    task = build_task(cfg)
-    data: CoTDataModule = build_data(cfg, task, build_tokenizer(cfg, task))
+    task = build_task(cfg.task)
+    data: CoTDataModule = build_data(cfg, task, build_tokenizer(cfg.model, task))
     data.prepare_data()
     data.smoothing_lambda = None
     return data
 
 
-def stages_of(cfg: DictConfig, longest_cot: int) -> list[int]:
+def stages_of(cfg: BenchmarkConfig, longest_cot: int) -> list[int]:
     """Tokens removed at the stages that are measured; by default none, half, all."""
     if cfg.removed is None:
         return [0, -(-longest_cot // 2), longest_cot]
@@ -91,7 +92,12 @@ def stages_of(cfg: DictConfig, longest_cot: int) -> list[int]:
 
 
 def train(
-    cfg: DictConfig, model: Any, data: CoTDataModule, removed: int, updates: int, *extra: Callback
+    cfg: BenchmarkConfig,
+    model: Any,
+    data: CoTDataModule,
+    removed: int,
+    updates: int,
+    *extra: Callback,
 ) -> None:
     """Train ``model`` for some updates of one stage, as ``icot.train`` does."""
     schedule = RemovalSchedule(FixedSchedule(removed))

@@ -4,24 +4,26 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from icot.benchmarks.plain_loop import generate
 from icot.benchmarks.turns import by_turns, medians
 from icot.commands.build import build_task
+from icot.config.command_line import CommandLine
+from icot.config.entry_points import BenchmarkConfig
 from icot.evaluation.measurement import Source, loaded, precision_context
 from icot.evaluation.scoring import evaluate, texts
 from icot.inference.greedy import without_end
 from icot.models.export import standalone
-from icot.runs.checkpoints import KeptRun
+from icot.runs.checkpoints import select_stage
+from icot.runs.kept_run import KeptRun
 
 
-def measure(cfg: DictConfig) -> dict[str, Any]:
+def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
     """Verify-then-decode and decoding always against ``generate``, on a run's weights."""
-    kept = KeptRun(cfg.run_dir)
-    task = build_task(kept.cfg)
+    assert cfg.run_dir is not None
+    kept = KeptRun(cfg.run_dir, cfg.trust)
+    task = build_task(kept.cfg.task)
     source = Source.own(task, "valid")
-    checkpoint = kept.select(cfg.stage)[0]
+    checkpoint = select_stage(kept, cfg.stage)[0]
     model, tokenizer, examples = loaded(
         kept,
         checkpoint,

@@ -12,28 +12,24 @@ import json
 from importlib import import_module
 from pathlib import Path
 
-from omegaconf import DictConfig
+from rich.console import Console
 
-from icot.cli import quiet_libraries, run
+from icot.commands.quiet import quiet_libraries
+from icot.config.command_line import CommandLine
+from icot.config.entry_points import BenchmarkConfig
+from icot.errors import RunError
+from icot.reporting.tables import print_benchmark
+from icot.system.files import write_text
+from icot.system.hardware import keep_freed_memory
+from icot.system.machine import machine
 
 
-def benchmark(cfg: DictConfig) -> None:
+def run(cfg: BenchmarkConfig, command: CommandLine) -> None:
     """Measure what ``cfg.what`` names."""
-    from rich.console import Console
-
-    from icot.config.checks import check_values
-    from icot.errors import ConfigError, RunError
-    from icot.reporting.tables import print_benchmark
-    from icot.runs.directory import machine
-    from icot.system.files import write_text
-    from icot.system.hardware import keep_freed_memory
-
-    if mistakes := check_values(cfg):
-        raise ConfigError(mistakes)
     kind = import_module(f"icot.benchmarks.{cfg.what}")
     quiet_libraries()  # what has been imported by now
     keep_freed_memory()
-    measured = kind.measure(cfg)
+    measured = kind.measure(cfg, command)
     record = {"what": cfg.what, **measured, **machine()}
     folder = Path(cfg.out or ".")
     path = folder / f"benchmark-{cfg.what}.json"
@@ -45,8 +41,3 @@ def benchmark(cfg: DictConfig) -> None:
     console = Console()
     print_benchmark(console, record)
     console.print(f"Written: {path}", highlight=False, soft_wrap=True)
-
-
-def main() -> None:
-    """The command."""
-    run("benchmark", benchmark)

@@ -1,59 +1,128 @@
-"""From a configuration to the parts of a run, which take named arguments and never see it."""
+"""From a typed configuration to the parts of a run, which take named arguments and never see it."""
 
+import inspect
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-from omegaconf import DictConfig
+import torch
+from hydra.utils import get_class
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from torch import nn
+from torch.optim import Optimizer
+from transformers import PreTrainedTokenizerBase
 
-from icot.cli import plain
-
-if TYPE_CHECKING:
-    from icot.runs.recovery import Recoveries
-    from icot.training.metrics_file import MetricsFile
+from icot.config.command_line import NOTHING
+from icot.config.options import (
+    AdaptiveScheduleConfig,
+    AnyOptimizer,
+    AnySchedule,
+    AnyTask,
+    FixedScheduleConfig,
+    LinearScheduleConfig,
+    MuonConfig,
+    OfAnotherPackage,
+    OtherScheduleConfig,
+)
+from icot.config.schema import ModelConfig, TrainConfig
+from icot.errors import ConfigError, UserError, first_line
+from icot.methods.icot_si.collapse_watch import CollapseWatch
+from icot.methods.icot_si.finish import Finish
+from icot.methods.icot_si.optimizer_reset import OptimizerReset
+from icot.methods.icot_si.removal_smoothing import RemovalSmoothing
+from icot.models.attention_choice import quickest_attention
+from icot.models.loading import config_of, load_model, load_tokenizer, with_lora
+from icot.runs.checkpoint_file import SealedCheckpointIO
+from icot.runs.layout import CHECKPOINTS
+from icot.runs.recovery import Recoveries
+from icot.schedule import AdaptiveSchedule, FixedSchedule, LinearSchedule, Schedule
+from icot.system.hardware import device_for, resolve_precision
+from icot.system.signals import signals
+from icot.tasks.base import Task
+from icot.tracking.throughput import Throughput
+from icot.tracking.wandb_logger import wandb_logger
+from icot.tracking.wandb_record import WandbRecord
+from icot.training.callbacks.checkpointing import Checkpointing
+from icot.training.callbacks.clock import BatchSeed
+from icot.training.callbacks.device_use import DeviceUse
+from icot.training.callbacks.progress import Progress
+from icot.training.callbacks.run_record import RunRecord
+from icot.training.callbacks.stage_checkpoint import StageCheckpoint
+from icot.training.callbacks.stages import RemovalSchedule
+from icot.training.callbacks.validation_accuracy import ValidationAccuracy
+from icot.training.causal_lm import CausalLM
+from icot.training.datamodule import CoTDataModule
+from icot.training.fully_sharded import FullyShardedStrategy
+from icot.training.metrics_file import MetricsFile
+from icot.training.optimizers import adamw, muon
+from icot.training.precision import HalfPrecisionWeights
 
 COMPILED_WIDTHS = 16  # a compiled model sees batches of so many columns, or a multiple
+# What of model.config is the shape, which pretrained weights bring along.
+SHAPE = ("n_layer", "n_embd", "n_head")
+T = TypeVar("T")
 
 
-def build_task(cfg: DictConfig) -> Any:
-    """The task, or one clear error."""
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
+def make(kind: type[T], option: OfAnotherPackage, **further: Any) -> T:
+    """An object of a user's own class, made with the keys of its option.
 
-    from icot.errors import ConfigError, UserError
+    Args:
+        kind: what the class must be.
+        option: names the class and has its arguments.
+        further: arguments that the class gets where it asks for them by name.
 
+    Raises:
+        ConfigError: there is no such class, it is of another kind, or a key is not its own.
+    """
     try:
-        return instantiate(cfg.task)
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, UserError):
-            raise cause from None
-        raise ConfigError([f"task: {cause or error}"]) from None
+        own = get_class(option.target)
+    except Exception as error:  # importing a user's module can raise anything
+        raise ConfigError([f"{option.target}: cannot be imported: {first_line(error)}"]) from None
+    if not issubclass(own, kind):
+        raise ConfigError([f"{option.target} is no {kind.__name__} of icot"])
+    wanted = inspect.signature(own).parameters
+    arguments = {**option.arguments(), **{k: v for k, v in further.items() if k in wanted}}
+    try:
+        inspect.signature(own).bind(**arguments)
+    except TypeError as error:
+        known = ", ".join(wanted)
+        raise ConfigError([f"{option.target}: {error}; its keys are {known}"]) from None
+    return own(**arguments)
 
 
-def build_tokenizer(cfg: DictConfig, task: Any) -> Any:
+def build_task(option: AnyTask) -> Task:
+    """The task.
+
+    Raises:
+        UserError: its values make none.
+    """
+    try:
+        if isinstance(option, OfAnotherPackage):
+            return make(Task, option)  # type: ignore[type-abstract]
+        values = option.as_dict()
+        made: Task = get_class(values.pop("_target_"))(**values)
+        return made
+    except UserError:
+        raise
+    except ValueError as error:
+        raise ConfigError([f"task: {error}"]) from None
+
+
+def build_tokenizer(model: ModelConfig, task: Task) -> PreTrainedTokenizerBase:
     """The model's own tokenizer, or the one that the configuration names."""
-    from icot.models.loading import load_tokenizer
-
-    return load_tokenizer(cfg.model.tokenizer or cfg.model.name_or_path, task)
+    return load_tokenizer(model.tokenizer or model.name_or_path, task)
 
 
-def build_model(cfg: DictConfig, tokenizer: Any, positions: int) -> Any:
-    """The model, with adapters if asked for."""
-    import torch
-
-    from icot.models.attention_choice import quickest_attention
-    from icot.models.loading import load_model, with_lora
-    from icot.system.hardware import device_for, resolve_precision
-
+def build_model(cfg: TrainConfig, tokenizer: PreTrainedTokenizerBase, positions: int) -> nn.Module:
+    """The model for sequences of ``positions`` tokens, with adapters if asked for."""
     name = cfg.model.name_or_path
     if not cfg.model.pretrained and not Path(name).is_dir():
         name = cfg.model.architecture or name
-    config = plain(cfg.model.config)
+    config = dict(cfg.model.config)
     if cfg.model.pretrained:  # the shape comes with the weights
-        config = {
-            k: v for k, v in config.items() if not k.startswith(("n_layer", "n_embd", "n_head"))
-        }
+        config = {k: v for k, v in config.items() if not k.startswith(SHAPE)}
     model = load_model(
         name,
         pretrained=cfg.model.pretrained,
@@ -71,13 +140,11 @@ def build_model(cfg: DictConfig, tokenizer: Any, positions: int) -> Any:
         model.set_attn_implementation(
             quickest_attention(model, cfg.data.batch_size, positions, autocast)
         )
-    return with_lora(model, **plain(cfg.model.lora)) if cfg.model.lora.r is not None else model
+    return with_lora(model, **cfg.model.lora.as_dict()) if cfg.model.lora.r is not None else model
 
 
-def build_data(cfg: DictConfig, task: Any, tokenizer: Any) -> Any:
+def build_data(cfg: TrainConfig, task: Task, tokenizer: PreTrainedTokenizerBase) -> CoTDataModule:
     """The data module; ``prepare_data`` is still to be called."""
-    from icot.training.datamodule import CoTDataModule
-
     return CoTDataModule(
         task,
         tokenizer,
@@ -93,86 +160,72 @@ def build_data(cfg: DictConfig, task: Any, tokenizer: Any) -> Any:
     )
 
 
-def build_module(cfg: DictConfig, model: Any) -> Any:
+def build_module(cfg: TrainConfig, model: nn.Module) -> CausalLM:
     """The model in training."""
-    from icot.training.causal_lm import CausalLM
-
     return CausalLM(
         model,
-        optimizer=build_optimizer(cfg),
+        optimizer=build_optimizer(cfg.optimizer),
         warmup_steps=cfg.optimizer.warmup_steps,
         decay_steps=cfg.optimizer.decay_steps,
         compile_mode=cfg.model.compile,
     )
 
 
-def build_optimizer(cfg: DictConfig) -> Any:
+def build_optimizer(option: AnyOptimizer) -> Callable[[nn.Module], Optimizer]:
     """A function from a model to its optimizer."""
-    from icot.training.optimizers import adamw, muon
-
-    o = cfg.optimizer
-    common = {"lr": o.lr, "weight_decay": o.weight_decay, "betas": tuple(o.betas), "eps": o.eps}
-    if o.name == "muon":
-        return partial(muon, **common, adamw_lr=o.adamw_lr, momentum=o.momentum)
-    return partial(adamw, **common)
-
-
-def build_schedule(cfg: DictConfig, recoveries: "Recoveries") -> Any:
-    """The rule that says what is removed when."""
-    from icot.schedule import AdaptiveSchedule, FixedSchedule, LinearSchedule
-
-    s = cfg.schedule
-    if s.kind == "fixed":
-        return FixedSchedule(s.tokens_removed)
-    if s.kind == "linear":
-        return LinearSchedule(
-            tokens_per_epoch=s.tokens_per_epoch,
-            remove_all_beyond=s.remove_all_beyond,
-            warmup_epochs=s.warmup_epochs,
-            warmup_removed=s.warmup_removed,
-            rounding=s.rounding,
-            slowdowns=recoveries.slowdowns,
-        )
-    return AdaptiveSchedule(
-        threshold=s.threshold,
-        patience=s.patience,
-        min_batches=s.min_batches,
-        decay=s.decay,
-        tokens_per_stage=s.tokens_per_stage,
-        stops=tuple(s.stops),
-        remove_all_beyond=s.remove_all_beyond,
-        slowdowns=recoveries.slowdowns,
+    beta1, beta2 = option.betas
+    common = partial(
+        muon if isinstance(option, MuonConfig) else adamw,
+        lr=option.lr,
+        weight_decay=option.weight_decay,
+        betas=(beta1, beta2),
+        eps=option.eps,
     )
+    if isinstance(option, MuonConfig):
+        return partial(common, adamw_lr=option.adamw_lr, momentum=option.momentum)
+    return common
+
+
+def build_schedule(option: AnySchedule, recoveries: Recoveries) -> Schedule:
+    """The rule that says what is removed when; returns to a checkpoint slow it down."""
+    match option:
+        case FixedScheduleConfig():
+            return FixedSchedule(option.tokens_removed)
+        case LinearScheduleConfig():
+            return LinearSchedule(
+                tokens_per_epoch=option.tokens_per_epoch,
+                remove_all_beyond=option.remove_all_beyond,
+                warmup_epochs=option.warmup_epochs,
+                warmup_removed=option.warmup_removed,
+                rounding=option.rounding,
+                slowdowns=recoveries.slowdowns,
+            )
+        case AdaptiveScheduleConfig():
+            return AdaptiveSchedule(
+                threshold=option.threshold,
+                patience=option.patience,
+                min_batches=option.min_batches,
+                decay=option.decay,
+                tokens_per_stage=option.tokens_per_stage,
+                stops=tuple(option.stops),
+                remove_all_beyond=option.remove_all_beyond,
+                slowdowns=recoveries.slowdowns,
+            )
+        case OtherScheduleConfig():
+            return make(Schedule, option, slowdowns=recoveries.slowdowns)  # type: ignore[type-abstract]
 
 
 def build_callbacks(
-    cfg: DictConfig,
-    folder: Path,
+    cfg: TrainConfig,
     known: dict[str, Any],
-    metrics: "MetricsFile",
-    recoveries: "Recoveries",
-    loggers: list[Any],
-) -> list[Any]:
+    metrics: MetricsFile,
+    recoveries: Recoveries,
+    loggers: list[Logger],
+) -> list[Callback]:
     """The callbacks, in the order in which a stage's end reaches them; the schedule is last."""
-    from icot.methods.icot_si.collapse_watch import CollapseWatch
-    from icot.methods.icot_si.finish import Finish
-    from icot.methods.icot_si.optimizer_reset import OptimizerReset
-    from icot.methods.icot_si.removal_smoothing import RemovalSmoothing
-    from icot.runs.layout import CHECKPOINTS
-    from icot.system.signals import signals
-    from icot.tracking.throughput import Throughput
-    from icot.tracking.wandb_record import WandbRecord
-    from icot.training.callbacks.checkpointing import Checkpointing
-    from icot.training.callbacks.clock import BatchSeed
-    from icot.training.callbacks.device_use import DeviceUse
-    from icot.training.callbacks.progress import Progress
-    from icot.training.callbacks.run_record import RunRecord
-    from icot.training.callbacks.stage_checkpoint import StageCheckpoint
-    from icot.training.callbacks.stages import RemovalSchedule
-    from icot.training.callbacks.validation_accuracy import ValidationAccuracy
-
+    folder = Path(cfg.paths.output_dir)
     s, v, c = cfg.schedule, cfg.validation, cfg.checkpoints
-    callbacks: list[Any] = [
+    callbacks: list[Callback] = [
         Checkpointing(
             folder / CHECKPOINTS,
             metrics,
@@ -193,47 +246,41 @@ def build_callbacks(
         callbacks.append(Finish(cfg.trainer.finish_steps))
     if s.reset_optimizer:
         callbacks.append(OptimizerReset(s.reset_warmup_steps))
-    callbacks.append(RemovalSchedule(build_schedule(cfg, recoveries)))
+    callbacks.append(RemovalSchedule(build_schedule(cfg.schedule, recoveries)))
     callbacks.append(RunRecord(folder, title=known["task"], examples=v.shown, facts=known))
-    if cfg.on_collapse != "ignore" and s.kind != "fixed":
+    if cfg.on_collapse != "ignore" and not isinstance(s, FixedScheduleConfig):
         w = cfg.collapse
         callbacks.append(CollapseWatch(w.share, w.validations, stop=cfg.on_collapse == "rollback"))
     for logger in loggers:
         if logger is not metrics:
             callbacks.append(Throughput(logger, cfg.trainer.log_every_n_steps))
-        if cfg.logger.name == "wandb" and logger is not metrics:
+        if isinstance(logger, WandbLogger):
             callbacks.append(WandbRecord(logger, folder))
     return callbacks
 
 
 def build_loggers(
-    cfg: DictConfig, folder: Path, metrics: "MetricsFile", step: int, known: dict[str, Any]
-) -> list[Any]:
+    cfg: TrainConfig, metrics: MetricsFile, step: int, known: dict[str, Any]
+) -> list[Logger]:
     """metrics.csv always, and what the logger group adds.
 
     Args:
         cfg: the configuration.
-        folder: the run directory.
         metrics: metrics.csv.
         step: where the run goes on.
         known: the facts of the run.
     """
-    from icot.errors import UserError
-
-    loggers: list[Any] = [metrics]
+    folder = Path(cfg.paths.output_dir)
+    loggers: list[Logger] = [metrics]
     try:
         if cfg.logger.name == "tensorboard":
-            from lightning.pytorch.loggers import TensorBoardLogger
-
             # What a killed run has logged beyond its checkpoint is logged again.
             purge = step + 1 if step else None
             loggers.append(
                 TensorBoardLogger(folder, name="", version="tensorboard", purge_step=purge)
             )
         if cfg.logger.name == "wandb":
-            from icot.tracking.wandb_logger import wandb_logger
-
-            loggers.append(wandb_logger(cfg.logger, plain(cfg), folder, known))
+            loggers.append(wandb_logger(cfg.logger, cfg.as_dict(), folder, known))
     except ImportError as error:
         raise UserError(
             f"logger={cfg.logger.name} needs a package: pip install 'icot[{cfg.logger.name}]' "
@@ -242,13 +289,8 @@ def build_loggers(
     return loggers
 
 
-def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
+def trainer_arguments(cfg: TrainConfig) -> dict[str, Any]:
     """Arguments of Lightning's Trainer."""
-    from icot.runs.checkpoint_file import SealedCheckpointIO
-    from icot.system.hardware import resolve_precision
-    from icot.training.fully_sharded import FullyShardedStrategy
-    from icot.training.precision import HalfPrecisionWeights
-
     t = cfg.trainer
     precision: str | None = resolve_precision(t.precision, t.accelerator, cfg.model.dtype)
     plugins: list[Any] = [SealedCheckpointIO()]
@@ -277,7 +319,7 @@ def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
 
 
 def facts(
-    cfg: DictConfig, model: Any, choices: dict[str, str], sweep: str | None = None
+    cfg: TrainConfig, model: nn.Module, choices: dict[str, str], sweep: Path | None = None
 ) -> dict[str, Any]:
     """What is known of a run before it starts.
 
@@ -285,15 +327,12 @@ def facts(
         cfg: its configuration.
         model: what is trained.
         choices: its options by group.
-        sweep: the name of the sweep that it belongs to.
+        sweep: the directory of the sweep that it belongs to.
     """
-    from icot.models.loading import config_of
-    from icot.runs.resume import NOTHING
-
     experiment = choices.get("experiment", NOTHING)
     return {
         "experiment": None if experiment == NOTHING else experiment,
-        "sweep": sweep,
+        "sweep": None if sweep is None else sweep.name,
         "task": choices.get("task", ""),
         "model": choices.get("model", ""),
         "schedule": choices.get("schedule", cfg.schedule.kind),

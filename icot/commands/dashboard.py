@@ -8,31 +8,25 @@ Without W&B, ``python -m icot.report`` shows the same.
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from omegaconf import DictConfig
+from icot.commands.quiet import quiet_libraries
+from icot.config.command_line import CommandLine
+from icot.config.entry_points import DashboardConfig
+from icot.errors import UserError, first_line
+from icot.system.files import write_text
 
-from icot.cli import quiet_libraries, run
 
-if TYPE_CHECKING:
-    from icot.errors import UserError
-
-
-def dashboard(cfg: DictConfig) -> None:
+def run(cfg: DashboardConfig, command: CommandLine) -> None:
     """Build workspace and report, and send or write them."""
-    from icot.config.checks import check_values
-    from icot.errors import ConfigError
-    from icot.system.files import write_text
-
-    if mistakes := check_values(cfg):
-        raise ConfigError(mistakes)
     quiet_libraries()
     try:
         import wandb
         import wandb_workspaces.reports.v2 as wr
+
+        from icot.tracking.wandb_workspace import report, workspace
     except ImportError as error:
         raise _needed(error) from None
-    from icot.tracking.wandb_workspace import report, workspace
 
     if cfg.dry_run:
         entity = cfg.entity or ""
@@ -59,21 +53,12 @@ def _serialised(made: Any) -> Any:
     return json.loads(made._to_model().model_dump_json(by_alias=True, exclude_none=True))
 
 
-def _needed(error: ImportError) -> "UserError":
-    from icot.errors import UserError
-
+def _needed(error: ImportError) -> UserError:
     return UserError(f"the dashboard needs a package: pip install 'icot[wandb]' ({error}).")
 
 
-def _refused(error: Exception) -> "UserError":
-    from icot.errors import UserError, first_line
-
+def _refused(error: Exception) -> UserError:
     return UserError(
         f"W&B: {first_line(error)} Log in with wandb login, check project= and entity=, or write "
         "the dashboard to a file with dry_run=true."
     )
-
-
-def main() -> None:
-    """The command."""
-    run("dashboard", dashboard)

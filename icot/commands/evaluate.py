@@ -11,11 +11,24 @@ Composes the parts; ``icot.evaluation`` measures.
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from omegaconf import DictConfig
+from hydra.utils import get_class
+from rich.console import Console
 
-from icot.cli import quiet_libraries, run
+from icot.commands.build import build_task
+from icot.commands.quiet import quiet_libraries
+from icot.config.command_line import CommandLine
+from icot.config.entry_points import EvaluateConfig
+from icot.errors import DataError, RunError
+from icot.evaluation.failures import POSITION, answer_positions
+from icot.evaluation.measurement import Measured, Source, as_rows, measure, share
+from icot.evaluation.predictions import read_predictions, write_predictions
+from icot.evaluation.tradeoff import tradeoff_rows, write_tradeoff
+from icot.reporting.figures import failures, tradeoff
+from icot.reporting.tables import print_evaluations
+from icot.runs.checkpoints import ALL, FINAL, select, select_stage
+from icot.runs.kept_run import KeptRun
 from icot.runs.layout import (
     EVALUATION,
     FAILURES,
@@ -24,19 +37,13 @@ from icot.runs.layout import (
     TRADEOFF_TABLE,
     predictions_file,
 )
+from icot.system.files import write_text
+from icot.tasks.answers import extract_answer
+from icot.tasks.text_files import TextFiles
 
-if TYPE_CHECKING:
-    from icot.evaluation.measurement import Measured, Source
-    from icot.runs.checkpoints import KeptRun
 
-
-def evaluate(cfg: DictConfig) -> None:
+def run(cfg: EvaluateConfig, command: CommandLine) -> None:
     """Measure, write the files, print the table."""
-    from icot.config.checks import check_values
-    from icot.errors import ConfigError
-
-    if mistakes := check_values(cfg):
-        raise ConfigError(mistakes)
     quiet_libraries()
     if cfg.predictions is not None:
         score_file(cfg)
@@ -44,16 +51,9 @@ def evaluate(cfg: DictConfig) -> None:
         score_run(cfg)
 
 
-def score_file(cfg: DictConfig) -> None:
+def score_file(cfg: EvaluateConfig) -> None:
     """Score what another program wrote, by the official extraction."""
-    from rich.console import Console
-
-    from icot.evaluation.failures import POSITION, answer_positions
-    from icot.evaluation.measurement import as_rows, share
-    from icot.evaluation.predictions import read_predictions
-    from icot.reporting.tables import print_evaluations
-    from icot.tasks.answers import extract_answer
-
+    assert cfg.predictions is not None
     path = Path(cfg.predictions)
     found = read_predictions(
         path, lambda text, target: extract_answer(text) == extract_answer(target)
@@ -71,22 +71,15 @@ def score_file(cfg: DictConfig) -> None:
     console.print(f"Written: {out / EVALUATION}", highlight=False, soft_wrap=True)
 
 
-def score_run(cfg: DictConfig) -> None:
+def score_run(cfg: EvaluateConfig) -> None:
     """Score the weights that the configuration names, and draw what there is to draw."""
-    from rich.console import Console
-
-    from icot.evaluation.measurement import measure
-    from icot.evaluation.predictions import write_predictions
-    from icot.reporting.figures import failures
-    from icot.reporting.tables import print_evaluations
-    from icot.runs.checkpoints import ALL, FINAL, KeptRun, select
-
-    kept, chosen = select(cfg.run_dir, cfg.checkpoint, cfg.stage)
+    kept, chosen = select(cfg.run_dir, cfg.checkpoint, cfg.stage, cfg.trust)
     everything = cfg.checkpoint is None and cfg.stage == ALL
     out = _folder(cfg, kept.folder)
     console = Console()
     source = _source(cfg, kept)
-    others = [(run, run.select(FINAL)[0], _source(cfg, run)) for run in map(KeptRun, cfg.baselines)]
+    baselines = [KeptRun(folder, cfg.trust) for folder in cfg.baselines]
+    others = [(run, select_stage(run, FINAL)[0], _source(cfg, run)) for run in baselines]
     measured: list[Measured] = []
     for checkpoint in chosen:
         done = measure(kept, checkpoint, source, **_arguments(cfg))
@@ -106,24 +99,17 @@ def score_run(cfg: DictConfig) -> None:
         written.append(FAILURES)
     print_evaluations(console, [one.record for one in measured])
     if everything and cfg.speed.examples:
-        baselines = [measure(*other, **_arguments(cfg)) for other in others]
-        _tradeoff(out, measured, baselines, record)
+        measured_baselines = [measure(*other, **_arguments(cfg)) for other in others]
+        _tradeoff(out, measured, measured_baselines, record)
         written += [TRADEOFF_TABLE, TRADEOFF_FIGURE]
     console.print(f"Written into {out}: {', '.join(written)}", highlight=False, soft_wrap=True)
 
 
-def _source(cfg: DictConfig, run: "KeptRun") -> "Source":
+def _source(cfg: EvaluateConfig, run: KeptRun) -> Source:
     """The run's own split, or the file in its place; judged by the run's task either way."""
-    from hydra.utils import get_class
-
-    from icot.commands.build import build_task
-    from icot.errors import DataError
-    from icot.evaluation.measurement import Source
-    from icot.tasks.text_files import TextFiles
-
     if cfg.data_file is None:
         try:
-            task = build_task(run.cfg)
+            task = build_task(run.cfg.task)
         except DataError as error:
             raise DataError(
                 f"{run.folder}: the run's own data are not to be had: {error} To evaluate, start "
@@ -134,11 +120,11 @@ def _source(cfg: DictConfig, run: "KeptRun") -> "Source":
     if not path.is_file():
         raise DataError(f"data_file={path}: no such file.")
     texts = TextFiles(path.parent, None, path.name, None, on_bad_line=cfg.on_bad_line)
-    own = issubclass(get_class(run.cfg.task._target_), TextFiles)
-    return Source(texts if own else build_task(run.cfg), texts, "valid", str(path))
+    own = issubclass(get_class(run.cfg.task.target), TextFiles)
+    return Source(texts if own else build_task(run.cfg.task), texts, "valid", str(path))
 
 
-def _arguments(cfg: DictConfig) -> dict[str, Any]:
+def _arguments(cfg: EvaluateConfig) -> dict[str, Any]:
     return {
         "tokens_removed": cfg.tokens_removed,
         "limit": cfg.examples,
@@ -153,10 +139,8 @@ def _arguments(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _tradeoff(
-    out: Path, stages: "list[Measured]", baselines: "list[Measured]", record: dict[str, Any]
+    out: Path, stages: list[Measured], baselines: list[Measured], record: dict[str, Any]
 ) -> None:
-    from icot.evaluation.tradeoff import tradeoff_rows, write_tradeoff
-    from icot.reporting.figures import tradeoff
 
     rows = tradeoff_rows(
         [one.tradeoff_point() for one in stages]
@@ -167,14 +151,12 @@ def _tradeoff(
     tradeoff(rows, out / TRADEOFF_FIGURE, f"{record['task']}, {n:,} examples", f" ({device})")
 
 
-def _folder(cfg: DictConfig, beside: Path) -> Path:
+def _folder(cfg: EvaluateConfig, beside: Path) -> Path:
     """Where the files go.
 
     Raises:
         RunError: it cannot be made or written.
     """
-    from icot.errors import RunError
-
     folder = Path(cfg.out) if cfg.out is not None else beside
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -186,11 +168,4 @@ def _folder(cfg: DictConfig, beside: Path) -> Path:
 
 
 def _write_json(path: Path, record: dict[str, Any]) -> None:
-    from icot.system.files import write_text
-
     write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-
-
-def main() -> None:
-    """The command."""
-    run("evaluate", evaluate)

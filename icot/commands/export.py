@@ -10,41 +10,34 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
+from rich.console import Console
+from transformers.utils.logging import disable_progress_bar
 
-from icot.cli import quiet_libraries, run
-
-if TYPE_CHECKING:
-    from icot.evaluation.predictions import Prediction
+from icot.commands.build import build_task
+from icot.commands.quiet import quiet_libraries
+from icot.config.command_line import CommandLine
+from icot.config.entry_points import ExportConfig
+from icot.errors import RunError
+from icot.evaluation.measurement import Source, loaded, numbers
+from icot.evaluation.predictions import Prediction
+from icot.evaluation.scoring import evaluate
+from icot.models.export import answers_of, prompt_for, save_standalone, standalone
+from icot.reporting.cards import model_card
+from icot.runs.checkpoints import select
 
 COMPARED = 20  # questions that the folder is checked with
 CARD = "README.md"
 
 
-def export(cfg: DictConfig) -> None:
+def run(cfg: ExportConfig, command: CommandLine) -> None:
     """Measure, write, load back and compare."""
-    from rich.console import Console
-    from transformers.utils.logging import disable_progress_bar
-
-    from icot.commands.build import build_task
-    from icot.config.checks import check_values
-    from icot.errors import ConfigError
-    from icot.evaluation.measurement import Source, loaded, numbers
-    from icot.evaluation.scoring import evaluate
-    from icot.models.export import prompt_for, save_standalone, standalone
-    from icot.reporting.cards import model_card
-    from icot.runs.checkpoints import select
-
-    if mistakes := check_values(cfg):
-        raise ConfigError(mistakes)
     quiet_libraries()
     disable_progress_bar()  # type: ignore[no-untyped-call]
     out = Path(cfg.out)
     _check_free(out)
-    run_, (checkpoint, *_) = select(cfg.run_dir, cfg.checkpoint, cfg.stage)
-    task = build_task(run_.cfg)
+    run_, (checkpoint, *_) = select(cfg.run_dir, cfg.checkpoint, cfg.stage, cfg.trust)
+    task = build_task(run_.cfg.task)
     source = Source.own(task, cfg.split)
     cache = Path(cfg.paths.cache_dir)
     model, tokenizer, examples = loaded(
@@ -89,10 +82,8 @@ def export(cfg: DictConfig) -> None:
     console.print(f"Written: {out}")
 
 
-def _compare(folder: Path, predictions: "Sequence[Prediction]", eos: str) -> tuple[int, int]:
+def _compare(folder: Path, predictions: Sequence[Prediction], eos: str) -> tuple[int, int]:
     """How many of the answers are the same when plain transformers loads the folder."""
-    from icot.models.export import answers_of, prompt_for
-
     prompts = [prompt_for(p.question, eos, internalized=True) for p in predictions]
     pairs = zip(answers_of(folder, prompts), predictions, strict=True)
     return sum(" ".join(a.split()) == p.prediction for a, p in pairs), len(predictions)
@@ -104,8 +95,6 @@ def _check_free(out: Path) -> None:
     Raises:
         RunError: there is something.
     """
-    from icot.errors import RunError
-
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise RunError(f"out={out} exists and is not an empty folder; choose another.")
 
@@ -117,8 +106,6 @@ def _in_one_step(out: Path) -> Iterator[Path]:
     Raises:
         RunError: it cannot be written.
     """
-    from icot.errors import RunError
-
     partial = out.with_name(f".{out.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -129,8 +116,3 @@ def _in_one_step(out: Path) -> Iterator[Path]:
         raise RunError(f"out={out}: cannot be written ({error.strerror or error}).") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def main() -> None:
-    """The command."""
-    run("export", export)

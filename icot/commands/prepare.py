@@ -6,38 +6,32 @@ Writes ``{train,valid,test}.txt`` in the format ``question||cot #### answer`` in
 ``out``, prints Table 1 for the model's tokenizer, and fills the token cache that training reads.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, open_dict
+from rich.console import Console
 
-from icot.cli import quiet_libraries, run
+from icot.commands.build import build_task, build_tokenizer
+from icot.commands.quiet import quiet_libraries
+from icot.config.command_line import CommandLine
+from icot.config.entry_points import PrepareConfig
+from icot.config.options import AnyTask
+from icot.data.statistics import token_statistics
+from icot.data.tokenized import tokenized
+from icot.errors import ConfigError, DataError
+from icot.reporting.tables import print_token_statistics
+from icot.tasks.base import SPLITS, Split
 
 COUNTED = 20_000  # examples per split that the statistics are taken from
 
 
-def prepare(cfg: DictConfig) -> None:
+def run(cfg: PrepareConfig, command: CommandLine) -> None:
     """Write, count, cache."""
-    from hydra.core.hydra_config import HydraConfig
-    from rich.console import Console
-
-    from icot.commands.build import build_task, build_tokenizer
-    from icot.config.checks import check_values
-    from icot.data.statistics import token_statistics
-    from icot.data.tokenized import tokenized
-    from icot.errors import ConfigError, DataError
-    from icot.reporting.tables import print_token_statistics
-    from icot.tasks.base import SPLITS, Split
-
-    if mistakes := check_values(cfg):
-        raise ConfigError(mistakes)
     quiet_libraries()
     wanted: tuple[Split, ...] = SPLITS if cfg.split == "all" else (cfg.split,)
-    _override_task(cfg, wanted, HydraConfig.get().overrides.task)
-    task = build_task(cfg)
-    tokenizer = build_tokenizer(cfg, task)
-    name = HydraConfig.get().runtime.choices["task"]
+    task = build_task(_task_asked_for(cfg, wanted, command))
+    tokenizer = build_tokenizer(cfg.model, task)
+    name = command.choices["task"]
     folder = Path(cfg.out or Path(cfg.paths.data_dir) / name)
     console = Console()
     counted: dict[str, Any] = {}
@@ -63,24 +57,21 @@ def prepare(cfg: DictConfig) -> None:
     )
 
 
-def _override_task(cfg: DictConfig, wanted: tuple[str, ...], asked: Sequence[str]) -> None:
-    """Put ``size`` and ``seed`` where the task reads them; ``asked`` are the overrides."""
-    from icot.errors import ConfigError
-
-    with open_dict(cfg.task):
-        if cfg.size is not None:
-            for split in wanted:
-                cfg.task[f"{split}_size"] = cfg.size
-        if any(text.startswith("seed=") for text in asked):  # an experiment's is the training's
-            if "seed" not in cfg.task:
-                raise ConfigError([f"seed={cfg.seed}: this task draws nothing at random"])
-            cfg.task.seed = cfg.seed
+def _task_asked_for(cfg: PrepareConfig, wanted: tuple[Split, ...], command: CommandLine) -> AnyTask:
+    """The task with ``size`` and ``seed`` where it reads them."""
+    changes: dict[str, Any] = {}
+    if cfg.size is not None:
+        changes |= {f"{split}_size": cfg.size for split in wanted}
+    if any(text.startswith("seed=") for text in command.overrides):
+        # Only where the command line says so: an experiment's seed is the training's.
+        if "seed" not in cfg.task.as_dict():
+            raise ConfigError([f"seed={cfg.seed}: this task draws nothing at random"])
+        changes["seed"] = cfg.seed
+    return cfg.task.model_copy(update=changes)
 
 
 def _write(task: Any, split: Any, path: Path) -> list[Any]:
     """Write a split; returns the first examples, for the statistics."""
-    from icot.errors import DataError
-
     sample: list[Any] = []
     source = getattr(task, "path", lambda _: None)(split)
     if source is not None and path.exists() and source.samefile(path):
@@ -99,8 +90,3 @@ def _write(task: Any, split: Any, path: Path) -> list[Any]:
     finally:
         partial.unlink(missing_ok=True)
     return sample
-
-
-def main() -> None:
-    """The command."""
-    run("prepare", prepare)

@@ -1,45 +1,62 @@
-"""``python -m icot.train``: take a model from explicit to implicit chain of thought.
+"""``icot.train``: take a model from explicit to implicit chain of thought.
 
     python -m icot.train task=mult9 model=gpt2
     python -m icot.train -m schedule.tokens_per_epoch=4,8 schedule.smoothing_lambda=2,4,inf
     python -m icot.train resume=outputs/RUN
 
-Composes the parts and calls them.
+Names the parts in order and calls them.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
+from hydra.utils import instantiate
+from lightning import Trainer, seed_everything
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-    from icot.runs.recovery import Recoveries
-    from icot.runs.resume import Position
+from icot.commands.build import (
+    build_callbacks,
+    build_data,
+    build_loggers,
+    build_model,
+    build_module,
+    build_task,
+    build_tokenizer,
+    facts,
+    trainer_arguments,
+)
+from icot.commands.quiet import quiet_libraries
+from icot.config.command_line import CommandLine
+from icot.config.schema import TrainConfig
+from icot.methods.icot_si.collapse_watch import CollapseError
+from icot.models.loading import config_of
+from icot.runs.directory import describe, kept_choices
+from icot.runs.layout import CONFIG, METRICS, MODEL
+from icot.runs.lock import locked
+from icot.runs.places import in_the_way
+from icot.runs.position import Position, is_complete, where_to_go_on
+from icot.runs.recovery import Recoveries, RollbackError, after_collapse, after_nonfinite, go_back
+from icot.system.hardware import keep_freed_memory
+from icot.system.machine import machine
+from icot.tracking.wandb_logger import finish
+from icot.training.causal_lm import NonFiniteError
+from icot.training.lightning_internals import also_ends_when_resumed_at_its_end
+from icot.training.metrics_file import MetricsFile
 
 
-def train(cfg: "DictConfig") -> None:
-    """One run, begun or gone on with, and its record in ``cfg.paths.output_dir``."""
-    from hydra.core.hydra_config import HydraConfig
-    from lightning.fabric.utilities.rank_zero import rank_zero_only
+def run(cfg: TrainConfig, command: CommandLine) -> None:
+    """One run, begun or gone on with, and its record in the run directory.
 
-    from icot.cli import quiet_libraries
-    from icot.config.checks import check_values
-    from icot.errors import ConfigError
-    from icot.runs.directory import chosen_options, locked
-    from icot.runs.recovery import Recoveries, RollbackError, go_back
-    from icot.runs.resume import is_complete, plain_options, settled, where_to_go_on
-    from icot.system.hardware import keep_freed_memory
-
+    Raises:
+        UserError: something is wrong that the user can mend.
+    """
     quiet_libraries()
     folder = Path(cfg.paths.output_dir)
-    first = getattr(rank_zero_only, "rank", 0) == 0
-    hydra = HydraConfig.get()
-    with locked(folder, first):
-        choices = chosen_options(folder) or plain_options(hydra.runtime.choices)
-        cfg = settled(cfg, folder, list(hydra.overrides.task), first)
-        if mistakes := check_values(cfg):
-            raise ConfigError(mistakes)
-        position = where_to_go_on(folder, cfg, first)
+    is_main_process = getattr(rank_zero_only, "rank", 0) == 0
+    with locked(folder, is_main_process):
+        if cfg.resume is None and is_main_process and (folder / CONFIG).is_file():
+            raise in_the_way(folder)
+        choices = kept_choices(folder) or dict(command.choices)
+        position = where_to_go_on(folder, cfg, is_main_process)
         if is_complete(folder, cfg, position):
             print(f"{folder} is complete; trainer.max_steps= or max_epochs= would make it longer.")
             return
@@ -47,86 +64,62 @@ def train(cfg: "DictConfig") -> None:
         recoveries = Recoveries(folder)
         while True:
             try:
-                return fit(cfg, folder, choices, position, recoveries)
-            except RollbackError as wish:
-                position = go_back(wish, cfg, folder, recoveries, first)
+                return fit(cfg, command, choices, position, recoveries)
+            except RollbackError as rollback:
+                position = go_back(rollback, cfg, folder, recoveries, is_main_process)
 
 
 def fit(
-    cfg: "DictConfig",
-    folder: Path,
+    cfg: TrainConfig,
+    command: CommandLine,
     choices: dict[str, str],
-    position: "Position",
-    recoveries: "Recoveries",
+    position: Position,
+    recoveries: Recoveries,
 ) -> None:
-    """Build everything and train from ``position`` on; ``choices`` are the run's options by group.
+    """Build everything and train from ``position`` on.
+
+    Args:
+        cfg: the configuration.
+        command: the command line.
+        choices: the run's options by group.
+        position: where the run goes on.
+        recoveries: what it has undone of itself.
 
     Raises:
         RollbackError: training cannot go on from where it came to.
     """
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-    from hydra.utils import instantiate
-    from lightning import Trainer, seed_everything
-
-    from icot.cli import plain
-    from icot.commands.build import (
-        build_callbacks,
-        build_data,
-        build_loggers,
-        build_model,
-        build_module,
-        build_task,
-        build_tokenizer,
-        facts,
-        trainer_arguments,
-    )
-    from icot.methods.icot_si.collapse_watch import CollapseError
-    from icot.runs.directory import describe
-    from icot.runs.layout import METRICS, MODEL
-    from icot.runs.recovery import after_collapse, after_nonfinite
-    from icot.tracking.wandb_logger import finish
-    from icot.training.causal_lm import NonFiniteError
-    from icot.training.lightning_internals import also_ends_when_resumed_at_its_end
-    from icot.training.metrics_file import MetricsFile
-
+    folder = Path(cfg.paths.output_dir)
     seed_everything(cfg.seed, verbose=False)
-    task = build_task(cfg)
-    tokenizer = build_tokenizer(cfg, task)
+    task = build_task(cfg.task)
+    tokenizer = build_tokenizer(cfg.model, task)
     data = build_data(cfg, task, tokenizer)
     data.skipped = recoveries.skipped
     data.prepare_data()
     model = build_model(cfg, tokenizer, data.longest)
     module = build_module(cfg, model)
-    hydra = HydraConfig.get()
-    sweep = Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
-    known = facts(cfg, model, choices, sweep)
+    known = facts(cfg, model, choices, command.sweep)
     metrics = MetricsFile(folder / METRICS)
-    loggers = build_loggers(cfg, folder, metrics, position.step, known)
+    loggers = build_loggers(cfg, metrics, position.step, known)
     trainer = Trainer(
         **trainer_arguments(cfg),
-        callbacks=build_callbacks(cfg, folder, known, metrics, recoveries, loggers),
+        callbacks=build_callbacks(cfg, known, metrics, recoveries, loggers),
         logger=loggers,
         default_root_dir=folder,
     )
     also_ends_when_resumed_at_its_end(trainer)
-    for extra in plain(cfg.callbacks).values():
+    for extra in cfg.callbacks.values():
         trainer.callbacks.insert(0, instantiate(extra))  # type: ignore[attr-defined]
     if trainer.is_global_zero and not recoveries.gone_back:
-        describe(
-            folder,
-            cfg,
-            {
-                **known,
-                "choices": choices,
-                "precision": trainer.precision,
-                "devices": trainer.world_size,
-                "effective_batch_size": data.effective_batch_size(trainer),
-            },
-            position.step,
-        )
+        of_this_start = {
+            **known,
+            "choices": choices,
+            "precision": trainer.precision,
+            "devices": trainer.world_size,
+            "effective_batch_size": data.effective_batch_size(trainer),
+        }
+        describe(folder, cfg, command.text, of_this_start, machine(), position.step)
         tokenizer.save_pretrained(folder / MODEL)
-        model.config.save_pretrained(folder / MODEL)
+        config_of(model).save_pretrained(folder / MODEL)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=position.checkpoint)
     except NonFiniteError as error:
@@ -135,14 +128,3 @@ def fit(
         raise after_collapse(error, trainer) from error
     finally:
         finish(loggers)
-
-
-def main() -> None:
-    """The command; signals are handled from here on."""
-    from icot.system.signals import signals
-
-    signals.listen()
-    from icot.cli import run
-    from icot.runs.resume import before_hydra
-
-    run("train", train, before_hydra)

@@ -1,37 +1,38 @@
 """The configuration that a run directory keeps, read as what it is: a file from elsewhere.
 
-It may come from anybody. So it may name the tasks of this package and nothing else to be made, it
-holds values and no interpolations, and every value is of its key's type; keys that this version
-does not have are ignored.
+It may come from anybody. So it holds values and no interpolations, every value is of its key's
+type, and it may name classes to be made only of icot and of packages that the user trusts. Keys
+that this version does not have are ignored.
 """
 
 import logging
+from collections.abc import Iterable, Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from icot.config.checks import mistakes_of
+from icot.config.options import CHOSEN_BY, SECTIONS, TARGET
 from icot.config.schema import TrainConfig
-from icot.config.task_schemas import (
-    HubGSM8KConfig,
-    MultiplicationConfig,
-    TaskConfig,
-    TextFilesConfig,
-)
-from icot.errors import RunError, first_line
+from icot.config.section import Section, inner_section, key_of
+from icot.errors import RunError
 
 log = logging.getLogger(__name__)
 
-TASKS: tuple[type[TaskConfig], ...] = (MultiplicationConfig, TextFilesConfig, HubGSM8KConfig)
+OURS = "icot"
+PLUGINS = "icot.packages"  # entry points by which an installed package makes itself known
+NEEDED = ("task", "model", "schedule", "trainer")
 
 
-def read_config(path: Path) -> DictConfig:
-    """A run's resolved configuration.
+def read_config(path: Path) -> TrainConfig:
+    """A run's resolved configuration. It is data: nothing that it names is imported here.
 
     Raises:
-        RunError: it is not one, or asks for something that a file may not ask for.
+        RunError: it is not one.
     """
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
@@ -39,43 +40,81 @@ def read_config(path: Path) -> DictConfig:
         raise RunError(f"{path}: cannot be read as a configuration.") from None
     if not isinstance(content, dict):
         raise RunError(f"{path}: not the configuration of a run.")
-    if missing := [k for k in ("task", "model", "schedule", "trainer") if k not in content]:
+    if missing := [k for k in NEEDED if k not in content]:
         raise RunError(f"{path}: not the configuration of a run; it lacks {', '.join(missing)}.")
     if text := _interpolation(content):
         raise RunError(f"{path}: {text!r} is to be computed; a kept configuration holds values.")
-    kinds = {kind._target_: kind for kind in TASKS}
-    task = content["task"]
-    target = task.get("_target_") if isinstance(task, dict) else None
-    if target not in kinds:
-        raise RunError(
-            f"{path}: task._target_ is {target!r}; a run directory may name the tasks of icot "
-            f"only: {', '.join(kinds)}."
-        )
-    try:
-        schema = OmegaConf.structured(TrainConfig)
-        schema.task = OmegaConf.structured(kinds[target])
-        cfg = OmegaConf.merge(schema, _known(content, schema, path))
-    except (OmegaConfBaseException, ValueError, TypeError) as error:
-        key = getattr(error, "full_key", None) or "a key"
-        raise RunError(
-            f"{path}: not the configuration of a run: {key}: {first_line(error)}"
-        ) from None
-    assert isinstance(cfg, DictConfig)
-    return cfg
+    known = _known(content, TrainConfig, path)
+    if mistakes := mistakes_of(known, TrainConfig):
+        raise RunError(f"{path}: not the configuration of a run: {mistakes[0]}.")
+    return TrainConfig.model_validate(known)
 
 
-def _known(content: dict[Any, Any], schema: DictConfig, path: Path, prefix: str = "") -> Any:
+def check_trusted(cfg: TrainConfig, trusted: Iterable[str], path: Path) -> None:
+    """Refuse a run directory that names code of a package which the user has not trusted.
+
+    Args:
+        cfg: the run's configuration.
+        trusted: packages that the command line trusts; installed ones with an entry point in the
+            group ``icot.packages`` are trusted too.
+        path: of the file, for the message.
+
+    Raises:
+        RunError: it does.
+    """
+    allowed = {OURS, *trusted, *(point.value for point in entry_points(group=PLUGINS))}
+    for key, target in targets_of(cfg).items():
+        package = target.partition(".")[0]
+        if package not in allowed:
+            raise RunError(
+                f"{path}: {key} is {target!r}; a run directory runs code of icot and of packages "
+                f"that you trust. If you trust {package}, say so: trust=[{package}]."
+            )
+
+
+def targets_of(cfg: TrainConfig) -> dict[str, str]:
+    """The classes that a configuration names, by key."""
+    found = {}
+    for group in ("task", "schedule", "method"):
+        target = getattr(getattr(cfg, group), "target", None)
+        if target is not None:
+            found[f"{group}.{TARGET}"] = str(target)
+    return found
+
+
+def _known(
+    content: Mapping[Any, Any], schema: type[Section], path: Path, prefix: str = ""
+) -> dict[str, Any]:
     """The content without keys that this version does not have; they are named."""
-    known: dict[Any, Any] = {}
+    fields = {key_of(name, field): field for name, field in schema.model_fields.items()}
+    known: dict[str, Any] = {}
     for key, value in content.items():
-        inner = schema._get_node(key, validate_access=False)
-        if inner is None and OmegaConf.get_type(schema) is not dict:
-            log.warning("%s: %s%s is a key of another version and is ignored.", path, prefix, key)
+        if key not in fields:
+            if schema.model_config.get("extra") == "allow":
+                known[key] = value
+            elif not _of_another_option(schema, key):
+                log.warning(
+                    "%s: %s%s is a key of another version and is ignored.", path, prefix, key
+                )
             continue
-        if isinstance(value, dict) and isinstance(inner, DictConfig):
+        inner = inner_section(fields[key])
+        if key in CHOSEN_BY and isinstance(value, dict):
+            inner = SECTIONS[CHOSEN_BY[key]].get(str(value.get(CHOSEN_BY[key])))
+        if inner is not None and isinstance(value, dict):
             value = _known(value, inner, path, f"{prefix}{key}.")
         known[key] = value
     return known
+
+
+def _of_another_option(schema: type[Section], key: str) -> bool:
+    """Whether a key is one of a neighbouring option: version 0.1.0 kept those of all schedules."""
+    for options in SECTIONS.values():
+        if schema in options.values():
+            return any(
+                key in (key_of(name, field) for name, field in option.model_fields.items())
+                for option in options.values()
+            )
+    return False
 
 
 def _interpolation(value: Any) -> str | None:

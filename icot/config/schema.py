@@ -1,376 +1,240 @@
-"""The configuration's schema: keys, types and defaults, which the YAML files under ``conf/`` fill.
+"""The configuration of a training: keys, types, ranges, defaults, and what each key does.
 
-``icot/config_checks.py`` judges what a user makes of it.
+The YAML files under ``conf/`` fill it; ``icot.config.options`` has the parts that a group's option
+chooses, ``icot.config.entry_points`` the configurations of the other commands.
+``docs/configuration.md`` is made from these fields.
 """
 
-from dataclasses import dataclass, field
-from typing import Any
+import re
+from typing import Any, Literal
 
-from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from pydantic import Field, field_validator
 
-from icot.config.task_schemas import (
-    HubGSM8KConfig,
-    MultiplicationConfig,
-    TaskConfig,
-    TextFilesConfig,
-)
-
-CONFIG_MODULE = "icot.conf"
+from icot.config.options import AnyOptimizer, AnySchedule, AnyTask, MethodConfig
+from icot.config.section import Section
 
 
-@dataclass
-class LoraConfig:
-    """Low-rank adapters of rank ``r``, null for none; ``target_modules`` null lets PEFT choose."""
+class LoraConfig(Section):
+    """Low-rank adapters (Hu et al. 2021) as the only trainable weights."""
 
-    r: int | None = None
-    alpha: float = 32.0
-    dropout: float = 0.0
+    r: int | None = Field(None, ge=1)
+    """Rank; null trains the weights themselves."""
+    alpha: float = Field(32.0, gt=0)
+    """Scale: an adapter's output is multiplied by alpha / r."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout before the adapters."""
     target_modules: list[str] | None = None
+    """Names of the modules that get adapters; null lets PEFT choose."""
 
 
-@dataclass
-class ModelConfig:
-    """``tokenizer`` null is the model's own; ``symbol`` is made for the task by the program.
+class ModelConfig(Section):
+    """The language model and its tokenizer."""
 
-    ``architecture`` names the shape of random weights where ``name_or_path`` is no local folder.
-    ``attn_implementation`` null is the quickest by measurement on a CPU, the library's own choice
-    on a GPU.
-    ``compile`` is a mode of ``torch.compile``, reduce-overhead and max-autotune with CUDA graphs.
-    """
-
-    name_or_path: str = MISSING
+    name_or_path: str
+    """Hub name or local folder of the model."""
     architecture: str | None = None
+    """Shape of random weights where ``name_or_path`` is no local folder: gpt2, phi3, mistral ..."""
     pretrained: bool = True
+    """Load the weights; false draws them at random."""
     tokenizer: str | None = None
-    config: dict[str, Any] = field(default_factory=dict)
+    """Hub name or folder; null is the model's own, ``symbol`` is made for the task by icot."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Changes to the model's own configuration, such as dropout; of random weights also the shape.
+    """
     attn_implementation: str | None = None
-    compile: str | None = None
-    dtype: str = "float32"
-    lora: LoraConfig = field(default_factory=LoraConfig)
-
-
-@dataclass
-class ScheduleConfig:
-    """Which tokens are removed when; see ``icot.schedule`` and ``icot.removal``."""
-
-    kind: str = "linear"
-    tokens_per_epoch: float = 8.0
-    rounding: str = "exact"
-    warmup_epochs: int = 0
-    warmup_removed: int = 0
-    remove_all_beyond: int | None = None
-    tokens_removed: Any = 0
-    threshold: float = 0.9
-    patience: int | None = None
-    min_batches: int = 10
-    decay: float = 0.9
-    tokens_per_stage: int = 1
-    stops: list[int] = field(default_factory=list)
-    smoothing_lambda: float = 4.0
-    side: str = "left"
-    keep_position_ids: bool = False
-    reset_optimizer: bool = True
-    reset_warmup_steps: int = 0
-
-
-@dataclass
-class OptimizerConfig:
-    """``adamw``, or ``muon`` for hidden matrices with AdamW (``adamw_lr``) for the rest."""
-
-    name: str = "adamw"
-    lr: float = 5e-5
-    adamw_lr: float = 1e-3
-    weight_decay: float = 0.01
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
-    eps: float = 1e-8
-    momentum: float = 0.95
-    warmup_steps: int = 0
-    decay_steps: int = 0
-
-
-@dataclass
-class DataConfig:
-    """``batch_size`` is per device and micro-batch.
-
-    ``packing`` puts several examples into a row of a training batch, which saves the padding where
-    their lengths differ; the update is the same.
+    """eager, sdpa ...; null is the quickest by measurement on a CPU, the library's choice on a GPU.
     """
+    compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
+    """Mode of torch.compile, the latter two with CUDA graphs; null does not compile."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Type of the weights."""
+    lora: LoraConfig = Field(default_factory=LoraConfig)
+    """Adapters."""
 
-    batch_size: int = 32
-    max_train_tokens: int | None = None
-    num_workers: int = 0
+
+class DataConfig(Section):
+    """Training batches."""
+
+    batch_size: int = Field(32, ge=1)
+    """Training examples per device and micro-batch."""
+    max_train_tokens: int | None = Field(None, ge=1)
+    """Drop training examples that are longer than this after removal; null keeps all."""
+    num_workers: int = Field(0, ge=0)
+    """Processes that put batches together; 0 does so in the training process."""
     packing: bool = False
+    """Put several examples into a row, which saves padding; the update is the same."""
 
 
-@dataclass
-class ValidationConfig:
-    """``examples``: how many are scored at the ends of stages and epochs; null is all.
+class ValidationConfig(Section):
+    """Scoring the validation split at the ends of stages, of epochs and of training."""
 
-    ``decode`` verify decodes only what one forward pass leaves open; always decodes everything.
-    """
+    batch_size: int = Field(500, ge=1)
+    """Examples decoded at once."""
+    decode: Literal["verify", "always"] = "verify"
+    """verify decodes only what one forward pass leaves open; always decodes everything."""
+    examples: int | None = Field(None, ge=1)
+    """Examples scored at the ends of stages and epochs, null for all; the end always scores all."""
+    shown: int = Field(3, ge=0)
+    """Right and wrong answers shown at the end of training."""
 
-    batch_size: int = 500
-    decode: str = "verify"
-    examples: int | None = None
-    shown: int = 3
 
-
-@dataclass
-class TrainerConfig:
-    """Lightning's Trainer. ``precision`` auto is bf16-mixed where the hardware computes bf16.
-
-    ``finish_steps``: training ends so many updates after the last removal, if not before;
-    ``optimizer.decay_steps`` counts back from there.
-    ``requeue``: under Slurm, SIGUSR1 puts the job back into the queue once the run is saved.
-    """
+class TrainerConfig(Section):
+    """Lightning's Trainer, and the end of training."""
 
     accelerator: str = "auto"
-    devices: Any = 1
-    num_nodes: int = 1
+    """auto, cpu, gpu ..., as Lightning has it."""
+    devices: int | list[int] | str = 1
+    """How many devices, which ones, or -1 for all."""
+    num_nodes: int = Field(1, ge=1)
+    """Machines."""
     strategy: str = "auto"
-    precision: str = "auto"
+    """auto, ddp, fsdp (FSDP2), or another of Lightning's strategies."""
+    precision: Literal["auto", "32-true", "32", "bf16-mixed", "bf16-true"] = "auto"
+    """auto is bf16-mixed where the hardware computes bf16, else 32-true."""
     max_epochs: int = 200
+    """End after so many epochs; -1 for no limit."""
     max_steps: int = -1
+    """End after so many updates; -1 for no limit."""
     max_time: str | None = None
-    finish_steps: int | None = None
-    accumulate_grad_batches: int = 1
+    """End after so much time, DD:HH:MM:SS."""
+    finish_steps: int | None = Field(None, ge=1)
+    """End so many updates after the last removal, and count ``optimizer.decay_steps`` from there.
+    """
+    accumulate_grad_batches: int = Field(1, ge=1)
+    """Micro-batches of an update."""
     gradient_clip_val: float | None = 1.0
-    log_every_n_steps: int = 50
+    """Largest norm of the gradient; null does not clip."""
+    log_every_n_steps: int = Field(50, ge=1)
+    """Updates between two rows of metrics."""
     deterministic: bool = False
+    """Let torch refuse operations whose result depends on chance."""
     requeue: bool = True
+    """Under Slurm: put the job back into the queue at SIGUSR1, once the run is saved."""
+
+    @field_validator("devices")
+    @classmethod
+    def _devices_are_numbers(cls, devices: int | list[int] | str) -> int | list[int] | str:
+        if isinstance(devices, str) and not re.fullmatch(r"auto|-?\d+(,\d+)*", devices):
+            raise ValueError("must be a number of devices, their numbers, auto, or -1 for all")
+        return devices
+
+    @field_validator("max_epochs", "max_steps")
+    @classmethod
+    def _above_zero_or_unlimited(cls, number: int) -> int:
+        if number == 0 or number < -1:
+            raise ValueError("must be above 0, or -1 for no limit")
+        return number
 
 
-@dataclass
-class CheckpointsConfig:
-    """What resumes a run is saved at the ends of stages and of training, and by these rules.
+class CheckpointsConfig(Section):
+    """When what resumes a run is saved, beside the ends of stages and of training."""
 
-    ``every_steps`` and ``every_minutes``, null for neither; the ``keep`` newest stay.
-    ``every_stage``: keep each stage's last weights, too.
-    """
-
-    every_steps: int | None = None
-    every_minutes: float | None = 10.0
-    keep: int = 2
+    every_steps: int | None = Field(None, ge=1)
+    """Updates between two checkpoints; null for no such rule."""
+    every_minutes: float | None = Field(10.0, gt=0)
+    """Minutes between two checkpoints; null for no such rule."""
+    keep: int = Field(2, ge=2)
+    """How many of the newest checkpoints are kept."""
     every_stage: bool = False
+    """Keep each stage's last weights too, for icot.evaluate stage=all."""
 
 
-@dataclass
-class CollapseConfig:
-    """What a collapse is: accuracy below ``share`` of its best for ``validations`` in a row."""
+class CollapseConfig(Section):
+    """What counts as a collapse."""
 
-    share: float = 0.5
-    validations: int = 5
+    share: float = Field(0.5, gt=0, le=1)
+    """Accuracy below this share of the run's best has not come back."""
+    validations: int = Field(5, ge=1)
+    """Validations in a row below that share that make a collapse."""
 
 
-@dataclass
-class LoggerConfig:
-    """CSV is always written; ``name`` adds ``wandb`` or ``tensorboard``.
+class LoggerConfig(Section):
+    """Loggers beside metrics.csv, which is always written."""
 
-    The rest is for W&B: ``group`` null is the sweep's name, ``tags`` come after task, model,
-    schedule and experiment, ``run_name`` null is the run directory's.
-    """
-
-    name: str = "csv"
+    name: Literal["csv", "wandb", "tensorboard"] = "csv"
+    """Which logger is added; csv adds none."""
     project: str = "icot"
+    """W&B: the project."""
     group: str | None = None
+    """W&B: the run's group; null is the sweep's name."""
     job_type: str = "train"
-    tags: list[str] = field(default_factory=list)
+    """W&B: the run's job type."""
+    tags: list[str] = Field(default_factory=list)
+    """W&B: tags behind task, model, schedule and experiment."""
     run_name: str | None = None
+    """W&B: the run's name; null is the run directory's."""
 
 
-@dataclass
-class PaperConfig:
-    """The number of arXiv 2405.14838 that an experiment is for; nothing is computed from it.
-
-    ``place`` is Table 2, say, ``row`` and ``column`` are its headings there. ``accuracy`` and
-    ``speed`` (over No CoT) are the paper's, ``tokens`` its medians of question, chain and answer.
-    """
+class PaperConfig(Section):
+    """The published number that an experiment is for; nothing is computed from it."""
 
     place: str | None = None
+    """Table or figure, such as Table 2."""
     row: str | None = None
+    """The row's heading there."""
     column: str | None = None
+    """The column's heading there."""
     accuracy: float | None = None
+    """Published exact match."""
     speed: float | None = None
-    tokens: list[int] = field(default_factory=list)
+    """Published speed over No CoT."""
+    tokens: list[int] = Field(default_factory=list)
+    """Published median tokens of question, chain and answer."""
 
 
-@dataclass
-class PathsConfig:
-    """``output_dir`` is this run's directory."""
+class PathsConfig(Section):
+    """Where things are written and read."""
 
     output_root: str = "outputs"
+    """The folder in which run directories and sweeps are made."""
     cache_dir: str = "data/.cache"
+    """Where tokenized data are kept."""
     data_dir: str = "data"
-    output_dir: str = MISSING
+    """Where tasks read their files, and icot.prepare writes them."""
+    output_dir: str
+    """This run's directory; hydra.run.dir= sets it."""
 
 
-@dataclass
-class TrainConfig:
-    """``python -m icot.train``.
+class TrainConfig(Section):
+    """``python -m icot.train``."""
 
-    ``resume`` is a run directory to go on with, or auto; see ``icot.resume``. ``on_nonfinite`` stop
-    ends the run at a gradient that is not a number, rollback goes back to the newest checkpoint and
-    leaves the batch out. ``on_collapse`` ignore, warn, or rollback to the last good stage and go on
-    at half the speed. Each goes back ``max_rollbacks`` times at most.
-    """
-
-    task: TaskConfig = MISSING
-    model: ModelConfig = field(default_factory=ModelConfig)
-    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    validation: ValidationConfig = field(default_factory=ValidationConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-    checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
-    logger: LoggerConfig = field(default_factory=LoggerConfig)
-    callbacks: dict[str, Any] = field(default_factory=dict)
-    paths: PathsConfig = field(default_factory=PathsConfig)
-    paper: PaperConfig = field(default_factory=PaperConfig)
+    task: AnyTask
+    """Where examples come from and how answers are judged."""
+    method: MethodConfig = Field(default_factory=MethodConfig)
+    """How the model learns to answer without writing its chain."""
+    model: ModelConfig
+    """The language model."""
+    schedule: AnySchedule
+    """Which tokens are removed when."""
+    optimizer: AnyOptimizer
+    """Updates of the weights."""
+    data: DataConfig = Field(default_factory=DataConfig)
+    """Training batches."""
+    validation: ValidationConfig = Field(default_factory=ValidationConfig)
+    """Scoring during training."""
+    trainer: TrainerConfig = Field(default_factory=TrainerConfig)
+    """Devices, precision, and the end of training."""
+    checkpoints: CheckpointsConfig = Field(default_factory=CheckpointsConfig)
+    """When what resumes a run is saved."""
+    logger: LoggerConfig = Field(default_factory=LoggerConfig)
+    """Loggers beside metrics.csv."""
+    callbacks: dict[str, Any] = Field(default_factory=dict)
+    """Further Lightning callbacks by name, each with its _target_ and arguments."""
+    paths: PathsConfig
+    """Where things are written and read."""
+    paper: PaperConfig = Field(default_factory=PaperConfig)
+    """The published number that an experiment is for."""
     seed: int = 3456
+    """Decides weights, order, offsets and dropout."""
     resume: str | None = None
-    on_nonfinite: str = "stop"
-    on_collapse: str = "ignore"
-    collapse: CollapseConfig = field(default_factory=CollapseConfig)
-    max_rollbacks: int = 3
-
-
-@dataclass
-class PrepareConfig(TrainConfig):
-    """``python -m icot.prepare``; ``split`` all writes the three of them, ``size`` null all lines.
-
-    ``seed`` null is the task's own.
-    """
-
-    seed: int | None = None  # type: ignore[assignment]
-    split: str = "all"
-    size: int | None = None
-    out: str | None = None
-
-
-@dataclass
-class SpeedConfig:
-    """Questions timed one at a time, 0 for no timing; ``seconds`` bounds each stage's timing."""
-
-    examples: int = 50
-    seconds: float = 30.0
-
-
-@dataclass
-class EvaluateConfig:
-    """``python -m icot.evaluate``: of ``run_dir``, ``checkpoint`` and ``predictions`` set one.
-
-    ``stage`` is final, best, all or a number; ``tokens_removed`` null is what the weights were
-    trained at; ``data_file`` takes the split's place; ``examples`` null scores all. ``precision``
-    32-true computes in float32 where the weights are. ``baselines`` are other run directories, for
-    the trade-off curve. Files go to ``out``, or beside what is evaluated.
-    """
-
-    run_dir: str | None = None
-    checkpoint: str | None = None
-    predictions: str | None = None
-    stage: str = "final"
-    tokens_removed: int | None = None
-    split: str = "valid"
-    data_file: str | None = None
-    on_bad_line: str = "raise"
-    examples: int | None = None
-    decode: str = "verify"
-    batch_size: int = 500
-    accelerator: str = "auto"
-    precision: str = "32-true"
-    speed: SpeedConfig = field(default_factory=SpeedConfig)
-    baselines: list[str] = field(default_factory=list)
-    out: str | None = None
-    paths: PathsConfig = field(default_factory=PathsConfig)
-
-
-@dataclass
-class ExportConfig:
-    """``python -m icot.export``: the weights of ``run_dir`` at ``stage`` into the folder ``out``.
-
-    ``checkpoint`` names a file of weights instead. The accuracy on the first ``examples`` of
-    ``split`` (null is all) goes onto the model card. ``merge_lora`` folds adapters into weights.
-    """
-
-    run_dir: str | None = None
-    checkpoint: str | None = None
-    stage: str = "final"
-    tokens_removed: int | None = None
-    out: str = MISSING
-    merge_lora: bool = False
-    split: str = "valid"
-    examples: int | None = 1000
-    batch_size: int = 500
-    accelerator: str = "auto"
-    paths: PathsConfig = field(default_factory=PathsConfig)
-
-
-@dataclass
-class BenchmarkConfig(TrainConfig):
-    """``python -m icot.benchmark``.
-
-    ``what`` is measured, ``repeats`` times each way:
-
-    - step: updates of the composed training, at the stages with ``removed`` tokens; null is none,
-      half and all;
-    - memory: its peak in one such update, at the first of them;
-    - validation: a ``run_dir``'s weights at ``stage``, on ``examples``;
-    - data: tokenizing ``lines`` of the task;
-    - start: a process up to its first update;
-    - decode: random weights on ``examples`` at batch 1, for ``seconds``, in ``precision``;
-    - scaling: our own update against digits, tokens removed, batch size and width.
-    """
-
-    what: str = MISSING
-    run_dir: str | None = None
-    stage: str = "final"
-    examples: int = 1000
-    repeats: int = 5
-    seconds: float = 60.0
-    precision: str = "32-true"
-    removed: list[int] | None = None
-    lines: int = 100_000
-    out: str | None = None
-
-
-@dataclass
-class ReportConfig:
-    """``python -m icot.report``: of ``runs``, run directories or folders that hold some.
-
-    Files go to ``out``; null is ``report`` in the one folder given, or here if there are several.
-    """
-
-    runs: list[str] = MISSING
-    out: str | None = None
-    paths: PathsConfig = field(default_factory=PathsConfig)
-
-
-@dataclass
-class DashboardConfig:
-    """``python -m icot.dashboard``: at W&B, in ``project`` of ``entity``; null is your own.
-
-    ``dry_run`` writes what would be sent to ``out``, and needs no account.
-    """
-
-    project: str = MISSING
-    entity: str | None = None
-    name: str = "Ablations"
-    dry_run: bool = False
-    out: str = "dashboard.json"
-    paths: PathsConfig = field(default_factory=PathsConfig)
-
-
-def register_schemas() -> None:
-    """Let Hydra find the schemas; an entry point calls this before it composes."""
-    store = ConfigStore.instance()
-    store.store(name="train_schema", group="schema", node=TrainConfig)
-    store.store(name="prepare_schema", group="schema", node=PrepareConfig)
-    store.store(name="evaluate_schema", group="schema", node=EvaluateConfig)
-    store.store(name="export_schema", group="schema", node=ExportConfig)
-    store.store(name="report_schema", group="schema", node=ReportConfig)
-    store.store(name="dashboard_schema", group="schema", node=DashboardConfig)
-    store.store(name="benchmark_schema", group="schema", node=BenchmarkConfig)
-    store.store(group="schema/task", name="multiplication", node=MultiplicationConfig)
-    store.store(group="schema/task", name="text_files", node=TextFilesConfig)
-    store.store(group="schema/task", name="hub_gsm8k", node=HubGSM8KConfig)
+    """A run directory to go on with; auto goes on where this command has begun, or begins."""
+    trust: list[str] = Field(default_factory=list)
+    """Packages whose code a run directory may name: tasks, schedules, methods of your own."""
+    on_nonfinite: Literal["stop", "rollback"] = "stop"
+    """At a gradient that is not finite: end, or return to a checkpoint and leave the batch out."""
+    on_collapse: Literal["ignore", "warn", "rollback"] = "ignore"
+    """At a collapse: nothing, a warning, or return to the last good stage at half the speed."""
+    collapse: CollapseConfig = Field(default_factory=CollapseConfig)
+    """What counts as a collapse."""
+    max_rollbacks: int = Field(3, ge=0)
+    """How often a run returns for each of the two reasons."""

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -30,9 +29,10 @@ from icot.models.loading import (
     load_tokenizer,
     restore_model,
 )
-from icot.runs.checkpoints import Checkpoint, KeptRun
-from icot.runs.directory import machine
+from icot.runs.checkpoints import Checkpoint
+from icot.runs.kept_run import KeptRun
 from icot.system.hardware import device_for
+from icot.system.machine import machine
 from icot.tasks.base import Split, Task
 
 log = logging.getLogger(__name__)
@@ -177,7 +177,7 @@ def loaded(
     """The model with its weights, its tokenizer, and the examples at the stage; see ``measure``."""
     cfg = run.cfg.model
     tokenizer = load_tokenizer(str(run.model_folder), source.task)
-    lora: Any = OmegaConf.to_container(cfg.lora) if cfg.lora.r is not None else None
+    lora = cfg.lora.as_dict() if cfg.lora.r is not None else None
     model = restore_model(run.model_folder, checkpoint.weights, cfg.attn_implementation, lora).to(
         device_for(accelerator)
     )

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 
-from omegaconf import DictConfig
-
-from icot.config.schema import CONFIG_MODULE, register_schemas
+from icot.config.command_line import compose_config
+from icot.config.identity import leaves, matches
+from icot.config.section import Section
 from icot.reporting.runs import OTHER_THAN_A_SERIES, Run, Series, gathered
-from icot.runs.resume import leaves, matches
 
 # Keys that matter to a result, with their names in a comparison.
 COMPARED = {
@@ -32,20 +31,11 @@ COMPARED = {
     "trainer.max_steps": "steps",
     "seed": "seed",
 }
-# Of them, what a baseline does not heed, whose chain never changes.
-SCHEDULED = ("schedule.tokens_per_epoch", "schedule.smoothing_lambda", "schedule.reset_optimizer")
 
 
-def composed(experiment: str) -> DictConfig:
+def composed(experiment: str) -> Section:
     """The configuration of an experiment."""
-    from hydra import compose, initialize_config_module
-    from hydra.core.global_hydra import GlobalHydra
-
-    register_schemas()
-    if GlobalHydra.instance().is_initialized():
-        return compose("train", [f"experiment={experiment}"])
-    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-        return compose("train", [f"experiment={experiment}"])
+    return compose_config("train", [f"experiment={experiment}"])
 
 
 def nearest(runs: Sequence[Run], experiment: str) -> Series | None:
@@ -53,10 +43,10 @@ def nearest(runs: Sequence[Run], experiment: str) -> Series | None:
     own = [run for run in runs if run.experiment == experiment and run.finished]
     if not own:
         return None
-    written = leaves(composed(experiment))
+    written = leaves(composed(experiment).as_dict())
 
     def changed(series: Series) -> int:
-        found = leaves(series.cfg)
+        found = leaves(series.cfg.as_dict())
         keys = [key for key in found if not matches(key, OTHER_THAN_A_SERIES)]
         return sum(str(found[key]) != str(written.get(key)) for key in keys)
 
@@ -65,12 +55,10 @@ def nearest(runs: Sequence[Run], experiment: str) -> Series | None:
 
 def differences(runs: Sequence[Run], experiment: str) -> list[str]:
     """In what runs of an experiment's shape differ from the experiment and the paper."""
-    paper, own = leaves(composed(experiment)), leaves(runs[0].cfg)
+    paper, own = leaves(composed(experiment).as_dict()), leaves(runs[0].cfg.as_dict())
     texts = []
     for key, name in COMPARED.items():
         if key == "seed" and len(runs) > 1:
-            continue
-        if key in SCHEDULED and runs[0].cfg.schedule.kind == "fixed":
             continue
         ours, theirs = own.get(key), paper.get(key)
         if str(ours) != str(theirs) and ours is not None:

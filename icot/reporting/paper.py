@@ -6,7 +6,7 @@ from importlib.resources import files
 
 import yaml
 
-from icot.config.schema import CONFIG_MODULE
+from icot.config.entry_points import CONFIG_MODULE
 
 PAPER = "arXiv 2405.14838"
 SIBLING = "_cpu"  # suffix of an experiment's CPU-sized sibling

@@ -11,9 +11,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
+from icot.config.identity import FREE, digest, leaves, matches
 from icot.config.kept import read_config
+from icot.config.schema import TrainConfig
 from icot.errors import RunError
 from icot.reporting.paper import paper_row, paper_rows
 from icot.runs.directory import read_environment, read_summary
@@ -26,7 +26,6 @@ from icot.runs.layout import (
     SWEEP_INDEX,
     TRADEOFF_TABLE,
 )
-from icot.runs.resume import FREE, digest, leaves, matches
 from icot.runs.sweeps import FINISHED, read_index
 
 # Keys that a label names briefly.
@@ -44,7 +43,7 @@ class Run:
     """
 
     folder: Path
-    cfg: DictConfig
+    cfg: TrainConfig
 
     @cached_property
     def environment(self) -> dict[str, Any]:
@@ -167,7 +166,7 @@ class Series:
     label: str = ""
 
     @property
-    def cfg(self) -> DictConfig:
+    def cfg(self) -> TrainConfig:
         """What they have in common."""
         return self.runs[0].cfg
 
@@ -244,8 +243,8 @@ def _name(run: Run) -> str:
 
 def _differences(series: Series, alike: Sequence[Series]) -> list[str]:
     """The values in which a series differs from others of its name."""
-    all_leaves = [leaves(other.cfg) for other in alike]
-    own = leaves(series.cfg)
+    all_leaves = [leaves(other.cfg.as_dict()) for other in alike]
+    own = leaves(series.cfg.as_dict())
     texts = []
     for key in own:
         if matches(key, OTHER_THAN_A_SERIES):

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from statistics import mean
 
+from icot.config.identity import digest
+from icot.config.options import FixedScheduleConfig, LinearScheduleConfig, MultiplicationConfig
 from icot.reporting import charts
 from icot.reporting.differences import differences, nearest
 from icot.reporting.document import Code, Document, Picture, Section, Table
@@ -154,20 +156,17 @@ def by_sweep(runs: Sequence[Run]) -> list[Section]:
 
 def delta_lambda(series: Sequence[Series], missing: Sequence[Missing]) -> Section | None:
     """Final accuracy by Δ and λ, where both vary and nothing else does."""
-    from icot.runs.resume import digest
-
     grids: dict[str, list[Series]] = {}
     keys = ("schedule.tokens_per_epoch", "schedule.smoothing_lambda", "seed")
     for one in series:
-        if one.cfg.schedule.kind == "linear":
+        if isinstance(one.cfg.schedule, LinearScheduleConfig):
             grids.setdefault(digest(one.cfg, keys), []).append(one)
     pictures: list[Picture] = []
     for alike in grids.values():
         values = {
-            (one.cfg.schedule.tokens_per_epoch, one.cfg.schedule.smoothing_lambda): mean(
-                one.accuracies
-            )
+            (s.tokens_per_epoch, s.smoothing_lambda): mean(one.accuracies)
             for one in alike
+            if isinstance(s := one.cfg.schedule, LinearScheduleConfig)
         }
         if min(len({d for d, _ in values}), len({lam for _, lam in values})) < 2:
             continue
@@ -303,15 +302,16 @@ def _ours(runs: Sequence[Run]) -> str:
 
 def _is_baseline(run: Run) -> bool:
     """Whether its chain never changes."""
-    return str(run.cfg.schedule.kind) == "fixed"
+    return isinstance(run.cfg.schedule, FixedScheduleConfig)
 
 
 def _task(run: Run) -> str:
     task = run.cfg.task
-    if "digits" in task:
+    if isinstance(task, MultiplicationConfig):
         chain = "" if task.chain == "long" else f", {task.chain}"
         return f"{task.digits} × {task.digits} digits{chain}"
-    return str(task.get("name") or task.get("dataset"))
+    values = task.as_dict()
+    return str(values.get("name") or values.get("dataset") or values["_target_"])
 
 
 def _described(series: Sequence[Series]) -> str:

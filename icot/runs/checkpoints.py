@@ -9,24 +9,20 @@ checkpoints/stage-0003.ckpt     the end of stage 3, ``3``
 Every file says itself at which stage its weights were trained.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
 from torch import Tensor
 
-from icot.config.kept import read_config
 from icot.errors import RunError
 from icot.runs import checkpoint_file
-from icot.runs.directory import read_environment
+from icot.runs.kept_run import KeptRun
 from icot.runs.layout import (
     BEST_FILE,
     CHECKPOINTS,
-    CONFIG,
     LAST_FILE,
-    MODEL,
     STAGE_FILES,
     STEP_FILES,
     stage_file,
@@ -112,114 +108,63 @@ def _trained_stage(content: dict[str, Any]) -> tuple[int | None, int | None]:
     return (None, None) if stage is None else (int(stage["index"]), int(stage["tokens_removed"]))
 
 
-class KeptRun:
-    """A run directory as something to read.
-
-    Args:
-        folder: the directory.
+def select_stage(run: KeptRun, stage: str) -> list[Checkpoint]:
+    """The weights that ``final``, ``best``, a stage's number or ``all`` names, in order.
 
     Raises:
-        RunError: it is none.
+        RunError: they are not kept; the message lists what is.
     """
+    if stage == ALL:
+        found = [read_checkpoint(path) for path in _stage_files(run)]
+        final = run.folder / CHECKPOINTS / LAST_FILE
+        if final.is_file():
+            last = read_checkpoint(final)
+            if last.stage not in {c.stage for c in found}:
+                found.append(last)
+        if found:
+            return found
+        raise _not_kept(run, stage)
+    return [_select_one(run, stage)]
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        if not self.folder.is_dir():
-            raise RunError(f"run directory {self.folder}: no such directory.")
-        if not (self.folder / CONFIG).is_file():
-            raise RunError(
-                f"{self.folder} is no run directory: it has no {CONFIG}. A run directory is what "
-                "icot.train writes, outputs/... by default."
-            )
 
-    @classmethod
-    def of_checkpoint(cls, path: Path) -> "KeptRun":
-        """The run directory in which a checkpoint lies.
+def _select_one(run: KeptRun, stage: str) -> Checkpoint:
+    folder = run.folder / CHECKPOINTS
+    names = {FINAL: LAST_FILE, BEST: BEST_FILE}
+    if stage in names:
+        path = folder / names[stage]
+    elif stage.isdecimal():
+        path = folder / stage_file(int(stage))
+        if not path.is_file() and (folder / LAST_FILE).is_file():
+            last = read_checkpoint(folder / LAST_FILE)
+            if last.stage == int(stage):
+                return last
+    else:
+        raise _not_kept(run, stage)
+    if not path.is_file():
+        raise _not_kept(run, stage)
+    return read_checkpoint(path)
 
-        Raises:
-            RunError: it lies in none.
-        """
-        for folder in (path.parent, path.parent.parent):
-            if (folder / CONFIG).is_file():
-                return cls(folder)
-        raise RunError(
-            f"checkpoint {path} lies in no run directory, so its task and model are not known; set "
-            "run_dir= to the run it comes from."
-        )
 
-    @property
-    def model_folder(self) -> Path:
-        """Tokenizer and model configuration."""
-        return self.folder / MODEL
+def _stage_files(run: KeptRun) -> list[Path]:
+    found = (run.folder / CHECKPOINTS).glob(STAGE_FILES)
+    return sorted(path for path in found if stage_of_file(path) is not None)
 
-    @cached_property
-    def environment(self) -> dict[str, Any]:
-        """What the run was begun with, as it says itself."""
-        return read_environment(self.folder)
 
-    @cached_property
-    def cfg(self) -> DictConfig:
-        """The run's resolved configuration.
-
-        Raises:
-            RunError: it is not one.
-        """
-        return read_config(self.folder / CONFIG)
-
-    def select(self, stage: str) -> list[Checkpoint]:
-        """The weights that ``final``, ``best``, a stage's number or ``all`` names, in order.
-
-        Raises:
-            RunError: they are not kept; the message lists what is.
-        """
-        if stage == ALL:
-            found = [read_checkpoint(path) for path in self._stage_files()]
-            final = self.folder / CHECKPOINTS / LAST_FILE
-            if final.is_file():
-                last = read_checkpoint(final)
-                if last.stage not in {c.stage for c in found}:
-                    found.append(last)
-            if found:
-                return found
-            raise self._not_kept(stage)
-        return [self._select_one(stage)]
-
-    def _select_one(self, stage: str) -> Checkpoint:
-        folder = self.folder / CHECKPOINTS
-        names = {FINAL: LAST_FILE, BEST: BEST_FILE}
-        if stage in names:
-            path = folder / names[stage]
-        elif stage.isdecimal():
-            path = folder / stage_file(int(stage))
-            if not path.is_file() and (folder / LAST_FILE).is_file():
-                last = read_checkpoint(folder / LAST_FILE)
-                if last.stage == int(stage):
-                    return last
-        else:
-            raise self._not_kept(stage)
-        if not path.is_file():
-            raise self._not_kept(stage)
-        return read_checkpoint(path)
-
-    def _stage_files(self) -> list[Path]:
-        found = (self.folder / CHECKPOINTS).glob(STAGE_FILES)
-        return sorted(path for path in found if stage_of_file(path) is not None)
-
-    def _not_kept(self, stage: str) -> RunError:
-        folder = self.folder / CHECKPOINTS
-        there = [n for n, f in ((FINAL, LAST_FILE), (BEST, BEST_FILE)) if (folder / f).is_file()]
-        there += [str(stage_of_file(path)) for path in self._stage_files()]
-        kept = f"there are {', '.join(there)}" if there else "there are none"
-        if there:
-            kept += ", and all for every stage"
-        return RunError(
-            f"stage={stage}: {self.folder} keeps no such weights; {kept}. "
-            "checkpoints.every_stage=true, set for the training, keeps each stage's."
-        )
+def _not_kept(run: KeptRun, stage: str) -> RunError:
+    folder = run.folder / CHECKPOINTS
+    there = [n for n, f in ((FINAL, LAST_FILE), (BEST, BEST_FILE)) if (folder / f).is_file()]
+    there += [str(stage_of_file(path)) for path in _stage_files(run)]
+    kept = f"there are {', '.join(there)}" if there else "there are none"
+    if there:
+        kept += ", and all for every stage"
+    return RunError(
+        f"stage={stage}: {run.folder} keeps no such weights; {kept}. "
+        "checkpoints.every_stage=true, set for the training, keeps each stage's."
+    )
 
 
 def select(
-    run_dir: str | None, checkpoint: str | None, stage: str
+    run_dir: str | None, checkpoint: str | None, stage: str, trusted: Iterable[str] = ()
 ) -> tuple[KeptRun, list[Checkpoint]]:
     """The run and the weights that a command line names: a file of weights, or a run's stage.
 
@@ -229,7 +174,8 @@ def select(
     if checkpoint is not None:
         path = Path(checkpoint)
         weights = read_checkpoint(path)
-        return KeptRun(run_dir) if run_dir else KeptRun.of_checkpoint(path), [weights]
+        run = KeptRun(run_dir, trusted) if run_dir else KeptRun.of_checkpoint(path, trusted)
+        return run, [weights]
     assert run_dir is not None
-    run = KeptRun(run_dir)
-    return run, run.select(stage)
+    run = KeptRun(run_dir, trusted)
+    return run, select_stage(run, stage)

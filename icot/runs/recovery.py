@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from omegaconf import DictConfig
 
+from icot.config.schema import TrainConfig
 from icot.errors import RunError
 from icot.runs import checkpoint_file
 from icot.runs.layout import (
@@ -23,7 +23,7 @@ from icot.runs.layout import (
     STEP_FILES,
     stage_file,
 )
-from icot.runs.resume import Position, where_to_go_on
+from icot.runs.position import Position, where_to_go_on
 from icot.schedule import Slowdown, Stage
 from icot.system.files import link, write_text
 
@@ -176,7 +176,7 @@ def after_collapse(error: "CollapseError", trainer: "Trainer") -> RollbackError:
 
 
 def go_back(
-    wish: RollbackError, cfg: DictConfig, folder: Path, recoveries: Recoveries, first: bool
+    wish: RollbackError, cfg: TrainConfig, folder: Path, recoveries: Recoveries, first: bool
 ) -> Position:
     """Return to a checkpoint as the configuration wants it, and write that down.
 

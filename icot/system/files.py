@@ -5,6 +5,7 @@ A process that is killed, or a disk that is full, leaves the file that was there
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import IO, Any
 
 from icot.errors import RunError
 
+ROOM = 2**16  # bytes; a folder with less free space is refused before any work
 PARTIAL = ".partial"  # suffix of a file that is being written
 
 
@@ -98,3 +100,17 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def check_writable(folder: Path) -> None:
+    """Whether files can be made in a folder, or where it would be made.
+
+    Raises:
+        RunError: they cannot.
+    """
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    with explained(folder), tempfile.TemporaryFile(dir=place) as file:
+        file.write(bytes(ROOM))
+        file.flush()

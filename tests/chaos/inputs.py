@@ -6,8 +6,8 @@ from pathlib import Path
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
-from icot.config.checks import mistakes_in
-from icot.config.schema import CONFIG_MODULE, register_schemas
+from icot.config.command_line import mistakes_in
+from icot.config.entry_points import CONFIG_MODULE, register_schemas
 from icot.data.tokenized import tokenized
 from icot.errors import DataError, UserError
 from icot.models.tokenizers import closed_symbol_tokenizer

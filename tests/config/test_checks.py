@@ -1,10 +1,10 @@
 """Every shipped configuration composes; every mistake is told, with the nearest valid name."""
 
 import pytest
-from hydra import compose, initialize_config_module
+from hydra import initialize_config_module
 
-from icot.config.checks import check_values, mistakes_in
-from icot.config.schema import CONFIG_MODULE, register_schemas
+from icot.config.command_line import compose_config, mistakes_in
+from icot.config.entry_points import CONFIG_MODULE, register_schemas
 from tests.conftest import REPOSITORY
 
 GROUPS = ("task", "model", "schedule", "optimizer", "trainer", "logger", "callbacks")
@@ -30,9 +30,7 @@ def test_every_file_composes_and_is_valid(name, option, tmp_path):
 
 
 def resolved(*overrides: str):
-    cfg = compose("train", overrides=list(overrides))
-    assert check_values(cfg) == []
-    return cfg
+    return compose_config("train", overrides)
 
 
 def test_the_papers_hyperparameters_for_multiplication():
@@ -71,17 +69,23 @@ def test_digits(digits):
         ("schedule.token_per_epoch=3", "did you mean schedule.tokens_per_epoch?"),
         ("+schedule.tokens_per_epok=3", "did you mean schedule.tokens_per_epoch?"),
         ("schedule.lr=3", "did you mean optimizer.lr?"),
-        ("data.batch_size=many", "Integer"),
+        ("data.batch_size=many", "must be an integer"),
         ("data.batch_size=0", "at least 1"),
         ("schedule.smoothing_lambda=0", "above 0"),
         ("schedule.side=up", "choose one of left, right"),
-        ("schedule.tokens_removed=some", "or all"),
+        ("schedule.tokens_removed=some", "has no effect with schedule.kind=adaptive"),
         ("optimizer.name=adam", "did you mean adamw?"),
         ("trainer.max_steps=0", "-1 for no limit"),
         ("schedule.stops=[3,2]", "must rise"),
         ("model.pretrained=true", "model.tokenizer=symbol"),
         ("task=text", "task.data_dir must be set"),
         ("schedule.side=[", "schedule.side=["),
+        ("schedule.kind=lineer", "did you mean linear?"),
+        ("optimizer.betas=[0.9]", "at least 2 values"),
+        ("trainer.devices=foo", "auto, or -1 for all"),
+        ("collapse.share=7", "at most 1"),
+        ("data=null", "must be a group of keys"),
+        ("schedule.tokens_per_epoch=4", "it belongs to linear"),
         ("-m=3", "-m=3"),
     ],
 )
@@ -94,6 +98,14 @@ def test_a_mistake_names_what_is_wrong(override, expected):
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
+        (
+            ["schedule=no_cot", "schedule.tokens_per_epoch=4"],
+            "has no effect with schedule.kind=fixed",
+        ),
+        (["schedule=icot_si", "schedule.stops=[3]"], "it belongs to adaptive"),
+        (["optimizer=adamw", "optimizer.momentum=0.9"], "it belongs to muon"),
+        (["schedule=no_cot", "schedule.tokens_removed=some"], "or all"),
+        (["model=gpt2", "+model.config.n_layer=2"], "bring their shape along"),
         (["trainer=fsdp", "model.compile=default"], "leave it out with trainer=fsdp"),
         (["schedule=icot_si", "schedule.keep_position_ids=true", "data.packing=true"], "from 0"),
     ],
@@ -119,10 +131,19 @@ def test_unknown_keys_and_values_out_of_range_are_told_together():
 def test_sweeps_are_checked_value_by_value():
     assert len(mistakes_in(["schedule.side=left,up", "data.batch_size=8,0"], "train")) == 2
     assert (
-        mistakes_in(["schedule.tokens_per_epoch=2,4", "schedule.smoothing_lambda=4,inf"], "train")
+        mistakes_in(
+            [
+                "schedule=icot_si",
+                "schedule.tokens_per_epoch=2,4",
+                "schedule.smoothing_lambda=4,inf",
+            ],
+            "train",
+        )
         == []
     )
-    mistakes = mistakes_in(["schedule.tokens_per_epoch=2,x", "task=mult4,mult55"], "train")
+    mistakes = mistakes_in(
+        ["schedule=icot_si", "schedule.tokens_per_epoch=2,x", "task=mult4,mult55"], "train"
+    )
     assert len(mistakes) == 2
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from icot.config.kept import read_config
 from icot.errors import RunError
-from icot.runs.checkpoints import KeptRun
+from icot.runs.kept_run import KeptRun
 from tests.conftest import icot
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_module
 
-from icot.config.checks import mistakes_in
-from icot.config.schema import CONFIG_MODULE, register_schemas
-from icot.runs.sweeps import own_directory, planned, read_index
+from icot.config.command_line import mistakes_in
+from icot.config.entry_points import CONFIG_MODULE, register_schemas
+from icot.runs.places import place_of_run
+from icot.runs.sweeps import plan_jobs, read_index
 from tests.conftest import REPOSITORY, icot
 
 SWEEPS = sorted(path.stem for path in (REPOSITORY / "conf" / "sweep").glob("*.yaml"))
@@ -55,7 +56,7 @@ def states(sweep: Path) -> list[str]:
 def test_every_sweep_is_valid(name, hydra):
     assert mistakes_in([f"+sweep={name}"], "train", multirun=True) == []
     cfg = compose("train", [f"+sweep={name}"], return_hydra_config=True)
-    jobs = planned(cfg.hydra.sweeper.params, [f"+sweep={name}"])
+    jobs = plan_jobs(cfg.hydra.sweeper.params, [f"+sweep={name}"])
     assert len(jobs) == {"ablation": 21, "delta_lambda": 9, "seeds": 3, "side": 6}[name]
     assert len(set(map(tuple, jobs))) == len(jobs)
 
@@ -81,16 +82,21 @@ def test_what_a_sweep_varies_is_checked_before_any_run(hydra):
 
 
 def test_the_directory_depends_on_what_is_common(hydra):
-    def place(*overrides: str) -> Path | None:
-        return own_directory("train", ["+sweep=delta_lambda", *overrides])
+    def of(*overrides: str) -> str | None:
+        found = place_of_run("train", overrides, multirun=True)
+        return found[0].removeprefix("hydra.sweep.dir=").strip("'") if found else None
+
+    def place(*overrides: str) -> str | None:
+        return of("+sweep=delta_lambda", *overrides)
 
     assert place() == place("seed=3456") == place("schedule.smoothing_lambda=2,4")
     assert place() == place("checkpoints.keep=3", "schedule.tokens_per_epoch=7")
     assert place() != place("data.batch_size=64")
     assert place("hydra.sweep.dir=mine") is None
-    assert own_directory("train", ["seed=1,2"]) is None
-    ablation = own_directory("train", ["+sweep=ablation"])
-    assert ablation == own_directory("train", ["+sweep=ablation", "experiment=figure3_full_cpu"])
+    assert of("+sweep=ablation") == of("+sweep=ablation", "experiment=figure3_full_cpu")
+    # Without a name the time tells sweeps apart, and what all runs have in common is in the name.
+    assert of("seed=1,2", "task=mult2").endswith("_mult2_tiny_adaptive")
+    assert of("schedule=no_cot,explicit", "task=mult2").endswith("_mult2_tiny")
 
 
 @pytest.mark.slow

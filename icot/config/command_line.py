@@ -1,0 +1,323 @@
+"""A command line: what the user chose, as one object, and every mistake in it before any work.
+
+python -m icot.train task=mult4 schedule.tokens_per_epoch=4
+                     ^ option of a group    ^ value of a key
+"""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from icot.config.checks import choose, mistakes_of, validate
+from icot.config.entry_points import CONFIG_MODULE, SCHEMAS, register_schemas
+from icot.config.options import CHOSEN_BY, SECTIONS
+from icot.config.section import Section
+from icot.errors import first_line
+
+NOTHING = "null"  # the option of a group of which none is chosen
+INTERNAL_GROUPS = {"schema", "settings", "hydra"}
+SWEEP = "sweep"  # the group that is added, not chosen: -m +sweep=NAME
+# The shape of a model, which comes with pretrained weights.
+SHAPE = {
+    *("n_layer", "n_embd", "n_head", "n_inner", "vocab_size", "num_hidden_layers", "hidden_size"),
+    *("intermediate_size", "num_attention_heads", "num_key_value_heads"),
+}
+NOT_RESOLVED = "paths.output_dir"  # Hydra knows it only when it runs
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """What a command was asked to do.
+
+    Attributes:
+        name: the command's, such as train.
+        overrides: of this run, without what the program has added.
+        choices: the option of each configuration group.
+        output_dir: this run's directory.
+        sweep: the directory of the sweep that the run belongs to, None for a single run.
+        subdir: the run's place in it.
+        program: what was typed, to the program's own additions, as words of a shell.
+    """
+
+    name: str
+    overrides: tuple[str, ...] = ()
+    choices: Mapping[str, str] = field(default_factory=dict)
+    output_dir: Path = Path()
+    sweep: Path | None = None
+    subdir: str = ""
+    program: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """A command line that makes this very run; a sweep's runs have one of their own."""
+        words = list(self.program)
+        if self.sweep is not None:
+            job = list(self.overrides)
+            if any(text.startswith(f"+{SWEEP}=") for text in job):  # it chooses the experiment
+                kept = [t for t in job if not t.startswith((f"+{SWEEP}=", "experiment="))]
+                job = [f"experiment={self.choices['experiment']}", *kept]
+            place = f"hydra.run.dir={self.sweep / self.subdir}"
+            words = ["python", "-m", f"icot.{self.name}", *job, place]
+        return shlex.join(words)
+
+
+def chosen_options(choices: Mapping[str, Any]) -> dict[str, str]:
+    """The options by group that Hydra has composed from, without its own groups."""
+    return {
+        key: NOTHING if option is None else str(option)
+        for key, option in choices.items()
+        if "/" not in key and not key.startswith("hydra")
+    }
+
+
+def named_values(overrides: Sequence[str]) -> dict[str, str]:
+    """The overrides of a command line by key, as they were typed."""
+    return dict(text.split("=", 1) for text in overrides if "=" in text)
+
+
+def quote(text: str) -> str:
+    """A text as Hydra's command line takes it, whatever characters it has."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def unquote(text: str) -> str:
+    """A text of Hydra's command line without its quotation marks."""
+    for mark in ("'", '"'):
+        if len(text) > 1 and text.startswith(mark) and text.endswith(mark):
+            return text[1:-1].replace(f"\\{mark}", mark)
+    return text
+
+
+def name_folders(arguments: Sequence[str]) -> list[str]:
+    """A command line of icot.report with its bare words, which are folders, as ``runs=[...]``."""
+    bare = [a for a in arguments if "=" not in a and not a.startswith("-")]
+    if not bare:
+        return list(arguments)
+    rest = [a for a in arguments if a not in bare]
+    return [*rest, f"runs=[{','.join(quote(folder) for folder in bare)}]"]
+
+
+def compose_values(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """What a command line composes; Hydra must be initialised.
+
+    The run's directory, which Hydra sets when it runs, is left empty.
+    """
+    cfg = compose(config_name=config_name, overrides=list(overrides))
+    if str(OmegaConf.to_container(cfg.paths)["output_dir"]).startswith("${hydra:"):  # type: ignore[index,call-overload]
+        OmegaConf.update(cfg, NOT_RESOLVED, "")
+    return cfg
+
+
+def compose_config(config_name: str, overrides: Sequence[str]) -> Section:
+    """The typed configuration that overrides make, wherever in the program it is asked for.
+
+    Raises:
+        ConfigError: with all mistakes.
+    """
+    register_schemas()
+    if GlobalHydra.instance().is_initialized():
+        return validate(compose_values(config_name, overrides), SCHEMAS[config_name])
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        return validate(compose_values(config_name, overrides), SCHEMAS[config_name])
+
+
+def mistakes_in(overrides: Sequence[str], config_name: str, multirun: bool = False) -> list[str]:
+    """Every mistake in a command line's overrides; Hydra must be initialised.
+
+    Unknown groups, options and keys are named with the nearest valid name, also behind ``+``.
+    """
+    parser = OverridesParser.create()
+    mistakes: list[str] = []
+    parsed: list[Override] = []
+    for text in overrides:
+        try:
+            parsed.append(parser.parse_override(text))
+        except HydraException as error:
+            mistakes.append(f"{text}: {first_line(error)}")
+    options = GroupOptions()
+    good: list[Override] = []
+    values: list[Override] = []
+    for override in parsed:
+        key = override.key_or_group
+        if key.split(".")[0].split("/")[0] == "hydra" or override.is_delete():
+            good.append(override)
+        elif key in options.groups:
+            found = options.mistakes(override, multirun)
+            mistakes += found
+            good += [] if found else [override]
+        else:
+            values.append(override)
+    chosen = [_as_choice(o) for o in good if o.key_or_group in options.groups]
+    try:
+        base = compose_values(config_name, list({c.split("=")[0]: c for c in chosen}.values()))
+    except (HydraException, OmegaConfBaseException) as error:
+        return [*mistakes, first_line(error)]
+    varied = _varied_by_sweep(config_name, chosen, {o.key_or_group for o in parsed})
+    keys = sorted(_keys(base))
+    for override in [*values, *(o for o in varied if o.key_or_group not in options.groups)]:
+        mistake = _unknown_key(override, base, keys, options.groups)
+        mistakes += [mistake] if mistake else []
+        good += [] if mistake else [override]
+    good += [o for o in varied if o.key_or_group in options.groups]
+    if any(o.key_or_group == "resume" and o.value() not in (None, "auto") for o in good):
+        return mistakes  # the values belong to another configuration, that of the run
+    mistakes += _shape_of_pretrained(good, base)
+    good = [o for o in good if not o.key_or_group.startswith("hydra")]
+    return list(dict.fromkeys([*mistakes, *_mistakes_in_values(good, config_name)]))
+
+
+class GroupOptions:
+    """The configuration groups and their options; Hydra must be initialised.
+
+    Hydra's own look-up copies all that it has read at every call, which takes seconds in all.
+    """
+
+    def __init__(self) -> None:
+        loader: Any = GlobalHydra.instance().config_loader()
+        self._repository = loader.repository
+        found = self._repository.get_group_options("", ObjectType.GROUP)
+        self.groups = sorted(g for g in found if g not in INTERNAL_GROUPS)
+
+    def of(self, group: str) -> list[str]:
+        """A group's options, those in folders with the folder's name."""
+        own = self._repository.get_group_options(group, ObjectType.CONFIG)
+        inner = self._repository.get_group_options(group, ObjectType.GROUP)
+        return sorted(
+            [o for o in own if o not in inner]
+            + [f"{folder}/{option}" for folder in inner for option in self.of(f"{group}/{folder}")]
+        )
+
+    def mistakes(self, override: Override, multirun: bool) -> list[str]:
+        """What is wrong with the choice of an option."""
+        key = override.key_or_group
+        if key == SWEEP and not (multirun and override.is_add()):
+            return [f"{override.input_line}: a sweep is many runs: -m +{key}=NAME"]
+        allowed = self.of(key)
+        return [
+            f"{key}={option}: {choose(option, allowed)}"
+            for option in _options_of(override)
+            if option is not None and option not in allowed
+        ]
+
+
+def _as_choice(override: Override) -> str:
+    """An override of a group, with the first option of several that it sweeps over."""
+    key = override.key_or_group
+    option = next(iter(_options_of(override)), None)
+    shown = NOTHING if option is None else option
+    return f"{'+' * (key == SWEEP)}{key}={shown}"
+
+
+def _varied_by_sweep(config_name: str, chosen: Sequence[str], given: set[str]) -> list[Override]:
+    """What a named sweep varies beside what the command line gives."""
+    if not any(text.startswith(f"+{SWEEP}=") for text in chosen):
+        return []
+    cfg = compose(config_name, [c for c in chosen if SWEEP in c], return_hydra_config=True)
+    params = cfg.hydra.sweeper.get("params") or {}
+    texts = [f"{key}={value}" for key, value in params.items() if key not in given]
+    return OverridesParser.create().parse_overrides(texts)
+
+
+def _mistakes_in_values(overrides: Sequence[Override], config_name: str) -> list[str]:
+    """The mistakes of the configurations that the overrides make, each swept value once."""
+    fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
+    swept = [list(o.sweep_string_iterator()) for o in overrides if o.is_choice_sweep()]
+    keys = [o.get_key_element() for o in overrides if o.is_choice_sweep()]
+    first = [f"{key}={choices[0]}" for key, choices in zip(keys, swept, strict=True)]
+    jobs = [[*fixed, *first]]
+    for i, (key, choices) in enumerate(zip(keys, swept, strict=True)):
+        jobs += [[*fixed, *first[:i], f"{key}={c}", *first[i + 1 :]] for c in choices[1:]]
+    mistakes: list[str] = []
+    for job in jobs:
+        try:
+            mistakes += mistakes_of(compose_values(config_name, job), SCHEMAS[config_name])
+        except (HydraException, OmegaConfBaseException) as error:
+            mistakes.append(first_line(error))
+    return mistakes
+
+
+def _unknown_key(
+    override: Override, base: DictConfig, keys: Sequence[str], groups: Sequence[str]
+) -> str | None:
+    """The mistake of a key that does not exist, or not for the chosen option."""
+    key = override.key_or_group
+    if key in keys or _is_open(key, base):
+        return None
+    group = key.partition(".")[0]
+    typed = f"{override.input_line}: there is no {key}"
+    others = _keys_of_other_options(group)
+    if key in others:
+        here = base[group].get(CHOSEN_BY[group])
+        return (
+            f"{override.input_line}: {key} has no effect with {group}.{CHOSEN_BY[group]}={here}; "
+            f"it belongs to {' and '.join(others[key])}"
+        )
+    same_leaf = [k for k in keys if k.split(".")[-1] == key.split(".")[-1]]
+    candidates = [*keys, *groups, *others]
+    hints = same_leaf or get_close_matches(key, candidates, n=1, cutoff=0.5)
+    advice = f"; did you mean {hints[0]}?" if hints else f"; there are {', '.join(groups)}"
+    return typed + advice
+
+
+def _keys_of_other_options(group: str) -> dict[str, list[str]]:
+    """The keys of all of a group's options, and which options have them."""
+    found: dict[str, list[str]] = {}
+    for option, section in SECTIONS.get(CHOSEN_BY.get(group, ""), {}).items():
+        for name in section.model_fields:
+            found.setdefault(f"{group}.{name}", []).append(option.rpartition(".")[2])
+    return found
+
+
+def _shape_of_pretrained(overrides: Sequence[Override], base: DictConfig) -> list[str]:
+    """Changes of a shape that come with the weights and would be ignored."""
+    given = {o.key_or_group: o.value() for o in overrides if not o.is_sweep_override()}
+    pretrained = given.get("model.pretrained", OmegaConf.select(base, "model.pretrained"))
+    if not pretrained:
+        return []
+    return [
+        f"{o.input_line}: pretrained weights bring their shape along; set model.pretrained=false "
+        "for random weights of this shape"
+        for o in overrides
+        if o.key_or_group.startswith("model.config.") and o.key_or_group.split(".")[-1] in SHAPE
+    ]
+
+
+def _is_open(key: str, base: DictConfig) -> bool:
+    """Whether a key's content belongs to another library, or to a class of the user's."""
+    if f"{key}.".startswith(("model.config.", "callbacks.")):
+        return True
+    group = key.partition(".")[0]
+    if group not in (*CHOSEN_BY, "method") or group not in base:
+        return False
+    target = base[group].get("_target_")
+    return target is not None and target not in SECTIONS["_target_"]
+
+
+def _options_of(override: Override) -> list[Any]:
+    """The options that an override of a group names; one may name several at once."""
+    values: list[Any] = [override.value()]
+    if override.is_sweep_override():
+        values = list(override.sweep_iterator()) if override.is_choice_sweep() else []
+    return values[0] if len(values) == 1 and isinstance(values[0], list) else values
+
+
+def _keys(cfg: Any, prefix: str = "") -> set[str]:
+    """Dotted names of all keys, inner and outer."""
+    found: set[str] = set()
+    if isinstance(cfg, DictConfig) and not cfg._is_none() and not cfg._is_missing():
+        for key in map(str, cfg):
+            found.add(prefix + key)
+            found |= _keys(cfg._get_node(key), f"{prefix}{key}.")
+    return found

@@ -1,0 +1,98 @@
+"""A run directory as something to read; its weights are read by ``icot.runs.checkpoints``."""
+
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from icot.config.kept import check_trusted, read_config
+from icot.config.schema import TrainConfig
+from icot.config.section import Section
+from icot.errors import DataError, RunError
+from icot.runs.directory import read_environment, read_summary
+from icot.runs.layout import CONFIG, MODEL
+
+
+class KeptRun:
+    """A run directory.
+
+    Args:
+        folder: the directory.
+        trusted: packages whose code it may name.
+
+    Raises:
+        RunError: it is none.
+    """
+
+    def __init__(self, folder: str | Path, trusted: Iterable[str] = ()) -> None:
+        self.folder, self.trusted = Path(folder), tuple(trusted)
+        if not self.folder.is_dir():
+            raise RunError(f"run directory {self.folder}: no such directory.")
+        if not (self.folder / CONFIG).is_file():
+            raise RunError(
+                f"{self.folder} is no run directory: it has no {CONFIG}. A run directory is what "
+                "icot.train writes, outputs/... by default."
+            )
+
+    @classmethod
+    def of_checkpoint(cls, path: Path, trusted: Iterable[str] = ()) -> "KeptRun":
+        """The run directory in which a checkpoint lies.
+
+        Raises:
+            RunError: it lies in none.
+        """
+        for folder in (path.parent, path.parent.parent):
+            if (folder / CONFIG).is_file():
+                return cls(folder, trusted)
+        raise RunError(
+            f"checkpoint {path} lies in no run directory, so its task and model are not known; set "
+            "run_dir= to the run it comes from."
+        )
+
+    @property
+    def model_folder(self) -> Path:
+        """Tokenizer and model configuration."""
+        return self.folder / MODEL
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """What the run was begun with, as it says itself."""
+        return read_environment(self.folder)
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """How the run ended, empty where it has not."""
+        return read_summary(self.folder)
+
+    @cached_property
+    def cfg(self) -> TrainConfig:
+        """The run's resolved configuration.
+
+        Raises:
+            RunError: it is not one, or it names code of a package that is not trusted.
+        """
+        path = self.folder / CONFIG
+        cfg = read_config(path)
+        check_trusted(cfg, self.trusted, path)
+        return cfg
+
+
+def check_sources(cfg: Section) -> None:
+    """Look at the run directories and files that a command is to read, before it starts.
+
+    Args:
+        cfg: the command's configuration; keys that it does not have name nothing.
+
+    Raises:
+        UserError: one does not exist, or cannot be read.
+    """
+    trusted = getattr(cfg, "trust", ())
+    run_dir = getattr(cfg, "run_dir", None)
+    folders = [*([run_dir] if run_dir else []), *getattr(cfg, "baselines", ())]
+    for folder in folders:
+        _ = KeptRun(folder, trusted).cfg
+    checkpoint, data_file = getattr(cfg, "checkpoint", None), getattr(cfg, "data_file", None)
+    if checkpoint is not None and not Path(checkpoint).is_file():
+        raise RunError(f"checkpoint {checkpoint}: no such file.")
+    if data_file is not None and not Path(data_file).is_file():
+        raise DataError(f"data_file={data_file}: no such file.")
