@@ -1,0 +1,150 @@
+"""icot from Python: what ``import icot`` offers (``docs/python.md`` has an example).
+
+    run = icot.train("task=mult2", "schedule=no_cot")      as python -m icot.train, in this process
+    run = icot.load("outputs/RUN")
+    run.answer(["2 1 * 3 4"])          ["#### 3 0 5 0"]
+    run.evaluate(stage="all")
+"""
+
+import csv
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from icot.cli import compose_run
+from icot.commands import evaluate as evaluate_command
+from icot.commands import train as train_command
+from icot.commands.build import build_task
+from icot.config.checks import validate
+from icot.config.entry_points import EvaluateConfig
+from icot.evaluation.loading import restore_weights
+from icot.inference.answering import answer
+from icot.runs.checkpoints import Checkpoint, select_stage
+from icot.runs.kept_run import KeptRun
+from icot.runs.layout import STAGES
+from icot.runs.resume import settle
+
+
+class Run(KeptRun):
+    """A run directory: its configuration ``cfg``, ``summary`` and ``stages``, and its model.
+
+    Args:
+        folder: the directory.
+        trusted: packages whose code it may name.
+
+    Raises:
+        RunError: it is none.
+    """
+
+    def __init__(self, folder: str | Path, trusted: Iterable[str] = ()) -> None:
+        super().__init__(folder, trusted)
+        self._models: dict[str, tuple[Checkpoint, nn.Module, PreTrainedTokenizerBase]] = {}
+
+    def __repr__(self) -> str:
+        accuracy = self.summary.get("accuracy")
+        found = "not finished" if accuracy is None else f"accuracy {accuracy:.3f}"
+        return f"Run({str(self.folder)!r}, {found})"
+
+    @cached_property
+    def stages(self) -> list[dict[str, str]]:
+        """The rows of stages.csv, one per finished stage."""
+        with (self.folder / STAGES).open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def answer(
+        self, questions: Sequence[str], stage: str = "final", max_new_tokens: int = 512
+    ) -> list[str]:
+        """What the model writes for questions in the task's text, ``2 1 * 3 4``.
+
+        Args:
+            questions: any number; they are decoded together, greedily.
+            stage: which weights: final, best, or a stage's number.
+            max_new_tokens: when an output that does not end is given up.
+
+        Returns:
+            What is left of each chain, ``####`` and the answer.
+
+        Raises:
+            RunError: such weights are not kept.
+            DataError: a question is too long for the model, or contains the separator.
+        """
+        if stage not in self._models:
+            task = build_task(self.cfg.task)
+            checkpoint = select_stage(self, stage)[0]
+            model, tokenizer = restore_weights(self, checkpoint, task)
+            self._models[stage] = checkpoint, model, tokenizer
+        checkpoint, model, tokenizer = self._models[stage]
+        return answer(
+            model,
+            tokenizer,
+            questions,
+            max_new_tokens=max_new_tokens,
+            tokens_removed=checkpoint.tokens_removed or 0,
+            side=self.cfg.schedule.side,
+            keep_position_ids=self.cfg.schedule.keep_position_ids,
+        )
+
+    def evaluate(self, stage: str = "final", **options: Any) -> dict[str, Any]:
+        """Measure the run's weights, as ``python -m icot.evaluate`` does; the files are written too.
+
+        Args:
+            stage: which weights: final, best, all, or a stage's number.
+            options: further keys of ``icot.evaluate``, ``examples=100``, ``split="test"``.
+
+        Returns:
+            The content of ``evaluation.json``; with stage all it has ``stages``.
+
+        Raises:
+            UserError: a key or value is wrong, or something cannot be read.
+        """
+        return evaluate(run_dir=str(self.folder), stage=stage, trust=self.trusted, **options)
+
+
+def train(*overrides: str) -> Run:
+    """Train in this process, as ``python -m icot.train OVERRIDES`` does; returns the run.
+
+    Args:
+        overrides: ``"task=mult2"``, ``"schedule.tokens_per_epoch=4"``, ``"resume=outputs/RUN"``.
+
+    Raises:
+        UserError: the message says what is wrong and what to do.
+    """
+    composed, command = compose_run("train", overrides)
+    cfg = settle(composed, command)
+    train_command.run(cfg, command)
+    return Run(command.output_dir, cfg.trust)
+
+
+def load(folder: str | Path, trust: Iterable[str] = ()) -> Run:
+    """A run that has been trained.
+
+    Args:
+        folder: its directory, or one of its checkpoints.
+        trust: packages of yours whose tasks, schedules or methods it may name.
+
+    Raises:
+        RunError: there is none, or it names code of a package that is not trusted.
+    """
+    path = Path(folder)
+    run = Run.of_checkpoint(path, trust) if path.is_file() else Run(path, trust)
+    assert isinstance(run, Run)
+    _ = run.cfg  # speak of mistakes now
+    return run
+
+
+def evaluate(**options: Any) -> dict[str, Any]:
+    """Measure as ``python -m icot.evaluate`` does; the options are its keys.
+
+    Returns:
+        The content of ``evaluation.json``.
+
+    Raises:
+        UserError: a key or value is wrong, or something cannot be read.
+    """
+    values = {"paths": {"output_dir": ""}, **options}
+    values["trust"] = list(values.get("trust", ()))
+    return evaluate_command.evaluate(validate(values, EvaluateConfig))
