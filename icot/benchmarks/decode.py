@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 
 from icot.commands.build import build_model, build_task, build_tokenizer
 from icot.data.staged import StagedExamples
-from icot.data.tokenized import separator_id, tokenized
+from icot.data.tokenized import separator_id, tokenize_split
 from icot.evaluation.measurement import precision_context
 from icot.evaluation.speed import one_at_a_time
 from icot.system.hardware import device_for
@@ -20,7 +20,7 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
     seed_everything(cfg.seed, verbose=False)
     task = build_task(cfg)
     tokenizer = build_tokenizer(cfg, task)
-    store = tokenized(task, "valid", tokenizer, Path(cfg.paths.cache_dir))
+    store = tokenize_split(task, "valid", tokenizer, Path(cfg.paths.cache_dir))
     model = (
         build_model(cfg, tokenizer, store.longest).eval().to(device_for(cfg.trainer.accelerator))
     )

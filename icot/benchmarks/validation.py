@@ -12,7 +12,7 @@ from icot.commands.build import build_task
 from icot.evaluation.measurement import Source, loaded, precision_context
 from icot.evaluation.scoring import evaluate, texts
 from icot.inference.greedy import without_end
-from icot.models.export import standalone
+from icot.models.export import make_standalone
 from icot.runs.checkpoints import KeptRun
 
 
@@ -32,7 +32,7 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
         Path(cfg.paths.cache_dir),
     )
     # generate counts positions on, so its copy of the model has its table moved where ours jumps
-    in_one_piece = standalone(copy.deepcopy(model), examples.position_jump, True, "")[0].eval()
+    in_one_piece = make_standalone(copy.deepcopy(model), examples.position_jump, True, "")[0].eval()
     prompts, targets = examples.as_tokens()
     wanted = texts(tokenizer, [without_end(t, examples.eos_token_id) for t in targets])
 

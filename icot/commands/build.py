@@ -33,7 +33,7 @@ def build_task(cfg: DictConfig) -> Any:
 
 def build_tokenizer(cfg: DictConfig, task: Any) -> Any:
     """The model's own tokenizer, or the one that the configuration names."""
-    from icot.models.loading import load_tokenizer
+    from icot.models.tokenizers import load_tokenizer
 
     return load_tokenizer(cfg.model.tokenizer or cfg.model.name_or_path, task)
 
@@ -42,8 +42,9 @@ def build_model(cfg: DictConfig, tokenizer: Any, positions: int) -> Any:
     """The model, with adapters if asked for."""
     import torch
 
+    from icot.models.adapters import add_lora
     from icot.models.attention_choice import quickest_attention
-    from icot.models.loading import load_model, with_lora
+    from icot.models.loading import load_model
     from icot.system.hardware import device_for, resolve_precision
 
     name = cfg.model.name_or_path
@@ -71,7 +72,7 @@ def build_model(cfg: DictConfig, tokenizer: Any, positions: int) -> Any:
         model.set_attn_implementation(
             quickest_attention(model, cfg.data.batch_size, positions, autocast)
         )
-    return with_lora(model, **plain(cfg.model.lora)) if cfg.model.lora.r is not None else model
+    return add_lora(model, **plain(cfg.model.lora)) if cfg.model.lora.r is not None else model
 
 
 def build_data(cfg: DictConfig, task: Any, tokenizer: Any) -> Any:
@@ -287,7 +288,7 @@ def facts(
         choices: its options by group.
         sweep: the name of the sweep that it belongs to.
     """
-    from icot.models.loading import config_of
+    from icot.models.introspection import config_of
     from icot.runs.resume import NOTHING
 
     experiment = choices.get("experiment", NOTHING)

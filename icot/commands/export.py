@@ -33,7 +33,7 @@ def export(cfg: DictConfig) -> None:
     from icot.errors import ConfigError
     from icot.evaluation.measurement import Source, loaded, numbers
     from icot.evaluation.scoring import evaluate
-    from icot.models.export import prompt_for, save_standalone, standalone
+    from icot.models.export import make_standalone, prompt_for, save_standalone
     from icot.reporting.cards import model_card
     from icot.runs.checkpoints import select
 
@@ -53,7 +53,7 @@ def export(cfg: DictConfig) -> None:
     found = evaluate(model, examples, task, tokenizer, cfg.batch_size)
     internalized = examples.tokens_removed >= examples.store.longest_cot
     base = run_.cfg.model.name_or_path
-    model, adapters_of = standalone(model, examples.position_jump, cfg.merge_lora, base)
+    model, adapters_of = make_standalone(model, examples.position_jump, cfg.merge_lora, base)
     eos = str(tokenizer.eos_token)
     longest = examples.longest_target - internalized  # the prompt has the first separator
     first = found.predictions[0]

@@ -25,7 +25,7 @@ def prepare(cfg: DictConfig) -> None:
     from icot.commands.build import build_task, build_tokenizer
     from icot.config.checks import check_values
     from icot.data.statistics import token_statistics
-    from icot.data.tokenized import tokenized
+    from icot.data.tokenized import tokenize_split
     from icot.errors import ConfigError, DataError
     from icot.reporting.tables import print_token_statistics
     from icot.tasks.base import SPLITS, Split
@@ -49,7 +49,7 @@ def prepare(cfg: DictConfig) -> None:
         if not sample:
             raise DataError(f"task {task.name} has no example in its {split} split.")
         counted[split] = token_statistics(sample[:COUNTED], tokenizer)
-        store = tokenized(task, split, tokenizer, Path(cfg.paths.cache_dir))
+        store = tokenize_split(task, split, tokenizer, Path(cfg.paths.cache_dir))
         skipped = f", {task.skipped(split):,} bad lines skipped" if task.skipped(split) else ""
         console.print(
             f"{path}: {len(store):,} lines{skipped}, {store.index['tokens']:,} tokens, the longest "

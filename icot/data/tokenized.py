@@ -80,7 +80,7 @@ class TokenizedSplit:
         return int(self.index["longest_cot"])
 
 
-def tokenized(
+def tokenize_split(
     task: Task, split: Split, tokenizer: PreTrainedTokenizerBase, cache_dir: Path
 ) -> TokenizedSplit:
     """The tokens of a split, from the cache or made and cached now.

@@ -16,20 +16,17 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from icot.data.staged import StagedExamples
-from icot.data.tokenized import TokenizedSplit, separator_id, tokenized
+from icot.data.tokenized import TokenizedSplit, separator_id, tokenize_split
 from icot.errors import DataError, RunError
 from icot.evaluation.failures import POSITION, Group, answer_positions, by_difficulty
 from icot.evaluation.predictions import Prediction
 from icot.evaluation.scoring import Decode, Evaluation, evaluate, wilson_interval
 from icot.evaluation.speed import best_batch, one_at_a_time
 from icot.evaluation.tradeoff import TradeoffPoint
-from icot.models.loading import (
-    config_of,
-    device_of,
-    learned_positions,
-    load_tokenizer,
-    restore_model,
-)
+from icot.models.introspection import config_of, device_of
+from icot.models.loading import restore_model
+from icot.models.positions import learned_positions
+from icot.models.tokenizers import load_tokenizer
 from icot.runs.checkpoints import Checkpoint, KeptRun
 from icot.runs.directory import machine
 from icot.system.hardware import device_for
@@ -181,7 +178,7 @@ def loaded(
     model = restore_model(run.model_folder, checkpoint.weights, cfg.attn_implementation, lora).to(
         device_for(accelerator)
     )
-    store = tokenized(source.texts, source.split, tokenizer, cache_dir)
+    store = tokenize_split(source.texts, source.split, tokenizer, cache_dir)
     if len(store) == 0:
         raise DataError(f"{source.name} has no example in its {source.split} split.")
     removed = checkpoint.tokens_removed if tokens_removed is None else tokens_removed

@@ -24,7 +24,7 @@ from icot.data.staged import StagedExamples
 from icot.evaluation.predictions import Prediction, WrongToken
 from icot.inference.greedy import decode, without_end
 from icot.inference.verification import Verified, verify
-from icot.models.loading import config_of
+from icot.models.introspection import config_of
 from icot.tasks.base import Task
 
 Decode = Literal["verify", "always"]

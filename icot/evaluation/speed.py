@@ -17,7 +17,7 @@ from torch import nn
 
 from icot.data.staged import StagedExamples
 from icot.inference.greedy import decode
-from icot.models.loading import device_of
+from icot.models.introspection import device_of
 
 WARMUP = 3  # examples decoded before the clock starts
 FEWEST = 5  # examples timed however long they take

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer
 
 from icot.data.staged import StagedExamples
-from icot.models.loading import config_of, device_of, learned_positions
+from icot.models.introspection import config_of, device_of
+from icot.models.positions import learned_positions
 from icot.removal import CoTBatch, Side
 
 END_SEPARATORS = 2  # the one after the chain, the one after the answer

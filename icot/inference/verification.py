@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from icot.data.staged import StagedExamples
 from icot.models.forward import supervised_logits
-from icot.models.loading import config_of, device_of
+from icot.models.introspection import config_of, device_of
 from icot.system.hardware import computes_bf16
 
 CPU_TOKENS, GPU_TOKENS = 4096, 65_536  # of one forward pass

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from icot.data.staged import StagedExamples
-from icot.data.tokenized import tokenized
+from icot.data.tokenized import tokenize_split
 from icot.evaluation import scoring
 from icot.evaluation.scoring import Evaluation, wilson_interval
 from icot.models.loading import load_model
@@ -37,7 +37,7 @@ def test_evaluations_add_up():
 
 def test_a_batch_is_no_larger_than_its_cache_may_be(tmp_path, symbols, mult2, monkeypatch):
     """2 layers x 2 tensors x 32 numbers x 4 bytes = 512 bytes a token; 21 tokens at the most."""
-    store = tokenized(mult2, "valid", symbols, tmp_path)
+    store = tokenize_split(mult2, "valid", symbols, tmp_path)
     config = {"n_layer": 2, "n_embd": 32, "n_head": 2}
     model = load_model("gpt2", False, symbols, positions=store.longest, config=config)
     examples = StagedExamples(store, np.arange(20), 0, 0)

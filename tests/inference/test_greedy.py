@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from icot.data.staged import StagedExamples
-from icot.data.tokenized import TokenizedSplit, tokenized
+from icot.data.tokenized import TokenizedSplit, tokenize_split
 from icot.inference.greedy import END_SEPARATORS, Prompts, decode, without_end
 from icot.models.loading import load_model
 from icot.removal import CoTBatch
@@ -33,7 +33,7 @@ ALL = np.arange(len(LINES))
 def store(tmp_path, symbols) -> TokenizedSplit:
     (tmp_path / "train.txt").write_text("\n".join(LINES) + "\n")
     (tmp_path / "valid.txt").write_text(LINES[0] + "\n")
-    return tokenized(TextFiles(tmp_path, test_file=None), "train", symbols, tmp_path)
+    return tokenize_split(TextFiles(tmp_path, test_file=None), "train", symbols, tmp_path)
 
 
 def sharp(name: str, symbols, config: dict, positions: int = 64):

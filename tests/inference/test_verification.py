@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from transformers.cache_utils import Cache
 
 from icot.data.staged import StagedExamples
-from icot.data.tokenized import TokenizedSplit, tokenized
+from icot.data.tokenized import TokenizedSplit, tokenize_split
 from icot.evaluation.scoring import evaluate
 from icot.inference import verification
 from icot.inference.greedy import GrowingLayer
@@ -46,7 +46,7 @@ def tokenizer(task):
 
 @pytest.fixture(scope="module")
 def store(task, tokenizer, tmp_path_factory) -> TokenizedSplit:
-    return tokenized(task, "train", tokenizer, tmp_path_factory.mktemp("cache"))
+    return tokenize_split(task, "train", tokenizer, tmp_path_factory.mktemp("cache"))
 
 
 def examples_at(store: TokenizedSplit, stage: int, keep: bool, side: str = "left"):
