@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from icot.data.batches import padded_batch
-from icot.data.tokenized import INDEX, tokenize_split
+from icot.data.staged import StagedExamples
+from icot.data.tokenized import INDEX, detokenize, tokenize_examples, tokenize_split
 from icot.errors import DataError
 from icot.models.tokenizers import load_tokenizer
 from icot.removal import IGNORED
+from icot.tasks.base import Example
 from icot.tasks.multiplication import Multiplication
 from icot.tasks.text_files import TextFiles
 
@@ -127,3 +129,30 @@ def test_with_skip_a_line_that_contains_the_separator_is_left_out_and_counted(tm
     tokenizer = load_tokenizer("symbol", TextFiles(tmp_path, None, None, None, name="none"))
     store = tokenize_split(task, "train", tokenizer, tmp_path / "cache")
     assert (len(store), task.skipped("train"), store.index["skipped_lines"]) == (1, 2, 2)
+
+
+def test_a_store_in_memory_is_the_one_on_disk(tmp_path, mult2, symbols):
+    on_disk = tokenize_split(mult2, "train", symbols, tmp_path)
+    examples = [e for chunk in mult2.chunks("train") for e in chunk]
+    in_memory = tokenize_examples(examples, symbols)
+    assert in_memory.folder is None
+    assert in_memory.tokens.dtype == on_disk.tokens.dtype
+    for name in ("tokens", "offsets", "cot_start", "cot_end"):
+        assert np.array_equal(getattr(in_memory, name), getattr(on_disk, name)), name
+    for name in ("longest", "longest_cot"):
+        assert getattr(in_memory, name) == getattr(on_disk, name)
+    assert len(in_memory) == len(on_disk)
+    assert in_memory.texts == tuple(examples)
+    same, other = tokenize_examples(examples, symbols), tokenize_examples(examples[:-1], symbols)
+    assert in_memory.identity == same.identity != other.identity
+    assert len(tokenize_examples([], symbols)) == 0
+    with pytest.raises(DataError, match="separator"):
+        tokenize_examples([Example("1 <eos>", "2", "3")], symbols)
+    with pytest.raises(ValueError, match="no texts"):
+        _ = StagedExamples(on_disk, np.arange(2), 0, 0).texts
+
+
+def test_tokens_become_text_without_separators(symbols):
+    rows = symbols([" 1 2 <eos> #### 3 <eos>", " 4"], add_special_tokens=False)["input_ids"]
+    assert detokenize(symbols, rows) == ["1 2 #### 3", "4"]
+    assert detokenize(symbols, []) == []
