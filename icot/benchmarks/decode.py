@@ -10,9 +10,9 @@ from omegaconf import DictConfig
 from icot.commands.build import build_model, build_task, build_tokenizer
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import separator_id, tokenize_split
-from icot.evaluation.measurement import precision_context
-from icot.evaluation.speed import one_at_a_time
-from icot.system.hardware import device_for
+from icot.evaluation.speed import time_single_examples
+from icot.inference.predictor import GreedyPredictor
+from icot.system.hardware import device_for, precision_context
 
 
 def measure(cfg: DictConfig) -> dict[str, Any]:
@@ -26,9 +26,10 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
     )
     rows = np.arange(min(len(store), cfg.examples))
     no_cot = StagedExamples(store, rows, store.longest_cot, separator_id(tokenizer))
-    ways = {"explicit CoT": no_cot.at(0), "fully internalized": no_cot, "No CoT": no_cot}
-    with precision_context(model, cfg.precision):
-        timed = one_at_a_time(model, ways, len(rows), cfg.seconds, to_the_limit=True)
+    stages = {"explicit CoT": no_cot.at(0), "fully internalized": no_cot, "No CoT": no_cot}
+    predictor = GreedyPredictor(model)
+    with precision_context(predictor.device, cfg.precision):
+        timed = time_single_examples(predictor, stages, len(rows), cfg.seconds, to_the_limit=True)
     base = timed["No CoT"].examples_per_second
     return {
         "task": task.name,

@@ -26,8 +26,9 @@ from icot.runs.layout import (
 )
 
 if TYPE_CHECKING:
-    from icot.evaluation.measurement import Measured, Source
-    from icot.runs.checkpoints import KeptRun
+    from icot.evaluation.loading import Source
+    from icot.evaluation.measurement import Measured
+    from icot.runs.checkpoints import Checkpoint, KeptRun
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -75,7 +76,6 @@ def score_run(cfg: DictConfig) -> None:
     """Score the weights that the configuration names, and draw what there is to draw."""
     from rich.console import Console
 
-    from icot.evaluation.measurement import measure
     from icot.evaluation.predictions import write_predictions
     from icot.reporting.figures import failures
     from icot.reporting.tables import print_evaluations
@@ -89,7 +89,7 @@ def score_run(cfg: DictConfig) -> None:
     others = [(run, run.select(FINAL)[0], _source(cfg, run)) for run in map(KeptRun, cfg.baselines)]
     measured: list[Measured] = []
     for checkpoint in chosen:
-        done = measure(kept, checkpoint, source, **_arguments(cfg))
+        done = _measure(cfg, kept, checkpoint, source)
         measured.append(done)
         name = predictions_file(done.record["name"]) if everything else PREDICTIONS
         write_predictions(out / name, done.predictions)
@@ -106,7 +106,7 @@ def score_run(cfg: DictConfig) -> None:
         written.append(FAILURES)
     print_evaluations(console, [one.record for one in measured])
     if everything and cfg.speed.examples:
-        baselines = [measure(*other, **_arguments(cfg)) for other in others]
+        baselines = [_measure(cfg, *other) for other in others]
         _tradeoff(out, measured, baselines, record)
         written += [TRADEOFF_TABLE, TRADEOFF_FIGURE]
     console.print(f"Written into {out}: {', '.join(written)}", highlight=False, soft_wrap=True)
@@ -118,7 +118,7 @@ def _source(cfg: DictConfig, run: "KeptRun") -> "Source":
 
     from icot.commands.build import build_task
     from icot.errors import DataError
-    from icot.evaluation.measurement import Source
+    from icot.evaluation.loading import Source
     from icot.tasks.text_files import TextFiles
 
     if cfg.data_file is None:
@@ -138,18 +138,34 @@ def _source(cfg: DictConfig, run: "KeptRun") -> "Source":
     return Source(texts if own else build_task(run.cfg), texts, "valid", str(path))
 
 
-def _arguments(cfg: DictConfig) -> dict[str, Any]:
-    return {
-        "tokens_removed": cfg.tokens_removed,
-        "limit": cfg.examples,
-        "how": cfg.decode,
-        "batch_size": cfg.batch_size,
-        "accelerator": cfg.accelerator,
-        "precision": cfg.precision,
-        "timed": cfg.speed.examples,
-        "seconds": cfg.speed.seconds,
-        "cache_dir": Path(cfg.paths.cache_dir),
-    }
+def _measure(
+    cfg: DictConfig, run: "KeptRun", checkpoint: "Checkpoint", source: "Source"
+) -> "Measured":
+    from icot.evaluation.loading import load_for_evaluation
+    from icot.evaluation.measurement import measure
+    from icot.inference.predictor import GreedyPredictor
+    from icot.system.hardware import precision_context
+
+    subject = load_for_evaluation(
+        run,
+        checkpoint,
+        source,
+        tokens_removed=cfg.tokens_removed,
+        limit=cfg.examples,
+        accelerator=cfg.accelerator,
+        cache_dir=Path(cfg.paths.cache_dir),
+    )
+    predictor = GreedyPredictor(subject.model, cfg.batch_size, cfg.decode)
+    with precision_context(predictor.device, cfg.precision):
+        return measure(
+            predictor,
+            subject.examples,
+            subject.tokenizer,
+            source,
+            about={**subject.describe(), "precision": cfg.precision},
+            timed=cfg.speed.examples,
+            seconds=cfg.speed.seconds,
+        )
 
 
 def _tradeoff(

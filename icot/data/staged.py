@@ -115,8 +115,9 @@ class StagedExamples:
         short = remove_cot(whole, n_removed, self.side, self.keep_position_ids)
         return short.columns(int(short.lengths.max()))
 
-    def as_tokens(self) -> tuple[list[list[int]], list[list[int]]]:
-        """All prompts, each with its separator, and all correct outputs to their end."""
+    @cached_property
+    def prompts_and_targets(self) -> tuple[list[list[int]], list[list[int]]]:
+        """[n] prompts, each with its separator, and [n] correct outputs to their end, as tokens."""
         prompts: list[list[int]] = []
         targets: list[list[int]] = []
         for begin in range(0, len(self), CHUNK):

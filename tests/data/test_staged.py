@@ -47,6 +47,6 @@ def test_some_rows_alone(store):
 
 
 def test_prompts_and_targets(store):
-    prompts, targets = StagedExamples(store, np.arange(3), 2, EOS).as_tokens()
+    prompts, targets = StagedExamples(store, np.arange(3), 2, EOS).prompts_and_targets
     assert [len(p) for p in prompts] == [3, 2, 4]
     assert [t.count(EOS) for t in targets] == [2, 2, 2]
