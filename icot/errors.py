@@ -34,3 +34,8 @@ class RunError(UserError):
 def first_line(error: BaseException) -> str:
     """The first line of a library's message, or the error's kind where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def first_sentence(error: BaseException) -> str:
+    """The first line of a library's message without its full stop, to stand within a sentence."""
+    return first_line(error).rstrip(".")

@@ -13,15 +13,18 @@ Pure functions of tensors: no Python loop over rows, no device synchronisation.
 """
 
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 IGNORED = -100  # a label that is not supervised
 OFFSETS = 100  # smoothing offsets reach from 0 to 99
 
 Side = Literal["left", "right"]
+LengthsT = TypeVar("LengthsT", Tensor, NDArray[np.int64])
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,18 @@ class CoTBatch:
             return row, column
         assert self.position_ids is not None
         return self.owners[row, column], self.position_ids[row, column]
+
+
+def length_after(lengths: LengthsT, cot_start: Any, cot_end: Any, n_removed: Any) -> LengthsT:
+    """Tokens [B] that are left of each row once ``n_removed`` are cut out of its chain.
+
+    Args:
+        lengths: [B] tokens of each row, a tensor or an array; the others are of the same kind.
+        cot_start, cot_end: [B] each row's chain, half-open.
+        n_removed: [B] how many, or one number for all; clamped to 0 and to each chain's length.
+    """
+    left: LengthsT = lengths - (cot_end - cot_start).clip(max=n_removed).clip(min=0)
+    return left
 
 
 def remove_cot(

@@ -10,7 +10,7 @@ from icot.benchmarks.turns import medians, starts_by_turns
 from icot.commands.build import build_task, build_tokenizer
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import BenchmarkConfig
-from icot.data.tokenized import tokenized
+from icot.data.tokenized import tokenize_split
 from icot.tasks.text_files import TextFiles
 
 
@@ -27,7 +27,7 @@ def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
 
         def ours(cache: str) -> None:
             texts = TextFiles(place, valid_file=None, test_file=None)
-            tokenized(texts, "train", tokenizer, place / cache)
+            tokenize_split(texts, "train", tokenizer, place / cache)
 
         def plain() -> None:
             with file.open(encoding="utf-8") as lines:

@@ -10,10 +10,10 @@ from icot.commands.build import build_model, build_task, build_tokenizer
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import BenchmarkConfig
 from icot.data.staged import StagedExamples
-from icot.data.tokenized import separator_id, tokenized
-from icot.evaluation.measurement import precision_context
-from icot.evaluation.speed import one_at_a_time
-from icot.system.hardware import device_for
+from icot.data.tokenized import separator_id, tokenize_split
+from icot.evaluation.speed import time_single_examples
+from icot.inference.predictor import GreedyPredictor
+from icot.system.hardware import device_for, precision_context
 
 
 def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
@@ -21,15 +21,16 @@ def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
     seed_everything(cfg.seed, verbose=False)
     task = build_task(cfg.task)
     tokenizer = build_tokenizer(cfg.model, task)
-    store = tokenized(task, "valid", tokenizer, Path(cfg.paths.cache_dir))
+    store = tokenize_split(task, "valid", tokenizer, Path(cfg.paths.cache_dir))
     model = (
         build_model(cfg, tokenizer, store.longest).eval().to(device_for(cfg.trainer.accelerator))
     )
     rows = np.arange(min(len(store), cfg.examples))
     no_cot = StagedExamples(store, rows, store.longest_cot, separator_id(tokenizer))
-    ways = {"explicit CoT": no_cot.at(0), "fully internalized": no_cot, "No CoT": no_cot}
-    with precision_context(model, cfg.precision):
-        timed = one_at_a_time(model, ways, len(rows), cfg.seconds, to_the_limit=True)
+    stages = {"explicit CoT": no_cot.at(0), "fully internalized": no_cot, "No CoT": no_cot}
+    predictor = GreedyPredictor(model)
+    with precision_context(predictor.device, cfg.precision):
+        timed = time_single_examples(predictor, stages, len(rows), cfg.seconds, to_the_limit=True)
     base = timed["No CoT"].examples_per_second
     return {
         "task": task.name,

@@ -9,12 +9,16 @@ from icot.benchmarks.turns import by_turns, medians
 from icot.commands.build import build_task
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import BenchmarkConfig
-from icot.evaluation.measurement import Source, loaded, precision_context
-from icot.evaluation.scoring import evaluate, texts
+from icot.data.tokenized import detokenize
+from icot.evaluation.loading import Source, load_for_evaluation
+from icot.evaluation.scoring import evaluate
 from icot.inference.greedy import without_end
-from icot.models.export import standalone
+from icot.inference.predictor import Decode, GreedyPredictor
+from icot.models.export import make_standalone
+from icot.models.introspection import device_of
 from icot.runs.checkpoints import select_stage
 from icot.runs.kept_run import KeptRun
+from icot.system.hardware import precision_context
 
 
 def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
@@ -22,34 +26,38 @@ def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
     assert cfg.run_dir is not None
     kept = KeptRun(cfg.run_dir, cfg.trust)
     task = build_task(kept.cfg.task)
-    source = Source.own(task, "valid")
     checkpoint = select_stage(kept, cfg.stage)[0]
-    model, tokenizer, examples = loaded(
+    subject = load_for_evaluation(
         kept,
         checkpoint,
-        source,
-        None,
-        cfg.examples,
-        cfg.trainer.accelerator,
-        Path(cfg.paths.cache_dir),
+        Source.own(task, "valid"),
+        tokens_removed=None,
+        limit=cfg.examples,
+        accelerator=cfg.trainer.accelerator,
+        cache_dir=Path(cfg.paths.cache_dir),
     )
+    model, tokenizer, examples = subject.model, subject.tokenizer, subject.examples
     # generate counts positions on, so its copy of the model has its table moved where ours jumps
-    in_one_piece = standalone(copy.deepcopy(model), examples.position_jump, True, "")[0].eval()
-    prompts, targets = examples.as_tokens()
-    wanted = texts(tokenizer, [without_end(t, examples.eos_token_id) for t in targets])
+    in_one_piece = make_standalone(copy.deepcopy(model), examples.position_jump, True, "")[0].eval()
+    prompts, targets = examples.prompts_and_targets
+    wanted = detokenize(tokenizer, [without_end(t, examples.eos_token_id) for t in targets])
 
-    def score(how: Any) -> float:
-        found = evaluate(model, examples, task, tokenizer, cfg.validation.batch_size, how)
-        return found.accuracy
+    def score(decode: Decode) -> float:
+        predictor = GreedyPredictor(model, cfg.validation.batch_size, decode)
+        return evaluate(predictor, examples.at(examples.tokens_removed), task, tokenizer).accuracy
 
-    def plain() -> float:
+    def score_generate() -> float:
         new = generate(in_one_piece, prompts, examples.eos_token_id, examples.longest_target)
-        written = texts(tokenizer, [without_end(row, examples.eos_token_id) for row in new])
+        written = detokenize(tokenizer, [without_end(row, examples.eos_token_id) for row in new])
         pairs = list(zip(written, wanted, strict=True))
         return sum(1 for w, t in pairs if task.is_correct(w, t)) / len(pairs)
 
-    ways = {"verify": lambda: score("verify"), "always": lambda: score("always"), "generate": plain}
-    with precision_context(model, cfg.precision):
+    ways = {
+        "verify": lambda: score("verify"),
+        "always": lambda: score("always"),
+        "generate": score_generate,
+    }
+    with precision_context(device_of(model), cfg.precision):
         accuracy = {name: way() for name, way in ways.items()}  # also the warm-up
         seconds = by_turns(ways, cfg.repeats)
     middle = medians(seconds)

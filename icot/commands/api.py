@@ -1,9 +1,9 @@
 """icot from Python: what ``import icot`` offers (``docs/python.md`` has an example).
 
-    run = icot.train("task=mult2", "schedule=no_cot")      as python -m icot.train, in this process
-    run = icot.load("outputs/RUN")
-    run.answer(["2 1 * 3 4"])          ["#### 3 0 5 0"]
-    run.evaluate(stage="all")
+run = icot.train("task=mult2", "schedule=no_cot")      as python -m icot.train, in this process
+run = icot.load("outputs/RUN")
+run.answer(["2 1 * 3 4"])          ["#### 3 0 5 0"]
+run.evaluate(stage="all")
 """
 
 import csv
@@ -89,7 +89,7 @@ class Run(KeptRun):
         )
 
     def evaluate(self, stage: str = "final", **options: Any) -> dict[str, Any]:
-        """Measure the run's weights, as ``python -m icot.evaluate`` does; the files are written too.
+        """Measure the run's weights, as ``python -m icot.evaluate`` does, and write its files.
 
         Args:
             stage: which weights: final, best, all, or a stage's number.

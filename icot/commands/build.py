@@ -32,8 +32,11 @@ from icot.methods.icot_si.collapse_watch import CollapseWatch
 from icot.methods.icot_si.finish import Finish
 from icot.methods.icot_si.optimizer_reset import OptimizerReset
 from icot.methods.icot_si.removal_smoothing import RemovalSmoothing
+from icot.models.adapters import add_lora
 from icot.models.attention_choice import quickest_attention
-from icot.models.loading import config_of, load_model, load_tokenizer, with_lora
+from icot.models.introspection import config_of
+from icot.models.loading import load_model
+from icot.models.tokenizers import load_tokenizer
 from icot.runs.checkpoint_file import SealedCheckpointIO
 from icot.runs.layout import CHECKPOINTS
 from icot.runs.recovery import Recoveries
@@ -140,7 +143,7 @@ def build_model(cfg: TrainConfig, tokenizer: PreTrainedTokenizerBase, positions:
         model.set_attn_implementation(
             quickest_attention(model, cfg.data.batch_size, positions, autocast)
         )
-    return with_lora(model, **cfg.model.lora.as_dict()) if cfg.model.lora.r is not None else model
+    return add_lora(model, **cfg.model.lora.as_dict()) if cfg.model.lora.r is not None else model
 
 
 def build_data(cfg: TrainConfig, task: Task, tokenizer: PreTrainedTokenizerBase) -> CoTDataModule:

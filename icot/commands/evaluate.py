@@ -22,12 +22,14 @@ from icot.config.command_line import CommandLine
 from icot.config.entry_points import EvaluateConfig
 from icot.errors import DataError, RunError
 from icot.evaluation.failures import POSITION, answer_positions
-from icot.evaluation.measurement import Measured, Source, as_rows, measure, share
+from icot.evaluation.loading import Source, load_for_evaluation
+from icot.evaluation.measurement import Measured, as_rows, measure, share
 from icot.evaluation.predictions import read_predictions, write_predictions
 from icot.evaluation.tradeoff import tradeoff_rows, write_tradeoff
+from icot.inference.predictor import GreedyPredictor
 from icot.reporting.figures import failures, tradeoff
 from icot.reporting.tables import print_evaluations
-from icot.runs.checkpoints import ALL, FINAL, select, select_stage
+from icot.runs.checkpoints import ALL, FINAL, Checkpoint, select, select_stage
 from icot.runs.kept_run import KeptRun
 from icot.runs.layout import (
     EVALUATION,
@@ -38,20 +40,23 @@ from icot.runs.layout import (
     predictions_file,
 )
 from icot.system.files import write_text
+from icot.system.hardware import precision_context
 from icot.tasks.answers import extract_answer
 from icot.tasks.text_files import TextFiles
 
 
 def run(cfg: EvaluateConfig, command: CommandLine) -> None:
     """Measure, write the files, print the table."""
+    evaluate(cfg)
+
+
+def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
+    """The same; returns what ``evaluation.json`` says."""
     quiet_libraries()
-    if cfg.predictions is not None:
-        score_file(cfg)
-    else:
-        score_run(cfg)
+    return score_run(cfg) if cfg.predictions is None else score_file(cfg)
 
 
-def score_file(cfg: EvaluateConfig) -> None:
+def score_file(cfg: EvaluateConfig) -> dict[str, Any]:
     """Score what another program wrote, by the official extraction."""
     assert cfg.predictions is not None
     path = Path(cfg.predictions)
@@ -69,9 +74,10 @@ def score_file(cfg: EvaluateConfig) -> None:
     console = Console()
     print_evaluations(console, [{**record, "name": path.name}])
     console.print(f"Written: {out / EVALUATION}", highlight=False, soft_wrap=True)
+    return record
 
 
-def score_run(cfg: EvaluateConfig) -> None:
+def score_run(cfg: EvaluateConfig) -> dict[str, Any]:
     """Score the weights that the configuration names, and draw what there is to draw."""
     kept, chosen = select(cfg.run_dir, cfg.checkpoint, cfg.stage, cfg.trust)
     everything = cfg.checkpoint is None and cfg.stage == ALL
@@ -82,7 +88,7 @@ def score_run(cfg: EvaluateConfig) -> None:
     others = [(run, select_stage(run, FINAL)[0], _source(cfg, run)) for run in baselines]
     measured: list[Measured] = []
     for checkpoint in chosen:
-        done = measure(kept, checkpoint, source, **_arguments(cfg))
+        done = _measure(cfg, kept, checkpoint, source)
         measured.append(done)
         name = predictions_file(done.record["name"]) if everything else PREDICTIONS
         write_predictions(out / name, done.predictions)
@@ -99,10 +105,11 @@ def score_run(cfg: EvaluateConfig) -> None:
         written.append(FAILURES)
     print_evaluations(console, [one.record for one in measured])
     if everything and cfg.speed.examples:
-        measured_baselines = [measure(*other, **_arguments(cfg)) for other in others]
+        measured_baselines = [_measure(cfg, *other) for other in others]
         _tradeoff(out, measured, measured_baselines, record)
         written += [TRADEOFF_TABLE, TRADEOFF_FIGURE]
     console.print(f"Written into {out}: {', '.join(written)}", highlight=False, soft_wrap=True)
+    return record
 
 
 def _source(cfg: EvaluateConfig, run: KeptRun) -> Source:
@@ -124,18 +131,27 @@ def _source(cfg: EvaluateConfig, run: KeptRun) -> Source:
     return Source(texts if own else build_task(run.cfg.task), texts, "valid", str(path))
 
 
-def _arguments(cfg: EvaluateConfig) -> dict[str, Any]:
-    return {
-        "tokens_removed": cfg.tokens_removed,
-        "limit": cfg.examples,
-        "how": cfg.decode,
-        "batch_size": cfg.batch_size,
-        "accelerator": cfg.accelerator,
-        "precision": cfg.precision,
-        "timed": cfg.speed.examples,
-        "seconds": cfg.speed.seconds,
-        "cache_dir": Path(cfg.paths.cache_dir),
-    }
+def _measure(cfg: EvaluateConfig, run: KeptRun, checkpoint: Checkpoint, source: Source) -> Measured:
+    subject = load_for_evaluation(
+        run,
+        checkpoint,
+        source,
+        tokens_removed=cfg.tokens_removed,
+        limit=cfg.examples,
+        accelerator=cfg.accelerator,
+        cache_dir=Path(cfg.paths.cache_dir),
+    )
+    predictor = GreedyPredictor(subject.model, cfg.batch_size, cfg.decode)
+    with precision_context(predictor.device, cfg.precision):
+        return measure(
+            predictor,
+            subject.examples,
+            subject.tokenizer,
+            source,
+            about={**subject.describe(), "precision": cfg.precision},
+            timed=cfg.speed.examples,
+            seconds=cfg.speed.seconds,
+        )
 
 
 def _tradeoff(

@@ -19,10 +19,12 @@ from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import ExportConfig
 from icot.errors import RunError
-from icot.evaluation.measurement import Source, loaded, numbers
+from icot.evaluation.loading import Source, load_for_evaluation
+from icot.evaluation.measurement import numbers
 from icot.evaluation.predictions import Prediction
 from icot.evaluation.scoring import evaluate
-from icot.models.export import answers_of, prompt_for, save_standalone, standalone
+from icot.inference.predictor import GreedyPredictor
+from icot.models.export import answers_of, make_standalone, prompt_for, save_standalone
 from icot.reporting.cards import model_card
 from icot.runs.checkpoints import select
 
@@ -38,15 +40,22 @@ def run(cfg: ExportConfig, command: CommandLine) -> None:
     _check_free(out)
     run_, (checkpoint, *_) = select(cfg.run_dir, cfg.checkpoint, cfg.stage, cfg.trust)
     task = build_task(run_.cfg.task)
-    source = Source.own(task, cfg.split)
-    cache = Path(cfg.paths.cache_dir)
-    model, tokenizer, examples = loaded(
-        run_, checkpoint, source, cfg.tokens_removed, cfg.examples, cfg.accelerator, cache
+    subject = load_for_evaluation(
+        run_,
+        checkpoint,
+        Source.own(task, cfg.split),
+        tokens_removed=cfg.tokens_removed,
+        limit=cfg.examples,
+        accelerator=cfg.accelerator,
+        cache_dir=Path(cfg.paths.cache_dir),
     )
-    found = evaluate(model, examples, task, tokenizer, cfg.batch_size)
-    internalized = examples.tokens_removed >= examples.store.longest_cot
+    tokenizer, examples = subject.tokenizer, subject.examples
+    internalized = subject.fully_internalized
+    found = evaluate(GreedyPredictor(subject.model, cfg.batch_size), examples, task, tokenizer)
     base = run_.cfg.model.name_or_path
-    model, adapters_of = standalone(model, examples.position_jump, cfg.merge_lora, base)
+    model, adapters_of = make_standalone(
+        subject.model, examples.position_jump, cfg.merge_lora, base
+    )
     eos = str(tokenizer.eos_token)
     longest = examples.longest_target - internalized  # the prompt has the first separator
     first = found.predictions[0]

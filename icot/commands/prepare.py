@@ -17,7 +17,7 @@ from icot.config.command_line import CommandLine
 from icot.config.entry_points import PrepareConfig
 from icot.config.options import AnyTask
 from icot.data.statistics import token_statistics
-from icot.data.tokenized import tokenized
+from icot.data.tokenized import tokenize_split
 from icot.errors import ConfigError, DataError
 from icot.reporting.tables import print_token_statistics
 from icot.tasks.base import SPLITS, Split
@@ -43,7 +43,7 @@ def run(cfg: PrepareConfig, command: CommandLine) -> None:
         if not sample:
             raise DataError(f"task {task.name} has no example in its {split} split.")
         counted[split] = token_statistics(sample[:COUNTED], tokenizer)
-        store = tokenized(task, split, tokenizer, Path(cfg.paths.cache_dir))
+        store = tokenize_split(task, split, tokenizer, Path(cfg.paths.cache_dir))
         skipped = f", {task.skipped(split):,} bad lines skipped" if task.skipped(split) else ""
         console.print(
             f"{path}: {len(store):,} lines{skipped}, {store.index['tokens']:,} tokens, the longest "

@@ -28,7 +28,7 @@ from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.schema import TrainConfig
 from icot.methods.icot_si.collapse_watch import CollapseError
-from icot.models.loading import config_of
+from icot.models.introspection import config_of
 from icot.runs.directory import describe, kept_choices
 from icot.runs.layout import CONFIG, METRICS, MODEL
 from icot.runs.lock import locked

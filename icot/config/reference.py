@@ -1,6 +1,6 @@
 """``docs/configuration.md``, made from the schema: every key, its type, default and meaning.
 
-    python -m icot.config.reference > docs/configuration.md
+python -m icot.config.reference > docs/configuration.md
 """
 
 import types
@@ -16,12 +16,24 @@ from icot.config.section import Section, inner_section, key_of
 
 HEAD = """# Configuration
 
-Every key of every command, with its type, range and default. `python -m icot.config.reference` makes this page
-from `icot/config`; values come from the files under `conf/`, and from the command line: `key=value`. A key that the
-chosen option does not have is a mistake, as is a value out of its range; all mistakes are told at once.
-`python -m icot.train --help` lists the options of each group, `--cfg job` prints what a command would run.
+Every key of every command, with its type, range and default. `python -m icot.config.reference` makes
+this page from `icot/config`; values come from the files under `conf/`, and from the command line:
+`key=value`. A key that the chosen option does not have is a mistake, as is a value out of its range;
+all mistakes are told at once. `python -m icot.train --help` lists the options of each group, and
+`--cfg job` prints what a command would run.
 """
-SHARED = ("method", "model", "data", "validation", "trainer", "checkpoints", "logger", "collapse", "paper")
+SHARED = (
+    "method",
+    "model",
+    "data",
+    "validation",
+    "trainer",
+    "checkpoints",
+    "logger",
+    "collapse",
+    "paper",
+)
+OTHERS: dict[str, type[Section]] = {"task": OtherTaskConfig, "schedule": OtherScheduleConfig}
 LIMITS = {Ge: "≥ {}", Gt: "> {}", Le: "≤ {}", Lt: "< {}"}
 
 
@@ -32,9 +44,8 @@ def reference() -> str:
         chosen = f"`{group}.{key}` chooses which of these keys there are."
         parts.append(f"## {group}\n\n{chosen}\n")
         options: dict[str, type[Section]] = dict(SECTIONS[key])
-        other = {"task": OtherTaskConfig, "schedule": OtherScheduleConfig}.get(group)
-        if other is not None:
-            options[OTHER] = other
+        if group in OTHERS:
+            options[OTHER] = OTHERS[group]
         for name, option in options.items():
             title = "of your own package" if name == OTHER else name.rpartition(".")[2]
             parts.append(_section(f"{group}: {title}", option, f"{group}.", level=3))

@@ -67,7 +67,7 @@ def layout(lengths: Tensor, columns: int) -> Layout:
     )
 
 
-def packed(batch: CoTBatch, plan: Layout, pad_token_id: int) -> CoTBatch:
+def pack(batch: CoTBatch, plan: Layout, pad_token_id: int) -> CoTBatch:
     """The examples of a padded batch [B, T] in the rows [R, W] of a layout.
 
     What there is one of for each example keeps its order; ``owners`` says whose a token is.

@@ -1,4 +1,6 @@
-"""Held-out examples at a stage: whole until a batch is asked for, and without offsets.
+"""Held-out examples at a stage: stored whole, shortened when a batch is asked for.
+
+No smoothing offsets are drawn here.
 
 question <eos> z1 z2 z3 z4 <eos> #### y <eos>      in the store
 question <eos> z3 z4 <eos> #### y <eos>            at the stage that removes two tokens
@@ -14,7 +16,8 @@ from numpy.typing import NDArray
 
 from icot.data.batches import padded_batch
 from icot.data.tokenized import TokenizedSplit
-from icot.removal import CoTBatch, Side, remove_cot
+from icot.removal import CoTBatch, Side, length_after, remove_cot
+from icot.tasks.base import Example
 
 CHUNK = 4096  # rows that are padded together where all are wanted
 
@@ -45,9 +48,13 @@ class StagedExamples:
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """[n] tokens of each example at the stage."""
-        chain = (self.store.cot_end - self.store.cot_start)[self.rows]
-        whole = np.diff(self.store.offsets)[self.rows]
-        return np.asarray(whole - np.minimum(chain, self.tokens_removed), dtype=np.int64)
+        start, end = self.store.cot_start[self.rows], self.store.cot_end[self.rows]
+        return length_after(self.whole_lengths, start, end, self.tokens_removed)
+
+    @cached_property
+    def whole_lengths(self) -> NDArray[np.int64]:
+        """[n] tokens of each example before anything is removed."""
+        return np.diff(self.store.offsets)[self.rows]
 
     @cached_property
     def target_lengths(self) -> NDArray[np.int64]:
@@ -57,23 +64,34 @@ class StagedExamples:
     @cached_property
     def positions(self) -> int:
         """How many positions the examples take at the stage."""
-        whole = np.diff(self.store.offsets)[self.rows]
-        return int((whole if self.keep_position_ids else self.lengths).max())
+        return int((self.whole_lengths if self.keep_position_ids else self.lengths).max())
 
     @property
     def position_jump(self) -> tuple[int | None, int]:
         """Where position ids jump over removed tokens, and by how many at the most.
 
-        0 for not at all; None for the place where examples differ in it.
+        The place is None where examples differ in it or in the jump; the jump is 0 where nothing
+        jumps.
         """
         if not self.keep_position_ids:
             return None, 0
-        jumps = np.diff(self.store.offsets)[self.rows] - self.lengths
-        first = self.store.cot_start[self.rows]
+        jumps = self.whole_lengths - self.lengths
+        places = self.store.cot_start[self.rows]
         if self.side == "right":
-            first = self.store.cot_end[self.rows] - jumps
-        same = len(np.unique(first)) == 1 and len(np.unique(jumps)) == 1
-        return int(first[0]) if same else None, int(jumps.max())
+            places = self.store.cot_end[self.rows] - jumps
+        alike = len(np.unique(places)) == 1 and len(np.unique(jumps)) == 1
+        return int(places[0]) if alike else None, int(jumps.max())
+
+    @property
+    def texts(self) -> list[Example]:
+        """The examples as text, with their whole chains.
+
+        Raises:
+            ValueError: the store is on disk, which keeps tokens alone.
+        """
+        if self.store.texts is None:
+            raise ValueError("a store on disk has no texts; tokenize_examples makes one that has")
+        return [self.store.texts[row] for row in self.rows]
 
     def at(self, tokens_removed: int) -> "StagedExamples":
         """The same examples at another stage."""
@@ -86,9 +104,9 @@ class StagedExamples:
     @cached_property
     def longest_target(self) -> int:
         """Tokens of the longest correct output of the whole split: more is never needed."""
-        chain = self.store.cot_end - self.store.cot_start
-        after = np.diff(self.store.offsets) - self.store.cot_start
-        return int((after - np.minimum(chain, self.tokens_removed)).max())
+        start, end = self.store.cot_start, self.store.cot_end
+        left = length_after(np.diff(self.store.offsets), start, end, self.tokens_removed)
+        return int((left - start).max())
 
     def batch(self, index: NDArray[np.int64]) -> CoTBatch:
         """The examples ``index`` [B], counted within ``rows``."""
@@ -97,12 +115,13 @@ class StagedExamples:
         short = remove_cot(whole, n_removed, self.side, self.keep_position_ids)
         return short.columns(int(short.lengths.max()))
 
-    def as_tokens(self) -> tuple[list[list[int]], list[list[int]]]:
-        """All prompts, each with its separator, and all correct outputs to their end."""
+    @cached_property
+    def prompts_and_targets(self) -> tuple[list[list[int]], list[list[int]]]:
+        """[n] prompts, each with its separator, and [n] correct outputs to their end, as tokens."""
         prompts: list[list[int]] = []
         targets: list[list[int]] = []
-        for first in range(0, len(self), CHUNK):
-            batch = self.batch(np.arange(first, min(first + CHUNK, len(self))))
+        for begin in range(0, len(self), CHUNK):
+            batch = self.batch(np.arange(begin, min(begin + CHUNK, len(self))))
             starts, ends = batch.cot_start.tolist(), batch.lengths.tolist()
             for row, start, end in zip(batch.input_ids.tolist(), starts, ends, strict=True):
                 prompts.append(row[:start])

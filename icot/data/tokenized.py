@@ -1,4 +1,4 @@
-"""A split tokenized once: a flat, memory-mapped store with the span of every chain.
+"""Examples tokenized once: a flat store with the span of every chain, on disk or in memory.
 
 One example is the token sequence
 
@@ -6,9 +6,12 @@ One example is the token sequence
     ^offsets[i]      ^cot_start ^cot_end            ^offsets[i+1]
 
 ``tokens`` holds all of them end to end; ``cot_start`` and ``cot_end`` count from an example's own
-start, half-open. A store lives in the cache under the hash of what determines it: the task's
-fingerprint, the tokenizer and the format version. Its index holds a checksum of every file and of
-itself; a store that does not fit them is built anew.
+start, half-open.
+
+``tokenize_split`` keeps the store of a task's split in the cache, memory-mapped, under the hash of
+what determines it: the task's fingerprint, the tokenizer and the format version. Its index holds a
+checksum of every file and of itself; a store that does not fit them is built anew.
+``tokenize_examples`` makes a store of a list of examples in memory, without any file.
 """
 
 import fcntl
@@ -18,7 +21,7 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -43,14 +46,15 @@ SEPARATORS = 3  # <eos> tokens in every example
 
 @dataclass(frozen=True)
 class TokenizedSplit:
-    """The tokens of one split, memory-mapped.
+    """The tokens of one split, memory-mapped, or of a list of examples, in memory.
 
     Attributes:
         tokens: [total] token ids, all examples end to end.
         offsets: [n + 1] where each example starts in ``tokens``.
         cot_start, cot_end: [n] each example's chain, half-open, from its own start.
         index: what the store says of itself (counts, longest example and chain, fingerprint).
-        folder: where it lies.
+        folder: where it lies; None in memory.
+        texts: [n] the examples as text, where the store was made from a list; else None.
     """
 
     tokens: NDArray[Any]
@@ -58,7 +62,8 @@ class TokenizedSplit:
     cot_start: NDArray[np.int32]
     cot_end: NDArray[np.int32]
     index: dict[str, Any]
-    folder: Path
+    folder: Path | None = None
+    texts: Sequence[Example] | None = None
 
     def __len__(self) -> int:
         return int(self.index["examples"])
@@ -80,7 +85,7 @@ class TokenizedSplit:
         return int(self.index["longest_cot"])
 
 
-def tokenized(
+def tokenize_split(
     task: Task, split: Split, tokenizer: PreTrainedTokenizerBase, cache_dir: Path
 ) -> TokenizedSplit:
     """The tokens of a split, from the cache or made and cached now.
@@ -107,6 +112,39 @@ def tokenized(
                     shutil.rmtree(folder)
                 index = _build(task, split, tokenizer, folder, key)
     return _open(folder, index)
+
+
+def tokenize_examples(
+    examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase
+) -> TokenizedSplit:
+    """The tokens of ``examples``, in memory; the store can stand wherever one on disk can.
+
+    Raises:
+        DataError: an example whose text contains the separator.
+    """
+    chunk = _tokenize_chunk(list(examples), tokenizer, "a list of examples")
+    lines = "\n".join(example.line() for example in examples)
+    index = {
+        "examples": len(examples),
+        "tokens": len(chunk.tokens),
+        "longest": int(chunk.lengths.max(initial=0)),
+        "longest_cot": int((chunk.cot_end - chunk.cot_start).max(initial=0)),
+        "skipped_lines": 0,
+        "dtype": _token_type(tokenizer).name,
+        "key": {
+            "format": FORMAT_VERSION,
+            "task": {"examples": hashlib.sha256(lines.encode()).hexdigest()},
+            "tokenizer": tokenizer_fingerprint(tokenizer),
+        },
+    }
+    return TokenizedSplit(
+        tokens=chunk.tokens.astype(_token_type(tokenizer)),
+        offsets=np.concatenate([[0], np.cumsum(chunk.lengths)]).astype(np.int64),
+        cot_start=chunk.cot_start,
+        cot_end=chunk.cot_end,
+        index=index,
+        texts=tuple(examples),
+    )
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -145,6 +183,20 @@ def tokenize(
     return tokens, lengths
 
 
+def detokenize(tokenizer: PreTrainedTokenizerBase, rows: list[list[int]]) -> list[str]:
+    """Each row of tokens as text, without separators and with single blanks between its parts.
+
+    One batched call.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    decoded: list[str]
+    if backend is not None:
+        decoded = backend.decode_batch(rows, skip_special_tokens=True)
+    else:
+        decoded = [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
+    return [" ".join(text.split()) for text in decoded]
+
+
 def spans(
     tokens: NDArray[Any], lengths: NDArray[np.int64], eos_token_id: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -162,12 +214,42 @@ def spans(
     return (own[:, 0] + 1).astype(np.int32), own[:, 1].astype(np.int32)
 
 
+@dataclass(frozen=True)
+class _Chunk:
+    """Some tokenized examples: their tokens end to end, and each one's length and chain [n]."""
+
+    tokens: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    cot_start: NDArray[np.int32]
+    cot_end: NDArray[np.int32]
+
+
+def _tokenize_chunk(
+    examples: list[Example], tokenizer: PreTrainedTokenizerBase, origin: str
+) -> _Chunk:
+    """Tokenize ``examples`` and find their chains; ``origin`` names them in an error."""
+    tokens, lengths = tokenize(examples, tokenizer)
+    try:
+        cot_start, cot_end = spans(tokens, lengths, separator_id(tokenizer))
+    except ValueError as error:
+        bad = examples[int(str(error))]
+        raise DataError(
+            f"{origin}: an example contains the separator {str(tokenizer.eos_token)!r} in its own "
+            f"text: {bad.line()[:200]!r}"
+        ) from None
+    return _Chunk(tokens, lengths, cot_start, cot_end)
+
+
+def _token_type(tokenizer: PreTrainedTokenizerBase) -> np.dtype[Any]:
+    """The smallest type that holds every token id."""
+    return np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.int32)
+
+
 def _build(
     task: Task, split: Split, tokenizer: PreTrainedTokenizerBase, folder: Path, key: dict[str, Any]
 ) -> dict[str, Any]:
     """Tokenize into a temporary folder, then move it into place in one step; returns the index."""
-    dtype = np.dtype(np.uint16 if len(tokenizer) <= 2**16 else np.int32)
-    eos_token_id = separator_id(tokenizer)
+    dtype = _token_type(tokenizer)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         total = n = longest = longest_cot = 0
@@ -178,22 +260,14 @@ def _build(
             examples = [e for e in chunk if eos not in e.line() or not task.leaves_out(split, e)]
             if not examples:
                 continue
-            tokens, lengths = tokenize(examples, tokenizer)
-            try:
-                cot_start, cot_end = spans(tokens, lengths, eos_token_id)
-            except ValueError as error:
-                bad = examples[int(str(error))]
-                raise DataError(
-                    f"task {task.name}, {split}: an example contains the separator "
-                    f"{eos!r} in its own text: {bad.line()[:200]!r}"
-                ) from None
-            files["tokens"].write(tokens.astype(dtype).tobytes())
-            files["offsets"].write((total + np.cumsum(lengths)).tobytes())
-            files["cot_start"].write(cot_start.tobytes())
-            files["cot_end"].write(cot_end.tobytes())
-            total, n = total + len(tokens), n + len(examples)
-            longest = max(longest, int(lengths.max()))
-            longest_cot = max(longest_cot, int((cot_end - cot_start).max()))
+            made = _tokenize_chunk(examples, tokenizer, f"task {task.name}, {split}")
+            files["tokens"].write(made.tokens.astype(dtype).tobytes())
+            files["offsets"].write((total + np.cumsum(made.lengths)).tobytes())
+            files["cot_start"].write(made.cot_start.tobytes())
+            files["cot_end"].write(made.cot_end.tobytes())
+            total, n = total + len(made.tokens), n + len(examples)
+            longest = max(longest, int(made.lengths.max()))
+            longest_cot = max(longest_cot, int((made.cot_end - made.cot_start).max()))
         for file in files.values():
             file.close()
         index = {
@@ -257,5 +331,11 @@ def _open(folder: Path, index: dict[str, Any]) -> TokenizedSplit:
     n = index["examples"]
     sizes = {"offsets": n + 1, "cot_start": n, "cot_end": n}
     arrays = {name: array(name, dtype, sizes[name]) for name, dtype in ARRAYS.items()}
-    tokens = array("tokens", index["dtype"], index["tokens"])
-    return TokenizedSplit(tokens=tokens, index=index, folder=folder, **arrays)
+    return TokenizedSplit(
+        tokens=array("tokens", index["dtype"], index["tokens"]),
+        offsets=arrays["offsets"],
+        cot_start=arrays["cot_start"],
+        cot_end=arrays["cot_end"],
+        index=index,
+        folder=folder,
+    )

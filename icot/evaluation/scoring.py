@@ -1,34 +1,26 @@
-"""How good a model is at a stage: exact match of answers, token accuracy, perplexity.
+"""How good a predictor is at a stage: exact match of answers, token accuracy, perplexity.
 
-Exact match is over the answers of greedily decoded texts; token accuracy and perplexity are over
-the supervised tokens with everything before them given. No offsets are drawn here.
-
-A target that greedy decoding is sure to write (``icot.evaluation.verification``) is not decoded,
-and another one only from its first token on that is not sure.
+Exact match is over the answers in the texts that the predictor wrote; token accuracy and perplexity
+are over the supervised tokens with everything before them given, where the predictor knows them. No
+smoothing offsets are drawn here.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from math import exp, inf, sqrt
-from typing import Any, Literal
+from typing import TypeVar
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from icot.data.staged import StagedExamples
+from icot.data.tokenized import detokenize
 from icot.evaluation.predictions import Prediction, WrongToken
-from icot.inference.greedy import decode, without_end
-from icot.inference.verification import Verified, verify
-from icot.models.loading import config_of
+from icot.inference.greedy import without_end
+from icot.inference.predictor import Predictor
+from icot.tasks.answers import ANSWER_MARK
 from icot.tasks.base import Task
 
-Decode = Literal["verify", "always"]
-CACHE_BYTES = 4 * 2**30  # of the keys and values of a batch that is decoded
+Number = TypeVar("Number", int, float)
 Z95 = 1.959963984540054  # two-sided 95 % point of the normal distribution
 
 
@@ -55,8 +47,9 @@ class Evaluation(ExactMatch):
 
     Attributes:
         n, correct: examples, and those with the right answer.
-        tokens, correct_tokens, nll: supervised tokens, those that are the most probable one, and
-            their summed negative log-likelihood.
+        tokens: supervised tokens.
+        correct_tokens, nll: those that are the most probable one, and the summed negative
+            log-likelihood of all; None where the predictor does not know.
         decoded: examples that were decoded, wholly or from some token on.
         near_ties: examples decoded because of a lead within rounding, not of another token.
         predictions: in the order of the split.
@@ -65,8 +58,8 @@ class Evaluation(ExactMatch):
     n: int = 0
     correct: int = 0
     tokens: int = 0
-    correct_tokens: int = 0
-    nll: float = 0.0
+    correct_tokens: int | None = 0
+    nll: float | None = 0.0
     decoded: int = 0
     near_ties: int = 0
     predictions: list[Prediction] = field(default_factory=list)
@@ -76,28 +69,35 @@ class Evaluation(ExactMatch):
             self.n + other.n,
             self.correct + other.correct,
             self.tokens + other.tokens,
-            self.correct_tokens + other.correct_tokens,
-            self.nll + other.nll,
+            _add(self.correct_tokens, other.correct_tokens),
+            _add(self.nll, other.nll),
             self.decoded + other.decoded,
             self.near_ties + other.near_ties,
             sorted([*self.predictions, *other.predictions], key=lambda p: p.index),
         )
 
     @property
-    def token_accuracy(self) -> float:
-        """Share of supervised tokens that are the most probable one."""
-        return self.correct_tokens / self.tokens
+    def token_accuracy(self) -> float | None:
+        """Share of supervised tokens that are the most probable one; None where not known."""
+        return None if self.correct_tokens is None else self.correct_tokens / self.tokens
 
     @property
-    def perplexity(self) -> float:
-        """Exponential of the mean negative log-likelihood of a supervised token."""
+    def perplexity(self) -> float | None:
+        """Exponential of the mean negative log-likelihood of a supervised token; None likewise."""
+        if self.nll is None:
+            return None
         mean = self.nll / self.tokens
         return exp(mean) if mean < 700 else inf
 
     @property
-    def tokens_per_example(self) -> float:
-        """Mean number of tokens written, separators counted."""
-        return sum(p.tokens or 0 for p in self.predictions) / self.n
+    def tokens_per_example(self) -> float | None:
+        """Mean number of tokens written, separators counted; None where only texts are known."""
+        counts = [p.tokens for p in self.predictions if p.tokens is not None]
+        return sum(counts) / self.n if len(counts) == self.n else None
+
+
+def _add(a: Number | None, b: Number | None) -> Number | None:
+    return None if a is None or b is None else a + b
 
 
 def wilson_interval(correct: int, n: int, z: float = Z95) -> tuple[float, float]:
@@ -118,130 +118,80 @@ def wilson_interval(correct: int, n: int, z: float = Z95) -> tuple[float, float]
     )
 
 
-@torch.no_grad()
 def evaluate(
-    model: nn.Module,
+    predictor: Predictor,
     examples: StagedExamples,
     task: Task,
     tokenizer: PreTrainedTokenizerBase,
-    batch_size: int = 500,
-    how: Decode = "verify",
 ) -> Evaluation:
-    """Score ``model``, a Hugging Face causal LM, on its device in evaluation mode.
-
-    Dropout is off meanwhile; the mode the model was in is restored.
+    """Score what ``predictor`` writes for ``examples``.
 
     Args:
-        batch_size: examples decoded at once, fewer where their cache would not fit into
-            ``CACHE_BYTES``.
-        how: ``verify`` first, or decode ``always``; the texts are the same.
+        predictor: of outputs.
+        examples: at their stage. A predictor that writes texts needs a store with texts, of
+            ``tokenize_examples``, and removes nothing or everything.
+        task: judges the answers.
+        tokenizer: that the examples were tokenized with.
     """
-    n = len(examples)
-    prompts, targets = examples.as_tokens()
-    batch_size = min(batch_size, _most_rows(model, examples))
-    with _evaluation_mode(model):
-        if how == "verify":
-            verified = verify(model, examples)
-            outputs = _outputs(model, examples, targets, verified.leading, batch_size)
-        else:
-            verified, outputs = _decode_all(model, examples, targets, batch_size)
-    undecided = verified.leading < examples.target_lengths
-    predictions = _predictions(examples, prompts, targets, outputs, task, tokenizer)
+    outputs = predictor.predict(examples)
+    if outputs.tokens is not None:
+        predictions = _judge_tokens(examples, outputs.tokens, task, tokenizer)
+    else:
+        assert outputs.texts is not None
+        predictions = _judge_texts(examples, outputs.texts, task)
+    counted, nll = outputs.correct_tokens, outputs.nll
     return Evaluation(
-        n=n,
+        n=len(examples),
         correct=sum(p.correct for p in predictions),
         tokens=int(examples.target_lengths.sum()),
-        correct_tokens=int(verified.correct_tokens.sum()),
-        nll=float(verified.nll.sum()),
-        decoded=int(undecided.sum()),
-        near_ties=int((verified.near_tie & undecided).sum()),
+        correct_tokens=None if counted is None else int(counted.sum()),
+        nll=None if nll is None else float(nll.sum()),
+        decoded=outputs.decoded,
+        near_ties=outputs.near_ties,
         predictions=predictions,
     )
 
 
-def _most_rows(model: nn.Module, examples: StagedExamples) -> int:
-    """How many rows' keys and values fit into ``CACHE_BYTES`` at the end of decoding."""
-    config: Any = config_of(model)
-    shared = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = config.hidden_size * shared // config.num_attention_heads
-    length = int(examples.lengths.max() - examples.target_lengths.min()) + examples.longest_target
-    of_a_token = 2 * config.num_hidden_layers * width * next(model.parameters()).element_size()
-    return max(1, CACHE_BYTES // int(of_a_token * length))
-
-
-def _decode_all(
-    model: nn.Module, examples: StagedExamples, targets: list[list[int]], batch_size: int
-) -> tuple[Verified, list[list[int]]]:
-    """Every output, decoded from its first token on.
-
-    Where it is the target, decoding has told the likelihood; the other targets take a pass.
-    """
-    n = len(examples)
-    outputs: list[list[int]] = []
-    found = Verified.nothing(n)
-    for start in range(0, n, batch_size):
-        index = np.arange(start, min(start + batch_size, n))
-        decoded = decode(model, examples, index)
-        outputs += decoded.tokens
-        found.nll[index] = -decoded.log_probability.cpu()
-    found.correct_tokens[:] = examples.target_lengths
-    other = np.array([i for i in range(n) if outputs[i] != targets[i]], dtype=np.int64)
-    if len(other):
-        found.put(other, verify(model, examples.part(other), screen=False))
-    found.leading[:], found.near_tie[:] = 0, False  # nothing was known before it was decoded
-    return found, outputs
-
-
-def _outputs(
-    model: nn.Module,
+def _judge_tokens(
     examples: StagedExamples,
-    targets: list[list[int]],
-    known: NDArray[np.int64],
-    batch_size: int,
-) -> list[list[int]]:
-    """What greedy decoding writes for each example, ``known`` [n] tokens of its target to begin."""
-    outputs = list(targets)
-    lengths = examples.target_lengths
-    rest = np.flatnonzero(known < lengths)
-    rest = rest[np.argsort((examples.lengths - lengths + known)[rest], kind="stable")]
-    for start in range(0, len(rest), batch_size):
-        index = rest[start : start + batch_size]
-        new = decode(model, examples, index, known[index]).tokens
-        for i, written in zip(index.tolist(), new, strict=True):
-            outputs[i] = targets[i][: known[i]] + written
-    return outputs
-
-
-def _predictions(
-    examples: StagedExamples,
-    prompts: list[list[int]],
-    targets: list[list[int]],
     outputs: list[list[int]],
     task: Task,
     tokenizer: PreTrainedTokenizerBase,
 ) -> list[Prediction]:
     eos = examples.eos_token_id
-    questions = texts(tokenizer, prompts)
-    expected = texts(tokenizer, [without_end(target, eos) for target in targets])
-    found = list(expected)
-    differs = [i for i in range(len(targets)) if outputs[i] != targets[i]]
-    others = texts(tokenizer, [without_end(outputs[i], eos) for i in differs])
-    for i, text in zip(differs, others, strict=True):
-        found[i] = text
+    prompts, targets = examples.prompts_and_targets
+    questions = detokenize(tokenizer, prompts)
+    expected = detokenize(tokenizer, [without_end(target, eos) for target in targets])
+    written = list(expected)
+    differing = [i for i in range(len(targets)) if outputs[i] != targets[i]]
+    texts = detokenize(tokenizer, [without_end(outputs[i], eos) for i in differing])
+    for i, text in zip(differing, texts, strict=True):
+        written[i] = text
     predictions = []
     for i, output in enumerate(outputs):
-        correct = output == targets[i] or task.is_correct(found[i], expected[i])
+        correct = output == targets[i] or task.is_correct(written[i], expected[i])
         predictions.append(
             Prediction(
                 index=int(examples.rows[i]),
                 question=questions[i],
                 target=expected[i],
-                prediction=found[i],
+                prediction=written[i],
                 correct=correct,
                 tokens=len(output),
                 first_wrong=None if correct else _first_wrong(targets[i], output, tokenizer),
             )
         )
+    return predictions
+
+
+def _judge_texts(examples: StagedExamples, outputs: list[str], task: Task) -> list[Prediction]:
+    predictions = []
+    for row, example, text in zip(examples.rows, examples.texts, outputs, strict=True):
+        target = f"{ANSWER_MARK} {example.answer}"
+        if examples.tokens_removed == 0 and example.cot:
+            target = f"{example.cot} {target}"
+        correct = task.is_correct(text, target)
+        predictions.append(Prediction(int(row), example.question, target, text, correct))
     return predictions
 
 
@@ -253,24 +203,3 @@ def _first_wrong(
             names = ("" if t is None else str(tokenizer.decode([t])) for t in (expected, written))
             return WrongToken(position, *names)
     return None
-
-
-def texts(tokenizer: PreTrainedTokenizerBase, rows: list[list[int]]) -> list[str]:
-    """Tokens as texts without separators, single blanks between the parts; one batched call."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    decoded: list[str]
-    if backend is not None:
-        decoded = backend.decode_batch(rows, skip_special_tokens=True)
-    else:
-        decoded = [str(tokenizer.decode(row, skip_special_tokens=True)) for row in rows]
-    return [" ".join(text.split()) for text in decoded]
-
-
-@contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)

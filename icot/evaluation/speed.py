@@ -1,4 +1,4 @@
-"""How fast a model answers: examples a second one at a time, and in the best batch.
+"""How fast a predictor answers: examples a second one at a time, and in the best batch.
 
 The paper's measure is examples per second at batch 1, as a multiple of what the same model does
 when it writes the answer alone (No CoT). Both are timed here by turns, so that whatever else the
@@ -13,11 +13,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from icot.data.staged import StagedExamples
-from icot.inference.greedy import decode
-from icot.models.loading import device_of
+from icot.inference.predictor import Predictor
 
 WARMUP = 3  # examples decoded before the clock starts
 FEWEST = 5  # examples timed however long they take
@@ -31,11 +29,11 @@ class Timing:
 
     Attributes:
         seconds: [n] of each example.
-        tokens: written for them, in all.
+        tokens: written for them, in all; None where the predictor writes texts.
     """
 
     seconds: Sequence[float]
-    tokens: int
+    tokens: int | None
 
     @property
     def examples_per_second(self) -> float:
@@ -55,53 +53,53 @@ class Timing:
         return {
             "examples_per_second": self.examples_per_second,
             "examples_per_second_quartiles": list(self.spread),
-            "tokens_per_example": self.tokens / len(self.seconds),
+            "tokens_per_example": None if self.tokens is None else self.tokens / len(self.seconds),
             "examples": len(self.seconds),
         }
 
 
-def one_at_a_time(
-    model: nn.Module,
-    ways: Mapping[str, StagedExamples],
+def time_single_examples(
+    predictor: Predictor,
+    stages: Mapping[str, StagedExamples],
     examples: int,
     seconds: float,
     to_the_limit: bool = False,
 ) -> dict[str, Timing]:
-    """Decode the same questions in several ways by turns, one at a time.
+    """Decode the same questions at several stages by turns, one at a time.
 
     Args:
-        model: in evaluation mode.
-        ways: the examples at different stages, all with the same rows.
+        predictor: that is timed.
+        stages: the examples at each stage, all with the same rows.
         examples: how many questions are timed at the most.
         seconds: stop after as long, once ``FEWEST`` are timed.
-        to_the_limit: random weights say nothing about where outputs end, so let them all be as
-            long as the longest correct one.
+        to_the_limit: let all outputs be as long as the longest correct one.
 
     Returns:
-        One timing per way.
+        One timing for each stage.
     """
-    count = len(next(iter(ways.values())))
-    timed: dict[str, list[float]] = {name: [] for name in ways}
-    tokens = dict.fromkeys(ways, 0)
+    count = len(next(iter(stages.values())))
+    timed: dict[str, list[float]] = {name: [] for name in stages}
+    tokens: dict[str, int | None] = dict.fromkeys(stages, 0)
     for i in range(WARMUP):
-        for way in ways.values():
-            decode(model, way, np.array([i % count]), to_the_limit=to_the_limit)
+        for staged in stages.values():
+            predictor.decode(staged, np.array([i % count]), to_the_limit)
     begun = time.perf_counter()
     for i in range(examples):
-        order = list(ways.items())
-        for name, way in order if i % 2 else reversed(order):
+        order = list(stages.items())
+        for name, staged in order if i % 2 else reversed(order):
             index = np.array([i % count])
-            start = _now(model)
-            (written,) = decode(model, way, index, to_the_limit=to_the_limit).tokens
-            timed[name].append(_now(model) - start)
-            tokens[name] += len(written)
+            start = _now(predictor.device)
+            written = predictor.decode(staged, index, to_the_limit).tokens
+            timed[name].append(_now(predictor.device) - start)
+            so_far = tokens[name]
+            tokens[name] = None if written is None or so_far is None else so_far + len(written[0])
         if i + 1 >= FEWEST and time.perf_counter() - begun > seconds:
             break
-    return {name: Timing(timed[name], tokens[name]) for name in ways}
+    return {name: Timing(timed[name], tokens[name]) for name in stages}
 
 
-def best_batch(
-    model: nn.Module, examples: StagedExamples, seconds: float
+def find_best_batch(
+    predictor: Predictor, examples: StagedExamples, seconds: float
 ) -> tuple[int, float] | None:
     """The batch size that decodes most examples a second, and how many those are.
 
@@ -113,10 +111,10 @@ def best_batch(
     for size in BATCH_SIZES:
         if size > len(examples):
             break
-        decode(model, examples, np.arange(min(size, 8)))
-        start = _now(model)
-        decode(model, examples, np.arange(size))
-        rate = size / (_now(model) - start)
+        predictor.decode(examples, np.arange(min(size, 8)))
+        start = _now(predictor.device)
+        predictor.decode(examples, np.arange(size))
+        rate = size / (_now(predictor.device) - start)
         if best is not None and rate < WORTHWHILE * best[1]:
             break
         best = (size, rate)
@@ -125,8 +123,8 @@ def best_batch(
     return best
 
 
-def _now(model: nn.Module) -> float:
-    device = device_of(model)
+def _now(device: torch.device) -> float:
+    """Seconds, once ``device`` has done what it was asked to do."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

@@ -1,7 +1,8 @@
 """Greedy decoding of prompts of unequal length in one batch, with a key-value cache.
 
-A prompt is a question, its separator, and what is already known of the output. Prompts are padded
-on the left, so that all rows write their next token in the same column:
+A prompt is a question, its separator, and the tokens of the output that are given because they are
+sure to be written. Prompts are padded on the left, so that all rows write their next token in the
+same column:
 
     . . x x |  z z | y y |        '|' separators: a row has ended at its second own one
     x x x x |  z | y y y |
@@ -9,7 +10,9 @@ on the left, so that all rows write their next token in the same column:
 Rows that have ended leave the batch once they are half of it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -19,12 +22,14 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicLayer
 
 from icot.data.staged import StagedExamples
-from icot.models.loading import config_of, device_of, learned_positions
+from icot.models.introspection import config_of, device_of
+from icot.models.positions import learned_positions
 from icot.removal import CoTBatch, Side
 
 END_SEPARATORS = 2  # the one after the chain, the one after the answer
 NO_TOKEN = -1
 GROWTH = 64  # columns that are added to a full cache at once
+CACHE_BYTES = 4 * 2**30  # of the keys and values of a batch that is decoded
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Prompts:
         real: [B, P] which of them are not padding.
         position_ids: [B, P] positions of the tokens.
         lengths: [B] real tokens of each prompt.
-        separators: [B] own separators that the known part of the output holds already.
+        separators: [B] own separators among the given tokens of the output.
         jump: [B] by how much kept position ids jump over the removed tokens; zeros without.
         side: the jump comes before the output (left), or before its first separator (right).
     """
@@ -50,12 +55,12 @@ class Prompts:
     side: Side
 
     @classmethod
-    def of(cls, batch: CoTBatch, eos_token_id: int, known: Tensor, side: Side) -> "Prompts":
-        """The prompts of ``batch``, already at its stage, with ``known`` [B] tokens of each target.
+    def of(cls, batch: CoTBatch, eos_token_id: int, given: Tensor, side: Side) -> "Prompts":
+        """The prompts of ``batch``, already at its stage, with ``given`` [B] tokens of each target.
 
         The separator also pads.
         """
-        lengths = batch.cot_start + known
+        lengths = batch.cot_start + given
         width = int(lengths.max())
         column = torch.arange(width, device=batch.input_ids.device)[None]
         source = column - (width - lengths)[:, None]
@@ -69,6 +74,32 @@ class Prompts:
             position_ids = batch.position_ids.gather(1, source)
         separators = (lengths > batch.cot_end).long()
         return cls(ids, real, position_ids, lengths, separators, jump, side)
+
+    @classmethod
+    def of_questions(
+        cls, rows: list[list[int]], eos_token_id: int, jump: int, side: Side
+    ) -> "Prompts":
+        """The prompts of questions alone, each with its separator, on the CPU.
+
+        Args:
+            rows: at least one; their tokens.
+            eos_token_id: the separator, which also pads.
+            jump: by how much the position ids of what is written jump; 0 for not at all.
+            side: where they jump.
+        """
+        lengths = torch.tensor([len(row) for row in rows])
+        width = int(lengths.max())
+        ids = torch.tensor([[eos_token_id] * (width - len(row)) + row for row in rows])
+        column = torch.arange(width)[None] - (width - lengths)[:, None]
+        nothing = torch.zeros_like(lengths)
+        real = column >= 0
+        return cls(ids, real, column.clamp(min=0), lengths, nothing, nothing + jump, side)
+
+    def to(self, device: torch.device) -> "Prompts":
+        """The prompts on ``device``."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {k: v.to(device) for k, v in values.items() if torch.is_tensor(v)}
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
@@ -88,28 +119,28 @@ def decode(
     model: nn.Module,
     examples: StagedExamples,
     index: NDArray[np.int64],
-    known: NDArray[np.int64] | None = None,
+    given: NDArray[np.int64] | None = None,
     to_the_limit: bool = False,
 ) -> Decoded:
     """What ``model``, in evaluation mode, writes for the examples ``index`` [B], in one batch.
 
     Args:
-        known: [B] tokens of each target that are known to be written; they are not repeated.
+        given: [B] tokens of each target that are sure to be written; they are not repeated.
         to_the_limit: write as many tokens as the longest correct output has, whatever they are.
 
     Returns:
         New tokens, never more than the longest correct output of the split has.
     """
     device = device_of(model)
-    given = torch.zeros(len(index), dtype=torch.long) if known is None else torch.from_numpy(known)
-    given = given.to(device)
+    given = np.zeros(len(index), dtype=np.int64) if given is None else given
+    in_prompt = torch.from_numpy(given).to(device)
     prompts = Prompts.of(
-        examples.batch(index).to(device), examples.eos_token_id, given, examples.side
+        examples.batch(index).to(device), examples.eos_token_id, in_prompt, examples.side
     )
     return greedy(
         model,
         prompts,
-        examples.longest_target - given,
+        examples.longest_target - in_prompt,
         NO_TOKEN if to_the_limit else examples.eos_token_id,
         learned_positions(config_of(model)),
     )
@@ -134,8 +165,8 @@ def greedy(
             them up ends there.
     """
     ids, position_ids = prompts.ids, prompts.position_ids
-    plain = bool(prompts.real.all()) and not bool(prompts.jump.any())
-    mask = None if plain else prompts.real.long()
+    padded_or_jumping = not bool(prompts.real.all()) or bool(prompts.jump.any())
+    mask = prompts.real.long() if padded_or_jumping else None
     rows = torch.arange(len(ids), device=ids.device)  # whose row each one is
     lengths, jump, separators = prompts.lengths, prompts.jump, prompts.separators
     limit = max_new_tokens
@@ -231,6 +262,38 @@ def _longer(room: Tensor, used: int, length: int) -> Tensor:
     longer = room.new_empty(*room.shape[:2], length, room.shape[3])
     longer[:, :, :used] = room[:, :, :used]
     return longer
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
+    """Switch dropout off meanwhile; the mode that the model was in is restored."""
+    if not model.training:
+        yield
+        return
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train()
+
+
+def rows_per_cache(model: nn.Module, examples: StagedExamples) -> int:
+    """How many rows' keys and values fit into ``CACHE_BYTES`` at the end of decoding."""
+    longest_prompt = int(examples.lengths.max() - examples.target_lengths.min())
+    return rows_that_fit(cached_bytes_per_token(model) * (longest_prompt + examples.longest_target))
+
+
+def rows_that_fit(bytes_per_row: int) -> int:
+    """How many rows of a cache fit into ``CACHE_BYTES``, at least one."""
+    return max(1, CACHE_BYTES // max(1, bytes_per_row))
+
+
+def cached_bytes_per_token(model: nn.Module) -> int:
+    """Bytes of a token's keys and values in all layers."""
+    config: Any = config_of(model)
+    shared = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = config.hidden_size * shared // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * width * next(model.parameters()).element_size())
 
 
 def without_end(tokens: list[int], eos_token_id: int) -> list[int]:

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from icot.data.staged import StagedExamples
 from icot.models.forward import supervised_logits
-from icot.models.loading import config_of, device_of
+from icot.models.introspection import config_of, device_of
 from icot.system.hardware import computes_bf16
 
 CPU_TOKENS, GPU_TOKENS = 4096, 65_536  # of one forward pass
@@ -41,13 +41,13 @@ HOPELESS = 0.7  # with more targets wrong than this, screening the rest costs mo
 
 @dataclass(frozen=True)
 class Verified:
-    """What forward passes say of n targets.
+    """What forward passes tell of n targets.
 
     Attributes:
         leading: [n] tokens of each that are sure to be written.
-        near_tie: [n] the token behind them leads or trails by no more than rounding.
+        near_tie: [n] the token after these leads or trails by no more than rounding.
         least: [n] the smallest lead of its tokens, as a share of the largest logit there; -inf
-            where none is known.
+            where the target has not been passed.
         correct_tokens: [n] tokens that are the most probable one.
         nll: [n] negative log-likelihood of the whole target.
     """
@@ -60,13 +60,13 @@ class Verified:
 
     @classmethod
     def nothing(cls, n: int) -> "Verified":
-        """Nothing is known of ``n`` targets."""
+        """The start: none of ``n`` targets has been passed."""
         leading, correct_tokens = np.zeros((2, n), dtype=np.int64)
         near_tie, least = np.zeros(n, dtype=np.bool_), np.full(n, -inf)
         return cls(leading, near_tie, least, correct_tokens, np.zeros(n))
 
     def put(self, index: NDArray[np.int64], other: "Verified") -> None:
-        """Take over what is known of the targets ``index``."""
+        """Take over what ``other`` tells of the targets ``index``."""
         for field in fields(self):
             getattr(self, field.name)[index] = getattr(other, field.name)
 
@@ -104,7 +104,7 @@ def verify(model: nn.Module, examples: StagedExamples, screen: bool = True) -> V
 def _screen(model: nn.Module, examples: StagedExamples, found: Verified) -> NDArray[np.int64]:
     """Pass targets in bf16; returns those that may have to be passed again, the least sure first.
 
-    Where most are wrong, only some are passed, and the others are the least sure.
+    Where most of the first part are wrong, the rest is not passed and counts as the least sure.
     """
     weights = {name: p.bfloat16() for name, p in model.named_parameters()}
 
@@ -146,7 +146,7 @@ def _pass(
         nll = F.cross_entropy(logits.float(), targets, reduction="none").double()
         scale = logits.abs().amax(-1).float()
         rounding = _rounding(logits)
-        lead, first = _leads(logits, targets)
+        lead, is_argmax = _leads(logits, targets)
         lead = lead / scale
         sure, near = lead > rounding, lead >= -rounding
         stop = batch.lengths.scatter_reduce(0, row[~sure], column[~sure], "amin")
@@ -156,12 +156,12 @@ def _pass(
         found.leading[index] = (stop - batch.cot_start).cpu()
         found.near_tie[index] = near_tie.cpu()
         found.least[index] = least.cpu()
-        found.correct_tokens[index] = none.index_add(0, row, first.long()).cpu()
+        found.correct_tokens[index] = none.index_add(0, row, is_argmax.long()).cpu()
         found.nll[index] = none.double().index_add(0, row, nll).cpu()
 
 
 def _rows_per_pass(model: nn.Module, examples: StagedExamples) -> int:
-    """As many as keep a CPU's caches warm or a GPU busy, with logits that fit into memory."""
+    """As many rows as keep a CPU's caches warm or a GPU busy, with logits that fit into memory."""
     most = CPU_TOKENS if device_of(model).type == "cpu" else GPU_TOKENS
     tokens = min(most, LOGITS // int(config_of(model).vocab_size))
     return max(1, tokens // int(examples.lengths.max()))

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from icot.models.fast_layers import quicken
-from icot.models.loading import config_of
+from icot.models.introspection import config_of
 
 IMPLEMENTATIONS = ("sdpa", "eager")
 REPEATS = 3

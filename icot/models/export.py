@@ -22,7 +22,8 @@ from transformers import (
 )
 
 from icot.errors import ModelError
-from icot.models.loading import config_of, position_tables
+from icot.models.introspection import config_of
+from icot.models.positions import position_tables
 
 
 def prompt_for(question: str, eos: str, internalized: bool) -> str:
@@ -30,7 +31,7 @@ def prompt_for(question: str, eos: str, internalized: bool) -> str:
     return f" {question} {eos}" + (eos if internalized else "")
 
 
-def standalone(
+def make_standalone(
     model: nn.Module, jump: tuple[int | None, int], merge_lora: bool, base: str
 ) -> tuple[nn.Module, str | None]:
     """The model as plain transformers can have it, and the name of the base its adapters need.

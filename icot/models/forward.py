@@ -127,7 +127,7 @@ def parts_of(model: nn.Module) -> Parts | None:
     return Parts(body, head)
 
 
-def compiled(parts: Parts | None, mode: str, device: torch.device) -> Parts:
+def compile_parts(parts: Parts | None, mode: str, device: torch.device) -> Parts:
     """The parts with their body compiled; the weights are the same.
 
     Args:

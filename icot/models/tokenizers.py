@@ -1,6 +1,7 @@
-"""A symbol-level tokenizer made by the program, for models that start from random weights.
+"""Tokenizers by name, and the symbol-level tokenizers that the program makes.
 
-A task with a closed set of symbols has one token for each, and blanks mean nothing:
+A model that starts from random weights needs no tokenizer of another's. A task with a closed set
+of symbols has one token for each, and blanks mean nothing:
 
     " 5 6 3 * 7 <eos>" -> "5", "6", "3", "*", "7", "<eos>"
 
@@ -9,18 +10,64 @@ ones of the training text are the vocabulary:
 
     " it's 12. <eos>" -> " it", "'", "s", " 1", "2", ".", "<eos>"
 
-Both need no download, and are saved and loaded through the ordinary transformers classes.
+Neither needs a download, and both are saved and loaded through the ordinary transformers classes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import (
+    AutoTokenizer,
+    GPT2Tokenizer,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
+from icot.errors import ModelError, first_sentence
+from icot.models.hub import hub_answers
+from icot.tasks.base import Task
+
+SYMBOL = "symbol"  # names the tokenizer that the program makes for the task
+TEXTS_TO_LEARN_FROM = 20_000  # examples
 EOS, UNKNOWN = "<eos>", "<unk>"
 WORD_DIGIT_OR_SIGN = r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+"
 BLANKS_AT_THE_END = r"\s+(?!\S)"
 DIGITS = [f"{space}{digit}" for space in ("", " ") for digit in range(10)]
+
+
+def load_tokenizer(name_or_path: str, task: Task) -> PreTrainedTokenizerBase:
+    """The tokenizer ``symbol`` made for ``task``, or one from a local folder or the hub.
+
+    A folder may hold a saved tokenizer, or the bare ``vocab.json`` and ``merges.txt`` of GPT-2.
+
+    Raises:
+        ModelError: not found, or no end-of-sequence token; the message says what to do.
+    """
+    if name_or_path == SYMBOL:
+        symbols = task.symbols()
+        if symbols is not None:
+            return closed_symbol_tokenizer(symbols)
+        return learned_symbol_tokenizer(_training_texts(task))
+    folder = Path(name_or_path)
+    bare = (folder / "vocab.json", folder / "merges.txt")
+    try:
+        tokenizer: PreTrainedTokenizerBase
+        if all(f.is_file() for f in bare) and not (folder / "tokenizer_config.json").exists():
+            tokenizer = GPT2Tokenizer(vocab=str(bare[0]), merges=str(bare[1]))
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(
+                name_or_path, local_files_only=not hub_answers(), trust_remote_code=False
+            )
+    except Exception as error:  # the libraries raise anything at a damaged file
+        raise ModelError(
+            f"tokenizer {name_or_path!r} is neither a local folder with a tokenizer nor to be had "
+            f"from the hub ({first_sentence(error)}). Set model.tokenizer to a folder that holds "
+            "it, or model.tokenizer=symbol with model.pretrained=false for one made by the program."
+        ) from None
+    if tokenizer.eos_token is None:
+        raise ModelError(f"tokenizer {name_or_path!r} has no end-of-sequence token to separate by.")
+    return tokenizer
 
 
 def closed_symbol_tokenizer(symbols: Iterable[str]) -> PreTrainedTokenizerFast:
@@ -51,6 +98,16 @@ def learned_symbol_tokenizer(
     tokenizer.pre_tokenizer = split
     tokenizer.decoder = decoders.Fuse()
     return _fast(tokenizer)
+
+
+def _training_texts(task: Task) -> Iterator[str]:
+    left = TEXTS_TO_LEARN_FROM
+    for examples in task.chunks("train"):
+        for example in examples[:left]:
+            yield from (f" {example.question}", f" {example.cot}", f" #### {example.answer}")
+        left -= len(examples)
+        if left <= 0:
+            return
 
 
 def _numbered(symbols: Iterable[str]) -> dict[str, int]:

@@ -3,6 +3,8 @@
 import ctypes
 import resource
 import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 
@@ -61,3 +63,10 @@ def keep_freed_memory() -> None:
     mallopt(MALLOPT_MMAP_THRESHOLD, 32 * 2**20)
     mallopt(MALLOPT_TRIM_THRESHOLD, LARGEST_INT)
     mallopt(MALLOPT_TOP_PAD, 256 * 2**20)
+
+
+def precision_context(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """What forward passes are made in: autocast for ``bf16-mixed``, else as the weights are."""
+    if precision == "bf16-mixed":
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from icot.models.forward import Parts, compiled, parts_of, predict, supervised_logits
+from icot.models.forward import Parts, compile_parts, parts_of, predict, supervised_logits
 from icot.removal import CoTBatch
 from icot.training.fully_sharded import (
     FullyShardedStrategy,
@@ -96,7 +96,7 @@ class CausalLM(LightningModule):
         with self.trainer.precision_plugin.forward_context():
             self._parts = self.with_whole_weights(lambda: parts_of(self.model))
         if self.compile_mode is not None:
-            self._parts = compiled(self._parts, self.compile_mode, self.device)
+            self._parts = compile_parts(self._parts, self.compile_mode, self.device)
         self.train()
 
     def training_step(self, batch: CoTBatch, batch_idx: int) -> dict[str, Tensor]:

@@ -18,10 +18,10 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
 from icot.data.batches import padded_batch
-from icot.data.packing import Layout, layout, packed
+from icot.data.packing import Layout, layout, pack
 from icot.data.sampler import BatchSampler
 from icot.data.staged import StagedExamples
-from icot.data.tokenized import TokenizedSplit, separator_id, tokenized
+from icot.data.tokenized import TokenizedSplit, separator_id, tokenize_split
 from icot.errors import DataError, RunError
 from icot.removal import IGNORED, CoTBatch, Side, draw_offsets, remove_cot
 from icot.schedule import Stage
@@ -96,7 +96,7 @@ class CoTDataModule(LightningDataModule):
             DataError: the split has no example.
         """
         if name not in self._splits:
-            store = tokenized(self.task, name, self.tokenizer, self.cache_dir)
+            store = tokenize_split(self.task, name, self.tokenizer, self.cache_dir)
             if len(store) == 0:
                 raise DataError(f"task {self.task.name} has no example in its {name} split.")
             if skipped := store.index["skipped_lines"]:
@@ -201,7 +201,7 @@ class CoTDataModule(LightningDataModule):
         n_removed = self.stage.tokens_removed + batch.offsets
         short = remove_cot(batch, n_removed, self.side, self.keep_position_ids)
         if self._layout is not None:
-            return packed(short, self._layout, self.eos_token_id)
+            return pack(short, self._layout, self.eos_token_id)
         return short.columns(self._width)
 
     def held_out(

@@ -8,7 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from icot.config.command_line import mistakes_in
 from icot.config.entry_points import CONFIG_MODULE, register_schemas
-from icot.data.tokenized import tokenized
+from icot.data.tokenized import tokenize_split
 from icot.errors import DataError, UserError
 from icot.models.tokenizers import closed_symbol_tokenizer
 from icot.tasks.multiplication import Multiplication
@@ -41,7 +41,7 @@ def text_files(folder: Path, count: int = 10_000, seed: int = 0) -> Outcome:
                 kept = sum(len(part) for part in files.chunks("train"))
                 skipped = files.skipped("train")
             else:  # all the way to tokens
-                store = tokenized(files, "train", tokenizer, folder / "cache")
+                store = tokenize_split(files, "train", tokenizer, folder / "cache")
                 kept, skipped = len(store), store.index["skipped_lines"]
             dropped += skipped
             if kept + skipped != expected:

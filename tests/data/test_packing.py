@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from icot.data.packing import layout, packed
+from icot.data.packing import layout, pack
 from icot.models.forward import parts_of, predict
 from icot.removal import IGNORED, CoTBatch, remove_cot
 from icot.training.datamodule import supervised_places
@@ -88,7 +88,7 @@ def test_the_host_finds_the_supervised_tokens(packing):
         plan = layout(short.lengths, columns) if packing else None
         places = supervised_places(batch, short.lengths, plan)
         if plan is not None:
-            short = packed(short, plan, 0)
+            short = pack(short, plan, 0)
         expected = (short.labels != IGNORED).nonzero()
         assert sorted(map(tuple, places.tolist())) == sorted(map(tuple, expected.tolist()))
         example, position = short.of_examples(places)
@@ -104,7 +104,7 @@ def test_the_update_is_that_of_the_padded_batch(name, attention):
     assert parts is not None
     for seed in range(5):
         batch = ragged(12, seed)
-        short = packed(batch, layout(batch.lengths, batch.input_ids.shape[1]), 0)
+        short = pack(batch, layout(batch.lengths, batch.input_ids.shape[1]), 0)
         assert short.input_ids.shape[0] < 12
         found = []
         for one in (batch, short):

@@ -1,7 +1,7 @@
 import pytest
 
 from icot.data.statistics import token_statistics
-from icot.models.loading import load_tokenizer
+from icot.models.tokenizers import load_tokenizer
 from icot.tasks.multiplication import Multiplication
 
 TABLE_1 = {4: (9, 46, 9), 5: (11, 74, 11), 7: (15, 148, 15), 9: (19, 246, 19)}

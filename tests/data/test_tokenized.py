@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from icot.data.batches import padded_batch
-from icot.data.tokenized import INDEX, tokenized
+from icot.data.staged import StagedExamples
+from icot.data.tokenized import INDEX, detokenize, tokenize_examples, tokenize_split
 from icot.errors import DataError
-from icot.models.loading import load_tokenizer
+from icot.models.tokenizers import load_tokenizer
 from icot.removal import IGNORED
+from icot.tasks.base import Example
 from icot.tasks.multiplication import Multiplication
 from icot.tasks.text_files import TextFiles
 
@@ -21,7 +23,7 @@ def test_equals_whole_texts_one_by_one(tmp_path, mult2, kind, request):
     if kind == "gpt2":
         kind = str(request.getfixturevalue("real_data") / "gpt2-tokenizer")
     tokenizer = load_tokenizer(kind, mult2)
-    store = tokenized(mult2, "train", tokenizer, tmp_path)
+    store = tokenize_split(mult2, "train", tokenizer, tmp_path)
     examples = [e for chunk in mult2.chunks("train") for e in chunk]
     assert len(store) == len(examples) == 70
     for i, example in enumerate(examples):
@@ -36,18 +38,18 @@ def test_equals_whole_texts_one_by_one(tmp_path, mult2, kind, request):
 def test_the_removable_span_counts_the_blank_before_the_separator(tmp_path, real_data):
     task = Multiplication(4, train_size=3, valid_size=1, test_size=1)
     tokenizer = load_tokenizer(str(real_data / "gpt2-tokenizer"), task)
-    assert tokenized(task, "train", tokenizer, tmp_path).longest_cot == 47
+    assert tokenize_split(task, "train", tokenizer, tmp_path).longest_cot == 47
 
 
 def test_a_second_start_builds_nothing_and_other_content_builds_anew(tmp_path, mult2, symbols):
-    first = tokenized(mult2, "train", symbols, tmp_path)
+    first = tokenize_split(mult2, "train", symbols, tmp_path)
     made = (first.folder / INDEX).stat().st_mtime_ns
     mult2.chunks = None  # type: ignore[assignment]  # nothing may be read again
-    again = tokenized(mult2, "train", symbols, tmp_path)
+    again = tokenize_split(mult2, "train", symbols, tmp_path)
     assert again.folder == first.folder
     assert (again.folder / INDEX).stat().st_mtime_ns == made
     other = Multiplication(2, train_size=70, valid_size=20, test_size=5, seed=2)
-    assert tokenized(other, "train", symbols, tmp_path).folder != first.folder
+    assert tokenize_split(other, "train", symbols, tmp_path).folder != first.folder
     assert json.loads((first.folder / INDEX).read_text())["examples"] == 70
 
 
@@ -57,7 +59,7 @@ def test_a_separator_inside_an_example_is_refused(tmp_path):
     task = TextFiles(tmp_path, test_file=None)
     tokenizer = load_tokenizer("symbol", task)
     with pytest.raises(DataError, match="separator"):
-        tokenized(task, "train", tokenizer, tmp_path / "cache")
+        tokenize_split(task, "train", tokenizer, tmp_path / "cache")
     assert [p.suffix for p in (tmp_path / "cache").iterdir()] == [".lock"]
 
 
@@ -67,7 +69,7 @@ def test_a_batch_is_padded_on_the_right_and_supervises_behind_the_first_separato
     (tmp_path / "valid.txt").write_text(lines[0] + "\n")
     task = TextFiles(tmp_path, test_file=None)
     tokenizer = load_tokenizer("symbol", task)
-    batch = padded_batch(tokenized(task, "train", tokenizer, tmp_path), np.array([1, 0]), 0)
+    batch = padded_batch(tokenize_split(task, "train", tokenizer, tmp_path), np.array([1, 0]), 0)
     decoded = [
         [str(tokenizer.convert_ids_to_tokens(int(t))).strip() for t in row]
         for row in batch.input_ids
@@ -81,7 +83,7 @@ def test_a_batch_is_padded_on_the_right_and_supervises_behind_the_first_separato
 
 
 def test_no_rows_make_a_batch_that_supervises_nothing(tmp_path, mult2, symbols):
-    store = tokenized(mult2, "train", symbols, tmp_path)
+    store = tokenize_split(mult2, "train", symbols, tmp_path)
     batch = padded_batch(store, np.empty(0, dtype=np.int64), 0)
     assert len(batch.lengths) == 1
     assert (batch.labels == IGNORED).all()
@@ -98,7 +100,7 @@ def test_of_two_that_build_one_store_at_once_one_waits_for_the_other(tmp_path, s
 
     tasks = [Slow(2, train_size=70, valid_size=20, test_size=5, seed=1) for _ in range(2)]
     with ThreadPoolExecutor() as pool:
-        one, two = pool.map(lambda task: tokenized(task, "train", symbols, tmp_path), tasks)
+        one, two = pool.map(lambda task: tokenize_split(task, "train", symbols, tmp_path), tasks)
     assert sorted(task.builds for task in tasks) == [0, 1]
     assert one.folder == two.folder
     assert np.array_equal(one.tokens, two.tokens)
@@ -107,7 +109,7 @@ def test_of_two_that_build_one_store_at_once_one_waits_for_the_other(tmp_path, s
 @pytest.mark.parametrize("name", ["tokens.bin", "offsets.bin", "cot_end.bin", INDEX])
 @pytest.mark.parametrize("how", ["altered", "cut", "gone"])
 def test_a_damaged_store_is_built_anew(tmp_path, mult2, symbols, caplog, name, how):
-    first = tokenized(mult2, "train", symbols, tmp_path)
+    first = tokenize_split(mult2, "train", symbols, tmp_path)
     tokens = np.array(first.tokens)
     path = first.folder / name
     content = bytearray(path.read_bytes())
@@ -115,7 +117,7 @@ def test_a_damaged_store_is_built_anew(tmp_path, mult2, symbols, caplog, name, h
     path.write_bytes(content if how == "altered" else content[:-3])
     if how == "gone":
         path.unlink()
-    again = tokenized(mult2, "train", symbols, tmp_path)
+    again = tokenize_split(mult2, "train", symbols, tmp_path)
     assert "is damaged; it is built anew" in caplog.text
     assert np.array_equal(again.tokens, tokens)
     assert again.index == first.index
@@ -125,5 +127,32 @@ def test_with_skip_a_line_that_contains_the_separator_is_left_out_and_counted(tm
     (tmp_path / "train.txt").write_text("a||b #### 1\na <eos> b||c #### 1\nnonsense\n")
     task = TextFiles(tmp_path, valid_file=None, test_file=None, on_bad_line="skip")
     tokenizer = load_tokenizer("symbol", TextFiles(tmp_path, None, None, None, name="none"))
-    store = tokenized(task, "train", tokenizer, tmp_path / "cache")
+    store = tokenize_split(task, "train", tokenizer, tmp_path / "cache")
     assert (len(store), task.skipped("train"), store.index["skipped_lines"]) == (1, 2, 2)
+
+
+def test_a_store_in_memory_is_the_one_on_disk(tmp_path, mult2, symbols):
+    on_disk = tokenize_split(mult2, "train", symbols, tmp_path)
+    examples = [e for chunk in mult2.chunks("train") for e in chunk]
+    in_memory = tokenize_examples(examples, symbols)
+    assert in_memory.folder is None
+    assert in_memory.tokens.dtype == on_disk.tokens.dtype
+    for name in ("tokens", "offsets", "cot_start", "cot_end"):
+        assert np.array_equal(getattr(in_memory, name), getattr(on_disk, name)), name
+    for name in ("longest", "longest_cot"):
+        assert getattr(in_memory, name) == getattr(on_disk, name)
+    assert len(in_memory) == len(on_disk)
+    assert in_memory.texts == tuple(examples)
+    same, other = tokenize_examples(examples, symbols), tokenize_examples(examples[:-1], symbols)
+    assert in_memory.identity == same.identity != other.identity
+    assert len(tokenize_examples([], symbols)) == 0
+    with pytest.raises(DataError, match="separator"):
+        tokenize_examples([Example("1 <eos>", "2", "3")], symbols)
+    with pytest.raises(ValueError, match="no texts"):
+        _ = StagedExamples(on_disk, np.arange(2), 0, 0).texts
+
+
+def test_tokens_become_text_without_separators(symbols):
+    rows = symbols([" 1 2 <eos> #### 3 <eos>", " 4"], add_special_tokens=False)["input_ids"]
+    assert detokenize(symbols, rows) == ["1 2 #### 3", "4"]
+    assert detokenize(symbols, []) == []

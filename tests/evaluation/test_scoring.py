@@ -1,13 +1,17 @@
 import math
+from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from icot.data.staged import StagedExamples
-from icot.data.tokenized import tokenized
-from icot.evaluation import scoring
-from icot.evaluation.scoring import Evaluation, wilson_interval
-from icot.models.loading import load_model
+from icot.data.tokenized import tokenize_examples
+from icot.evaluation.predictions import Prediction
+from icot.evaluation.scoring import Evaluation, evaluate, wilson_interval
+from icot.evaluation.speed import time_single_examples
+from icot.inference.predictor import Outputs
+from icot.tasks.base import Example
 
 
 @pytest.mark.parametrize(
@@ -35,16 +39,44 @@ def test_evaluations_add_up():
     assert total.perplexity == pytest.approx(math.exp(4.5 / 30))
 
 
-def test_a_batch_is_no_larger_than_its_cache_may_be(tmp_path, symbols, mult2, monkeypatch):
-    """2 layers x 2 tensors x 32 numbers x 4 bytes = 512 bytes a token; 21 tokens at the most."""
-    store = tokenized(mult2, "valid", symbols, tmp_path)
-    config = {"n_layer": 2, "n_embd": 32, "n_head": 2}
-    model = load_model("gpt2", False, symbols, positions=store.longest, config=config)
-    examples = StagedExamples(store, np.arange(20), 0, 0)
-    # Question of 5, separator; chain of 8, separator, mark, answer of 4, separator.
-    assert int(examples.lengths.max()) == 21
-    monkeypatch.setattr(scoring, "CACHE_BYTES", 512 * 21 * 3)
-    assert scoring._most_rows(model, examples) == 3
-    monkeypatch.setattr(scoring, "CACHE_BYTES", 1)
-    assert scoring._most_rows(model, examples) == 1
-    assert scoring.evaluate(model, examples, mult2, symbols, how="always").n == 20
+def test_what_one_device_does_not_know_the_sum_does_not_know():
+    total = Evaluation(2, 1, 10, None, None) + Evaluation(3, 3, 20, 20, 1.5)
+    assert (total.token_accuracy, total.perplexity) == (None, None)
+    assert total.accuracy == 4 / 5
+
+
+EXAMPLES = [Example("1 2", "3 4", "5 6"), Example("7", "8", "1,000"), Example("2", "2", "2")]
+
+
+class Server:
+    """A predictor that knows neither tokens nor likelihood."""
+
+    device = torch.device("cpu")
+    settings: ClassVar = {"name": "a server"}
+
+    def predict(self, examples: StagedExamples) -> Outputs:
+        written = {"1 2": "3 4 #### 5 6", "7": "it is #### 1000", "2": "#### 3"}
+        texts = [written[example.question] for example in examples.texts]
+        return Outputs(texts=texts, decoded=len(texts))
+
+    def decode(self, examples, index, to_the_limit=False) -> Outputs:
+        return self.predict(examples.part(index))
+
+
+@pytest.mark.parametrize(("removed", "target"), [(0, "3 4 #### 5 6"), (9, "#### 5 6")])
+def test_a_predictor_of_texts_is_scored_without_likelihood(symbols, mult2, removed, target):
+    store = tokenize_examples(EXAMPLES, symbols)
+    examples = StagedExamples(store, np.array([0, 1, 2]), removed, 0)
+    found = evaluate(Server(), examples, mult2, symbols)
+    assert [p.correct for p in found.predictions] == [True, True, False]
+    assert (found.token_accuracy, found.perplexity, found.tokens_per_example) == (None, None, None)
+    assert found.predictions[0] == Prediction(0, "1 2", target, "3 4 #### 5 6", True)
+    timed = time_single_examples(Server(), {"stage": examples}, examples=5, seconds=1)
+    assert timed["stage"].summary()["tokens_per_example"] is None
+
+
+def test_outputs_are_tokens_or_texts():
+    with pytest.raises(ValueError, match="either"):
+        Outputs()
+    with pytest.raises(ValueError, match="either"):
+        Outputs(tokens=[], texts=[])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from icot.data.staged import StagedExamples
-from icot.data.tokenized import TokenizedSplit, tokenized
+from icot.data.tokenized import TokenizedSplit, tokenize_split
 from icot.inference.greedy import END_SEPARATORS, Prompts, decode, without_end
 from icot.models.loading import load_model
 from icot.removal import CoTBatch
@@ -33,7 +33,7 @@ ALL = np.arange(len(LINES))
 def store(tmp_path, symbols) -> TokenizedSplit:
     (tmp_path / "train.txt").write_text("\n".join(LINES) + "\n")
     (tmp_path / "valid.txt").write_text(LINES[0] + "\n")
-    return tokenized(TextFiles(tmp_path, test_file=None), "train", symbols, tmp_path)
+    return tokenize_split(TextFiles(tmp_path, test_file=None), "train", symbols, tmp_path)
 
 
 def sharp(name: str, symbols, config: dict, positions: int = 64):
@@ -46,7 +46,7 @@ def sharp(name: str, symbols, config: dict, positions: int = 64):
 
 
 def one_by_one(
-    model, short: CoTBatch, row: int, limit: int, jump: int, side: str, known: int = 0
+    model, short: CoTBatch, row: int, limit: int, jump: int, side: str, given: int = 0
 ) -> list[int]:
     """Greedy decoding of one row by whole forward passes."""
     start = int(short.cot_start[row])
@@ -54,7 +54,7 @@ def one_by_one(
     positions = list(range(start))
     new: list[int] = []
     while len(new) < limit and new.count(EOS) < END_SEPARATORS:
-        if len(new) < known:
+        if len(new) < given:
             token = int(short.input_ids[row, start + len(new)])
         else:
             inputs = torch.tensor([ids])
@@ -69,27 +69,27 @@ def one_by_one(
         ids.append(token)
         jumped = side == "left" or EOS in new
         positions.append(start + len(new) - 1 + (jump if jumped else 0))
-    return new[known:]
+    return new[given:]
 
 
 @pytest.mark.parametrize(("name", "config"), [("gpt2", GPT2), ("llama", ROTARY)])
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("stage", [0, 2, 99])
-@pytest.mark.parametrize("some_known", [False, True])
-def test_batched_equals_one_by_one(store, symbols, name, config, side, keep, stage, some_known):
+@pytest.mark.parametrize("some_given", [False, True])
+def test_batched_equals_one_by_one(store, symbols, name, config, side, keep, stage, some_given):
     torch.manual_seed(stage)
     model = sharp(name, symbols, config)
     examples = StagedExamples(store, ALL, stage, EOS, side, keep)
-    known = np.array([1, 2, 0, 3]) if some_known else np.zeros(4, dtype=np.int64)
-    known = np.minimum(known, examples.target_lengths - 1)
-    new = decode(model, examples, ALL, known).tokens
+    given = np.array([1, 2, 0, 3]) if some_given else np.zeros(4, dtype=np.int64)
+    given = np.minimum(given, examples.target_lengths - 1)
+    new = decode(model, examples, ALL, given).tokens
     short, whole = examples.batch(ALL), examples.at(0).batch(ALL)
     jumps = (whole.lengths - short.lengths) * int(keep)
     limit = examples.longest_target
     with torch.no_grad():
         for row in range(len(LINES)):
-            jump, k = int(jumps[row]), int(known[row])
+            jump, k = int(jumps[row]), int(given[row])
             assert new[row] == one_by_one(model, short, row, limit, jump, side, k)
 
 
@@ -121,8 +121,8 @@ def test_kept_positions_in_decoding_are_those_of_training(store):
     for side in ("left", "right"):
         examples = StagedExamples(store, ALL, 2, EOS, side, keep_position_ids=True)
         short = examples.batch(ALL)
-        known = torch.from_numpy(examples.target_lengths - 1)
-        prompts = Prompts.of(short, EOS, known, side)
+        given = torch.from_numpy(examples.target_lengths - 1)
+        prompts = Prompts.of(short, EOS, given, side)
         assert prompts.jump.tolist() == [2, 2, 2, 2]
         assert prompts.separators.tolist() == [1, 1, 1, 1]
         for row in range(len(LINES)):

@@ -10,13 +10,15 @@ from torch.nn import functional as F
 from transformers.cache_utils import Cache
 
 from icot.data.staged import StagedExamples
-from icot.data.tokenized import TokenizedSplit, tokenized
+from icot.data.tokenized import TokenizedSplit, tokenize_split
 from icot.evaluation.scoring import evaluate
 from icot.inference import verification
 from icot.inference.greedy import GrowingLayer
+from icot.inference.predictor import GreedyPredictor
 from icot.inference.verification import ROUNDING, Verified, verify
 from icot.models.forward import supervised_logits
 from icot.models.loading import load_model
+from icot.models.tokenizers import closed_symbol_tokenizer
 from icot.tasks.multiplication import Multiplication
 
 EOS = 0
@@ -39,14 +41,12 @@ def task() -> Multiplication:
 
 @pytest.fixture(scope="module")
 def tokenizer(task):
-    from icot.models.tokenizers import closed_symbol_tokenizer
-
     return closed_symbol_tokenizer(task.symbols())
 
 
 @pytest.fixture(scope="module")
 def store(task, tokenizer, tmp_path_factory) -> TokenizedSplit:
-    return tokenized(task, "train", tokenizer, tmp_path_factory.mktemp("cache"))
+    return tokenize_split(task, "train", tokenizer, tmp_path_factory.mktemp("cache"))
 
 
 def examples_at(store: TokenizedSplit, stage: int, keep: bool, side: str = "left"):
@@ -83,7 +83,7 @@ def learned(name: str, config: dict, steps: int, store, tokenizer, keep: bool):
 @pytest.mark.parametrize("screened", [False, True])
 @pytest.mark.parametrize(("name", "config"), [("gpt2", GPT2), ("llama", LLAMA)])
 @pytest.mark.parametrize("state", STEPS)
-def test_both_ways_agree_on_every_row_of_every_stage(
+def test_verifying_and_decoding_agree_on_every_row_of_every_stage(
     task, tokenizer, store, trained, monkeypatch, precision, screened, name, config, state
 ):
     monkeypatch.setattr(verification, "computes_bf16", lambda _: screened)
@@ -94,8 +94,8 @@ def test_both_ways_agree_on_every_row_of_every_stage(
     for stage in STAGES:
         examples = examples_at(store, stage, keep)
         with bf16:
-            quick = evaluate(model, examples, task, tokenizer, 17)
-            plain = evaluate(model, examples, task, tokenizer, 40, "always")
+            quick = evaluate(GreedyPredictor(model, 17), examples, task, tokenizer)
+            plain = evaluate(GreedyPredictor(model, 40, "always"), examples, task, tokenizer)
         assert plain.decoded == len(examples)
         assert quick.tokens == plain.tokens
         differ = [
@@ -116,10 +116,11 @@ def test_both_ways_agree_on_every_row_of_every_stage(
 
 def test_a_row_that_is_sure_is_not_decoded(task, tokenizer, store, trained):
     model = trained("gpt2", GPT2, "fully internalized")
-    found = evaluate(model, examples_at(store, 99, False), task, tokenizer)
+    found = evaluate(GreedyPredictor(model), examples_at(store, 99, False), task, tokenizer)
     assert found.accuracy == 1
     assert found.decoded == found.near_ties
-    plain = evaluate(model, examples_at(store, 99, False), task, tokenizer, how="always")
+    always = GreedyPredictor(model, decode="always")
+    plain = evaluate(always, examples_at(store, 99, False), task, tokenizer)
     assert found.perplexity == pytest.approx(plain.perplexity, rel=1e-3)
     assert found.token_accuracy == plain.token_accuracy == 1
 

@@ -7,7 +7,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from icot.models import attention_choice
 from icot.models.attention_choice import IMPLEMENTATIONS, quickest_attention
-from icot.models.loading import config_of
+from icot.models.introspection import config_of
 from tests.conftest import icot
 from tests.small import SMALL
 

@@ -2,8 +2,8 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from icot.errors import ModelError
-from icot.models.loading import load_model, load_tokenizer, with_lora
-from icot.models.tokenizers import learned_symbol_tokenizer
+from icot.models.loading import load_model
+from icot.models.tokenizers import learned_symbol_tokenizer, load_tokenizer
 
 TINY = {"n_layer": 2, "n_embd": 32, "n_head": 2}
 
@@ -21,16 +21,6 @@ def test_a_model_and_tokenizer_survive_the_ordinary_classes(tmp_path, mult2, sym
     tokenizer = load_tokenizer(folder, mult2)
     assert load_model(folder, True, tokenizer, positions=40).num_parameters() > 0
     assert load_model(folder, False, tokenizer, positions=40).config.n_layer == 2
-
-
-def test_positions_of_a_pretrained_model_are_extended_with_a_warning(tmp_path, symbols, caplog):
-    model = load_model("gpt2", False, symbols, positions=16, config=TINY)
-    model.save_pretrained(tmp_path)
-    longer = load_model(str(tmp_path), True, symbols, positions=24)
-    assert "24 tokens, the model 16 positions" in caplog.text
-    old, new = model.transformer.wpe.weight, longer.transformer.wpe.weight
-    assert new.shape == (24, 32)
-    assert (new[:16] == old).all()
 
 
 @pytest.mark.parametrize("architecture", ["phi3", "mistral", "llama"])
@@ -64,15 +54,3 @@ def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path, symbols):
     big = learned_symbol_tokenizer(["some words more than the model has ever seen before"])
     with pytest.raises(ModelError, match="tokens but model"):
         load_model(str(tmp_path), True, big, 16)
-
-
-def test_lora_leaves_only_adapters_trainable(symbols):
-    pytest.importorskip("peft")
-    model = load_model("gpt2", False, symbols, positions=40, config=TINY)
-    adapted = with_lora(model, r=2, alpha=4.0, dropout=0.0, target_modules=["c_attn"])
-    trainable = [n for n, p in adapted.named_parameters() if p.requires_grad]
-    assert trainable
-    assert all("lora" in name for name in trainable)
-    fresh = load_model("gpt2", False, symbols, positions=40, config=TINY)
-    with pytest.raises(ModelError, match=r"model\.lora"):
-        with_lora(fresh, r=2, alpha=4.0, dropout=0.0, target_modules=["nothing"])

@@ -167,9 +167,13 @@ def _measured(trainer: Trainer) -> dict[str, Any]:
     low, high = result.interval
     return {
         "val_accuracy": round(result.accuracy, 6),
-        "val_token_accuracy": round(result.token_accuracy, 6),
-        "val_perplexity": round(result.perplexity, 6),
+        "val_token_accuracy": _rounded(result.token_accuracy),
+        "val_perplexity": _rounded(result.perplexity),
         "val_accuracy_low": round(low, 6),
         "val_accuracy_high": round(high, 6),
         "val_examples": result.n,
     }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 6)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from lightning import LightningModule, Trainer
 
-from icot.evaluation.scoring import Decode, Evaluation, evaluate
+from icot.evaluation.scoring import Evaluation, evaluate
+from icot.inference.predictor import Decode, GreedyPredictor
 from icot.schedule import Stage
 from icot.training.callbacks.stages import (
     TOKENS_REMOVED,
@@ -86,16 +87,10 @@ class ValidationAccuracy(StageCallback):
         held_out = datamodule.held_out(
             "valid", stage.tokens_removed, examples, trainer.global_rank, trainer.world_size
         )
+        predictor = GreedyPredictor(module.model, self.batch_size, self.decode)
         with trainer.precision_plugin.forward_context():
             share = module.with_whole_weights(
-                lambda: evaluate(
-                    module.model,
-                    held_out,
-                    datamodule.task,
-                    datamodule.tokenizer,
-                    self.batch_size,
-                    self.decode,
-                )
+                lambda: evaluate(predictor, held_out, datamodule.task, datamodule.tokenizer)
             )
         self.latest, self.stage, self._complete = _over_devices(trainer, share), stage, complete
         self._restored = False
@@ -119,13 +114,14 @@ class ValidationAccuracy(StageCallback):
 
     def _log(self, trainer: Trainer, stage: Stage) -> None:
         low, high = self.latest.interval
-        values = {
+        measured = {
             ACCURACY: self.latest.accuracy,
             "val/accuracy_low": low,
             "val/accuracy_high": high,
             TOKEN_ACCURACY: self.latest.token_accuracy,
             PERPLEXITY: self.latest.perplexity,
         }
+        values = {name: value for name, value in measured.items() if value is not None}
         trainer.callback_metrics.update({k: torch.tensor(v) for k, v in values.items()})
         # One call with the axis, so that W&B can plot accuracy against tokens removed.
         with_axis = {**values, TOKENS_REMOVED: float(stage.tokens_removed)}

@@ -1,0 +1,188 @@
+"""What is evaluated: a run's weights at their stage, and the examples that they are judged on."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from icot.data.staged import StagedExamples
+from icot.data.tokenized import TokenizedSplit, separator_id, tokenize_split
+from icot.errors import DataError, RunError
+from icot.models.introspection import config_of
+from icot.models.loading import restore_model
+from icot.models.positions import learned_positions
+from icot.models.tokenizers import load_tokenizer
+from icot.runs.checkpoints import Checkpoint
+from icot.runs.kept_run import KeptRun
+from icot.system.hardware import device_for
+from icot.tasks.base import Split, Task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the examples come from, and who judges the answers.
+
+    Attributes:
+        task: judges.
+        texts: yields the examples; the task itself, or a file of the user's.
+        split: of ``texts``.
+        name: for the record.
+    """
+
+    task: Task
+    texts: Task
+    split: Split
+    name: str
+
+    @classmethod
+    def own(cls, task: Task, split: Split) -> "Source":
+        """A split of the task itself."""
+        return cls(task, task, split, f"task {task.name}")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Weights of a run, ready to be evaluated.
+
+    Attributes:
+        run: that they are of.
+        checkpoint: that they were read from.
+        source: of the examples.
+        model: with the weights, on its device, in evaluation mode.
+        tokenizer: that the run was trained with.
+        examples: at the stage that the weights were trained at, or at another one that was asked
+            for.
+    """
+
+    run: KeptRun
+    checkpoint: Checkpoint
+    source: Source
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    examples: StagedExamples
+
+    @property
+    def fully_internalized(self) -> bool:
+        """Whether nothing of any chain is left."""
+        return self.examples.tokens_removed >= self.examples.store.longest_cot
+
+    @property
+    def title(self) -> str:
+        """What a reader calls the weights: a baseline's name, or stage and removed tokens."""
+        if self.run.cfg.schedule.kind == "fixed":
+            if self.examples.tokens_removed == 0:
+                return "explicit CoT"
+            if self.fully_internalized:
+                return "No CoT"
+        number = self.checkpoint.stage
+        stage = "" if number is None else f"stage {number}, "
+        removed, longest = self.examples.tokens_removed, self.examples.store.longest_cot
+        return f"{stage}{removed} of {longest} tokens removed"
+
+    def describe(self) -> dict[str, Any]:
+        """What ``evaluation.json`` says of weights and examples."""
+        return {
+            "name": self.checkpoint.name,
+            "title": self.title,
+            "run_dir": str(self.run.folder),
+            "checkpoint": str(self.checkpoint.path),
+            "task": self.source.task.name,
+            "data": self.source.name,
+            "split": self.source.split,
+            "stage": self.checkpoint.stage,
+            "tokens_removed": self.examples.tokens_removed,
+            "fully_internalized": self.fully_internalized,
+        }
+
+
+def load_for_evaluation(
+    run: KeptRun,
+    checkpoint: Checkpoint,
+    source: Source,
+    *,
+    tokens_removed: int | None,
+    limit: int | None,
+    accelerator: str,
+    cache_dir: Path,
+) -> Subject:
+    """Load model, tokenizer and examples.
+
+    Args:
+        run: gives shape, tokenizer, side and position ids.
+        checkpoint: the weights.
+        source: of the examples.
+        tokens_removed: from each chain; None is what the weights were trained at.
+        limit: take the first so many examples; None is all.
+        accelerator: as in the trainer.
+        cache_dir: where token stores are kept.
+
+    Raises:
+        RunError, ModelError, DataError: something cannot be read or does not fit.
+    """
+    cfg = run.cfg
+    model, tokenizer = restore_weights(run, checkpoint, source.task)
+    model = model.to(device_for(accelerator))
+    store = tokenize_split(source.texts, source.split, tokenizer, cache_dir)
+    if len(store) == 0:
+        raise DataError(f"{source.name} has no example in its {source.split} split.")
+    removed = checkpoint.tokens_removed if tokens_removed is None else tokens_removed
+    if removed is None:
+        raise RunError(
+            f"checkpoint {checkpoint.path} does not say at which stage it was trained; set "
+            "tokens_removed= to the tokens of the chain that its weights leave out."
+        )
+    examples = StagedExamples(
+        store,
+        np.arange(len(store))[:limit],
+        min(removed, store.longest_cot),
+        separator_id(tokenizer),
+        cfg.schedule.side,
+        cfg.schedule.keep_position_ids,
+    )
+    _check_fit(model, examples, source, tokenizer.unk_token_id)
+    return Subject(run, checkpoint, source, model, tokenizer, examples)
+
+
+def restore_weights(
+    run: KeptRun, checkpoint: Checkpoint, task: Task
+) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    """The run's model with the weights of a checkpoint, on the CPU, and its tokenizer.
+
+    Raises:
+        ModelError: something cannot be read or does not fit.
+    """
+    settings = run.cfg.model
+    lora = settings.lora.as_dict() if settings.lora.r is not None else None
+    model = restore_model(run.model_folder, checkpoint.weights, settings.attn_implementation, lora)
+    return model, load_tokenizer(str(run.model_folder), task)
+
+
+def _check_fit(
+    model: nn.Module, examples: StagedExamples, source: Source, unknown: int | None
+) -> None:
+    positions = learned_positions(config_of(model))
+    if positions is not None and examples.positions > positions:
+        raise DataError(
+            f"{source.name}: the longest example needs {examples.positions} positions at this "
+            f"stage, the model has learned {positions}. Score shorter examples, or train with such."
+        )
+    if unknown is not None and unknown != examples.eos_token_id:
+        count = _with_token(examples.store, unknown)
+        if count:
+            log.warning(
+                "%s: %d of %d examples hold symbols that the tokenizer does not know.",
+                source.name,
+                count,
+                len(examples.store),
+            )
+
+
+def _with_token(store: TokenizedSplit, token_id: int) -> int:
+    places = np.flatnonzero(store.tokens == token_id)
+    return len(np.unique(np.searchsorted(store.offsets, places, side="right")))

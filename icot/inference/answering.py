@@ -1,0 +1,102 @@
+"""Answers to questions whose chain and answer nobody knows, in batches.
+
+    answer(model, tokenizer, ["2 1 * 3 1"], tokens_removed=8, max_new_tokens=12)
+    ["#### 6 5 1 0"]
+
+The texts are those that ``icot.evaluate`` writes for the same questions as predictions.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from icot.data.tokenized import detokenize, separator_id
+from icot.errors import DataError
+from icot.inference.greedy import (
+    Prompts,
+    cached_bytes_per_token,
+    evaluation_mode,
+    greedy,
+    rows_that_fit,
+    without_end,
+)
+from icot.models.introspection import config_of, device_of
+from icot.models.positions import learned_positions
+from icot.removal import Side
+
+
+def answer(
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: Sequence[str],
+    *,
+    max_new_tokens: int,
+    tokens_removed: int = 0,
+    side: Side = "left",
+    keep_position_ids: bool = False,
+    batch_size: int = 500,
+) -> list[str]:
+    """What the model writes for each question, decoded greedily.
+
+    Args:
+        model: a Hugging Face causal LM on its device; the mode that it is in is restored.
+        tokenizer: that it was trained with.
+        questions: as in the task's text, ``5 6 3 2 * 7 4 3 4``.
+        max_new_tokens: when an output that does not end is given up. Enough is as many as the
+            longest correct output has, its two separators counted.
+        tokens_removed: by the stage that the weights were trained at, at most as many as the chain
+            has. With ``keep_position_ids`` the position ids jump by so many, as they did in
+            training where chains have that length; else it does not matter.
+        side: the end of the chain that was removed; the jump comes before what is left of the
+            chain (``left``) or behind it (``right``).
+        keep_position_ids: the run was trained with ``schedule.keep_position_ids``.
+        batch_size: questions decoded at once, fewer where their cache would not fit.
+
+    Returns:
+        Texts without separators, ``{what is left of the chain} #### {answer}``, in the order of the
+        questions.
+
+    Raises:
+        DataError: a question contains the separator, or is longer than the model's positions.
+        ValueError: ``max_new_tokens`` below 1.
+    """
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+    eos = separator_id(tokenizer)
+    rows = _tokenize_questions(questions, tokenizer)
+    positions = learned_positions(config_of(model))
+    longest = max(map(len, rows), default=0)
+    if positions is not None and longest > positions:
+        raise DataError(f"a question takes {longest} positions, the model has learned {positions}.")
+    jump = tokens_removed if keep_position_ids else 0
+    size = rows_that_fit(cached_bytes_per_token(model) * (longest + max_new_tokens))
+    size = min(size, batch_size)
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    written: list[list[int]] = [[] for _ in rows]
+    with evaluation_mode(model):
+        for start in range(0, len(order), size):
+            part = order[start : start + size]
+            prompts = Prompts.of_questions([rows[i] for i in part], eos, jump, side)
+            limit = torch.full((len(part),), max_new_tokens)
+            device = device_of(model)
+            new = greedy(model, prompts.to(device), limit.to(device), eos, positions)
+            for i, tokens in zip(part, new.tokens, strict=True):
+                written[i] = without_end(tokens, eos)
+    return detokenize(tokenizer, written)
+
+
+def _tokenize_questions(
+    questions: Sequence[str], tokenizer: PreTrainedTokenizerBase
+) -> list[list[int]]:
+    """Each question and its separator, tokenized as the beginning of a whole example is."""
+    if not questions:
+        return []
+    eos, eos_token_id = str(tokenizer.eos_token), separator_id(tokenizer)
+    texts = [f" {question} {eos}" for question in questions]
+    rows: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    for question, row in zip(questions, rows, strict=True):
+        if row.count(eos_token_id) != 1:
+            raise DataError(f"a question contains the separator {eos!r}: {question[:200]!r}")
+    return rows

@@ -1,0 +1,20 @@
+"""Whether the Hugging Face hub can be reached."""
+
+import socket
+from functools import cache
+from urllib.parse import urlparse
+from urllib.request import getproxies
+
+import huggingface_hub
+
+
+@cache
+def hub_answers() -> bool:
+    """Whether the hub's name resolves; without it every look-up would be retried for a minute."""
+    if getproxies():
+        return True
+    try:
+        socket.getaddrinfo(urlparse(huggingface_hub.constants.ENDPOINT).hostname, 443)
+    except OSError:
+        return False
+    return True
