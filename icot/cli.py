@@ -197,8 +197,8 @@ def compose_run(name: str, arguments: Sequence[str]) -> tuple[DictConfig, Comman
             cfg = hydra.compose(name, args.overrides, return_hydra_config=True)
         except HydraException as error:
             raise ConfigError([first_line(error)]) from None
-        HydraConfig.instance().set_config(cfg)
-        OmegaConf.set_struct(cfg, False)
+        HydraConfig.instance().set_config(cfg)  # for what is to be read from it, and read-only
+        OmegaConf.set_readonly(cfg.hydra, False)
         cfg.hydra.runtime.output_dir = str(Path(cfg.hydra.run.dir).absolute())
         HydraConfig.instance().set_config(cfg)
         typed = ("python", "-m", f"icot.{name}", *arguments)

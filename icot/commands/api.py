@@ -50,10 +50,13 @@ class Run(KeptRun):
         return f"Run({str(self.folder)!r}, {found})"
 
     @cached_property
-    def stages(self) -> list[dict[str, str]]:
-        """The rows of stages.csv, one per finished stage."""
+    def stages(self) -> list[dict[str, float]]:
+        """The rows of stages.csv, one per finished stage, without the cells that are empty."""
         with (self.folder / STAGES).open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+            return [
+                {key: float(text) for key, text in row.items() if text}
+                for row in csv.DictReader(file)
+            ]
 
     def answer(
         self, questions: Sequence[str], stage: str = "final", max_new_tokens: int = 512

@@ -16,11 +16,11 @@ from icot.config.section import Section, inner_section, key_of
 
 HEAD = """# Configuration
 
-Every key of every command, with its type, range and default. `python -m icot.config.reference` makes
-this page from `icot/config`; values come from the files under `conf/`, and from the command line:
-`key=value`. A key that the chosen option does not have is a mistake, as is a value out of its range;
-all mistakes are told at once. `python -m icot.train --help` lists the options of each group, and
-`--cfg job` prints what a command would run.
+Every key of every command, with its type, range and default. This page is made from `icot/config`
+(`python -m icot.config.reference`); values come from the files under `conf/`, and from the command
+line: `key=value`. A key that the chosen option does not have is a mistake, as is a value out of its
+range; all mistakes are told at once. `python -m icot.train --help` lists the options of each group,
+and `--cfg job` prints what a command would run.
 """
 SHARED = (
     "method",

@@ -1,0 +1,97 @@
+"""The command line before any command: light, and every mistake at once."""
+
+import subprocess
+import sys
+
+import pytest
+
+from icot.config.entry_points import SCHEMAS
+from tests.conftest import REPOSITORY, icot
+
+HEAVY = {"torch", "lightning", "transformers", "tokenizers", "matplotlib", "scipy"}
+
+
+def imported_by(arguments: list[str], cwd) -> set[str]:
+    """The libraries that a command has imported when it ends."""
+    code = (
+        "import sys, runpy, atexit\n"
+        "names = lambda: {m.split('.')[0] for m in sys.modules}\n"
+        "atexit.register(lambda: print('MODULES', *names()))\n"
+        f"sys.argv = {arguments!r}\n"
+        f"runpy.run_module('icot.' + sys.argv[0], run_name='__main__', alter_sys=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(REPOSITORY), "PATH": ""},
+    )
+    line = next(line for line in done.stdout.splitlines() if line.startswith("MODULES"))
+    return set(line.split()[1:])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "taks=mult4"],
+        ["train", "resume=typo"],
+        ["train", "schedule=no_cot", "schedule.tokens_per_epoch=4"],
+        ["train", "--help"],
+        ["train", "--cfg", "job"],
+        ["evaluate", "run_dir=nope"],
+        ["evaluate", "checkpoint=nope"],
+        ["export", "run_dir=nope", "out=x"],
+        ["report", "stage=x"],
+    ],
+)
+def test_a_mistake_is_answered_without_a_heavy_library(arguments, tmp_path):
+    assert imported_by(arguments, tmp_path) & HEAVY == set()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_lists_groups_options_and_the_configuration(tmp_path):
+    done = icot("train", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    for text in (
+        "schedule: adaptive, explicit",
+        "method: icot_si",
+        "batch_size: 128",
+        "-m +sweep=",
+    ):
+        assert text in done.stdout
+
+
+def test_the_console_script_is_the_same_command(tmp_path):
+    script = "import sys; from icot.cli import main; sys.argv[0] = 'icot'; main()"
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", script, *arguments], cwd=tmp_path, capture_output=True, text=True
+        )
+
+    listed = run()
+    assert listed.returncode == 0
+    assert all(name in listed.stdout for name in SCHEMAS)
+    assert run("trian").returncode == 2
+    mistake = run("train", "taks=mult4")
+    assert mistake.returncode == 2
+    assert "train: 1 mistake" in mistake.stderr
+    assert "did you mean task?" in mistake.stderr
+
+
+def test_configuration_files_of_ones_own(tmp_path):
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "model" / "small.yaml").write_text(
+        "name_or_path: gpt2\npretrained: true\n"
+    )
+    for place in (["--config-dir", "mine"], ["hydra.searchpath=[file://mine]"]):
+        done = icot("train", *place, "model=small", "--cfg", "job", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "pretrained: true" in done.stdout
+        done = icot("train", *place, "model=smaal", cwd=tmp_path)
+        assert done.returncode == 2
+        assert "did you mean small?" in done.stderr
+    done = icot("train", "--config-dir", "nowhere", "model=small", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "nowhere" in done.stderr

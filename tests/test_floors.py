@@ -1,0 +1,50 @@
+"""What the package imports from where: floors, and imports at the top of files."""
+
+import ast
+import re
+
+import pytest
+from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+from tests.conftest import REPOSITORY
+
+FILES = sorted((REPOSITORY / "icot").rglob("*.py"))
+OPTIONAL = {"datasets", "peft", "wandb", "wandb_workspaces"}
+MOST_LINES = 400
+
+
+def test_every_floor_imports_only_floors_below_it(monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    assert lint_imports(config_filename="pyproject.toml", no_cache=True) == EXIT_STATUS_SUCCESS
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(REPOSITORY)))
+def test_imports_stand_at_the_top_but_for_optional_packages(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    inner = []
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            for node in ast.walk(function):
+                if isinstance(node, ast.Import):
+                    inner += [alias.name.split(".")[0] for alias in node.names]
+                if isinstance(node, ast.ImportFrom):
+                    inner.append((node.module or "").split(".")[0])
+    own = {"icot"} if path.name == "dashboard.py" else set()  # brings the optional wandb_workspaces
+    assert set(inner) <= OPTIONAL | own
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(REPOSITORY)))
+def test_no_file_has_two_jobs(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
+
+
+def test_the_documented_tree_is_the_one_that_exists():
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"<!-- tree -->\n```\n(.*?)```", page, flags=re.DOTALL)
+    documented = set(re.findall(r"^ {4}([\w/]+)/ ", block, flags=re.MULTILINE))
+    exist = {
+        str(path.parent.relative_to(REPOSITORY / "icot"))
+        for path in (REPOSITORY / "icot").rglob("__init__.py")
+        if path.parent != REPOSITORY / "icot"
+    }
+    assert documented == exist
