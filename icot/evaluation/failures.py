@@ -1,4 +1,4 @@
-"""Where a model fails: accuracy by position in the answer, and by what makes a question hard."""
+"""On which examples a model is wrong: accuracy by position in the answer and by difficulty."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -34,17 +34,20 @@ def prompt_for(question: str, eos: str, internalized: bool) -> str:
 def make_standalone(
     model: nn.Module, jump: tuple[int | None, int], merge_lora: bool, base: str
 ) -> tuple[nn.Module, str | None]:
-    """The model as plain transformers can have it, and the name of the base its adapters need.
+    """Change a model so that transformers alone can use it.
 
     Args:
         model: with its weights.
-        jump: where its position ids jump and by how many, 0 for not at all; None for the place
-            where it differs between examples.
+        jump: where its position ids jump, None where examples differ in that, and by how many, 0
+            for not at all.
         merge_lora: fold adapters into the weights.
         base: the name of the model that adapters were trained on.
 
+    Returns:
+        The model, and the name of the base that its adapters need; None without adapters.
+
     Raises:
-        ModelError: it cannot be had so; the message says why and what to do.
+        ModelError: transformers alone cannot use it; the message says why and what to do.
     """
     adapted = hasattr(model, "merge_and_unload")
     moves = jump[1] > 0
@@ -63,7 +66,7 @@ def make_standalone(
     return model, base if adapted else None
 
 
-def _move_positions(model: nn.Module, first: int | None, jump: int) -> None:
+def _move_positions(model: nn.Module, place: int | None, jump: int) -> None:
     """Make consecutive position ids mean what kept ones meant, by moving the position table.
 
     Possible where all examples have one layout (multiplication): then the ids jump at one place by
@@ -73,14 +76,14 @@ def _move_positions(model: nn.Module, first: int | None, jump: int) -> None:
         ModelError: layouts differ, or the positions are rotary; the message says so.
     """
     tables = list(position_tables(model))
-    if first is None or not tables:
+    if place is None or not tables:
         why = "they are rotary" if not tables else "questions or chains differ in length"
         raise ModelError(
             "schedule.keep_position_ids: this run's position ids jump over the removed tokens, "
             f"which plain transformers cannot do here ({why})."
         )
     for module, name, table in tables:
-        kept = torch.cat([table.weight[:first], table.weight[first + jump :]]).detach()
+        kept = torch.cat([table.weight[:place], table.weight[place + jump :]]).detach()
         shorter = nn.Embedding(kept.shape[0], kept.shape[1], _weight=kept)
         setattr(module, name, shorter)
         config_of(model).n_positions = len(kept)

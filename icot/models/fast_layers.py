@@ -1,4 +1,4 @@
-"""A model's elementwise layers in forms that take less time; they differ by rounding and chance."""
+"""Faster forms of activation and dropout; results differ by rounding and by what chance drops."""
 
 import torch
 from torch import Tensor, nn

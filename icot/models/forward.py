@@ -20,12 +20,12 @@ from icot.removal import IGNORED, CoTBatch
 
 LARGE_VOCABULARY = 4096  # tokens; from here on logits are computed in parts
 CPU_LOGITS, GPU_LOGITS = 2**24, 2**28  # in one part
-AGREEMENT = 0.01  # of the largest logit, by which two ways to the same logits may differ in bf16
+AGREEMENT = 0.01  # in bf16 the same logits may differ by this share of the largest one
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What a model says of the N supervised tokens of a batch.
+class SupervisedTokens:
+    """The N supervised tokens of a batch, and what a model makes of them.
 
     Attributes:
         loss: summed cross-entropy, a scalar.
@@ -59,8 +59,8 @@ def supervised_logits(model: Callable[..., Any], batch: CoTBatch) -> tuple[Tenso
     return logits, batch.labels[row, column], places
 
 
-def predict(model: nn.Module, batch: CoTBatch, parts: "Parts | None" = None) -> Prediction:
-    """The loss on the supervised tokens of a batch, and what the model would have written.
+def predict(model: nn.Module, batch: CoTBatch, parts: "Parts | None" = None) -> SupervisedTokens:
+    """The loss on the supervised tokens of a batch, and the most probable token at each place.
 
     Args:
         model: a Hugging Face causal LM.
@@ -70,7 +70,7 @@ def predict(model: nn.Module, batch: CoTBatch, parts: "Parts | None" = None) -> 
     if parts is None:
         logits, targets, places = supervised_logits(model, batch)
         loss = F.cross_entropy(_at_least_float32(logits), targets, reduction="sum")
-        return Prediction(loss, logits.detach().argmax(-1), targets, places)
+        return SupervisedTokens(loss, logits.detach().argmax(-1), targets, places)
     places = _places(batch)
     row, column = places.unbind(1)
     hidden: Tensor = parts.body(**_inputs(batch)).last_hidden_state
@@ -80,14 +80,14 @@ def predict(model: nn.Module, batch: CoTBatch, parts: "Parts | None" = None) -> 
     if parts.head.weight.shape[0] < LARGE_VOCABULARY:
         logits = parts.head(kept)
         loss = F.cross_entropy(_at_least_float32(logits), targets, reduction="sum")
-        return Prediction(loss, logits.detach().argmax(-1), targets, places)
+        return SupervisedTokens(loss, logits.detach().argmax(-1), targets, places)
     weight = parts.head.weight
     device = weight.device.type
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         kept, weight = kept.to(dtype), weight.to(dtype)
     loss, predicted = _OutputLoss.apply(kept, weight, targets)  # type: ignore[no-untyped-call]
-    return Prediction(loss, predicted, targets, places)
+    return SupervisedTokens(loss, predicted, targets, places)
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ class Parts:
 
 @torch.no_grad()
 def parts_of(model: nn.Module) -> Parts | None:
-    """The parts of a model whose logits are its output layer's and nothing more; else None.
+    """The parts of a model whose output layer alone makes its logits; None for any other model.
 
-    Some architectures scale or bend their logits. Whether this one does is found by trying.
+    Some architectures scale or cap their logits. A short pass tells whether this one does.
     """
     inner: Any = model
     if hasattr(model, "get_base_model"):  # behind adapters
@@ -140,7 +140,9 @@ def compile_parts(parts: Parts | None, mode: str, device: torch.device) -> Parts
         ModelError: the model does not come apart, or the machine has no compiler.
     """
     if parts is None:
-        raise ModelError("model.compile: not for this architecture, which bends its logits.")
+        raise ModelError(
+            "model.compile: this architecture scales or caps its logits and cannot be compiled."
+        )
     compiler = os.environ.get("CXX", "g++")
     if device.type == "cpu" and shutil.which(compiler) is None:
         raise ModelError(f"model.compile needs a C++ compiler on a CPU; there is no {compiler}.")
