@@ -222,14 +222,13 @@ def mistakes_in(overrides: list[str], config_name: str, multirun: bool = False) 
         if key.split(".")[0].split("/")[0] == "hydra" or override.is_delete():
             continue
         if key in groups:
-            inner = loader.list_groups(key)  # reads the directory anew
-            options = [o for o in loader.get_group_options(key) if o not in inner]
+            options = _options_of(loader, key)
             if key == SWEEP and not (multirun and override.is_add()):
                 mistakes.append(f"{override.input_line}: a sweep is many runs: -m +{key}=NAME")
                 bad.add(id(override))
                 continue
             for option in _options(override):
-                if option in options:
+                if option in options or _is_in_folder(loader, key, option):
                     chosen.append(f"{'+' * (key == SWEEP)}{key}={option}")
                 else:
                     mistakes.append(f"{key}={option}: {_choose(str(option), options)}")
@@ -315,6 +314,22 @@ def _values(override: Override) -> list[Any]:
     if override.is_sweep_override():
         return list(override.sweep_iterator()) if override.is_choice_sweep() else []
     return [override.value()]
+
+
+def _options_of(loader: Any, group: str) -> list[str]:
+    """The options of a group, without its folders."""
+    inner = loader.list_groups(group)  # reads the directory anew
+    return [o for o in loader.get_group_options(group) if o not in inner]
+
+
+def _is_in_folder(loader: Any, group: str, option: Any) -> bool:
+    """Whether an option is named with its folder: experiment=PAPER/NAME."""
+    folder, _, name = str(option).rpartition("/")
+    return (
+        bool(folder)
+        and folder in loader.list_groups(group)
+        and (name in _options_of(loader, f"{group}/{folder}"))
+    )
 
 
 def _options(override: Override) -> list[Any]:

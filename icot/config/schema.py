@@ -9,14 +9,14 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from icot.config.experiments import CONFIG_MODULE as CONFIG_MODULE
+from icot.config.experiments import register_experiments
 from icot.config.task_schemas import (
     HubGSM8KConfig,
     MultiplicationConfig,
     TaskConfig,
     TextFilesConfig,
 )
-
-CONFIG_MODULE = "icot.conf"
 
 
 @dataclass
@@ -362,7 +362,8 @@ class DashboardConfig:
 
 
 def register_schemas() -> None:
-    """Let Hydra find the schemas; an entry point calls this before it composes."""
+    """Let Hydra find the schemas and experiments; an entry point calls this before it composes."""
+    register_experiments()
     store = ConfigStore.instance()
     store.store(name="train_schema", group="schema", node=TrainConfig)
     store.store(name="prepare_schema", group="schema", node=PrepareConfig)

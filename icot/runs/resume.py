@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from icot.config.experiments import GROUP, short_name
 from icot.errors import ConfigError, RunError
 
 log = logging.getLogger(__name__)
@@ -186,10 +187,17 @@ def settled(cfg: DictConfig, folder: Path, overrides: list[str], first: bool) ->
 def plain_options(choices: Any) -> dict[str, str]:
     """The options by group that Hydra has composed from, without its own groups."""
     return {
-        key: NOTHING if option is None else str(option)
+        key: option_name(key, option)
         for key, option in choices.items()
         if "/" not in key and not key.startswith("hydra")
     }
+
+
+def option_name(group: str, option: Any) -> str:
+    """An option as a run directory names it; an experiment by its short name."""
+    if option is None:
+        return NOTHING
+    return short_name(str(option)) if group == GROUP else str(option)
 
 
 def _with_overrides(
@@ -210,7 +218,7 @@ def _with_overrides(
         if key in choices and matches(key, FREE):
             asked[key] = composed[key]
         elif key in choices:
-            option = NOTHING if override.value() is None else str(override.value())
+            option = option_name(key, override.value())
             if option != choices[key]:
                 other.append(f"{key} is {choices[key]} there and {option} here")
         elif not matches(key, (*COMMAND_LINE_ONLY, "hydra")) and "/" not in key:
