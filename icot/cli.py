@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from string import Template
+from textwrap import fill
 
 import hydra
 from hydra._internal.hydra import Hydra
@@ -34,7 +35,9 @@ from icot.config.command_line import (
     named_values,
     unquote,
 )
-from icot.config.entry_points import CONFIG_MODULE, SCHEMAS, register_schemas
+from icot.config.entry_points import SCHEMAS, register_schemas
+from icot.config.experiments import CONFIG_MODULE, SUFFIX
+from icot.config.experiments import GROUP as EXPERIMENT
 from icot.errors import ConfigError, UserError, first_line
 from icot.runs.kept_run import check_sources
 from icot.runs.places import options_of_run, place_of_run, resumed_folder
@@ -149,10 +152,19 @@ def _help(name: str, overrides: Sequence[str]) -> str:
     """
     cfg = hydra.compose(name, list(overrides), return_hydra_config=True)
     options = GroupOptions()
-    groups = "\n".join(f"  {group}: {', '.join(options.of(group))}" for group in options.groups)
-    template = Template(cfg.hydra.help.template.replace("${hydra.help.header}", ""))
+    groups = "\n".join(_listed(group, options.of(group)) for group in options.groups)
     values = OmegaConf.to_yaml(compose_values(name, overrides))
-    return template.safe_substitute(CONFIG=values, APP_CONFIG_GROUPS=groups)
+    return Template(cfg.hydra.help.template).safe_substitute(
+        CONFIG=values, APP_CONFIG_GROUPS=groups
+    )
+
+
+def _listed(group: str, options: Sequence[str]) -> str:
+    """A group and its options; an experiment once, though it has a longer name and a sibling."""
+    shown = [o for o in options if "/" not in o and not o.endswith(SUFFIX)]
+    more = f" (each with {SUFFIX} too, for two CPU cores)" if group == EXPERIMENT else ""
+    text = f"{group}: {', '.join(shown)}{more}"
+    return fill(text, 98, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
 
 
 def _folders(args: Namespace) -> list[str]:

@@ -12,7 +12,8 @@ from omegaconf import OmegaConf, open_dict
 
 from icot.commands.train import train
 from icot.config.checks import check_values
-from icot.config.entry_points import CONFIG_MODULE, register_schemas
+from icot.config.entry_points import register_schemas
+from icot.config.experiments import CONFIG_MODULE
 from icot.reporting.paper import paper_rows
 from tests.conftest import REPOSITORY
 

@@ -21,7 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from icot.config.checks import choose, mistakes_of, validate
-from icot.config.entry_points import CONFIG_MODULE, SCHEMAS, register_schemas
+from icot.config.entry_points import SCHEMAS, register_schemas
+from icot.config.experiments import CONFIG_MODULE, short_name
+from icot.config.experiments import GROUP as EXPERIMENT
 from icot.config.options import CHOSEN_BY, SECTIONS
 from icot.config.section import Section
 from icot.errors import first_line
@@ -76,10 +78,17 @@ class CommandLine:
 def chosen_options(choices: Mapping[str, Any]) -> dict[str, str]:
     """The options by group that Hydra has composed from, without its own groups."""
     return {
-        key: NOTHING if option is None else str(option)
+        key: option_name(key, option)
         for key, option in choices.items()
         if "/" not in key and not key.startswith("hydra")
     }
+
+
+def option_name(group: str, option: Any) -> str:
+    """An option as a run directory names it; an experiment by its short name."""
+    if option is None:
+        return NOTHING
+    return short_name(str(option)) if group == EXPERIMENT else str(option)
 
 
 def named_values(overrides: Sequence[str]) -> dict[str, str]:

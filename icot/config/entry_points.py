@@ -5,11 +5,11 @@ from typing import Annotated, Literal
 from hydra.core.config_store import ConfigStore
 from pydantic import Field
 
-from icot.config.options import OPTIMIZERS, SCHEDULES, TASKS
+from icot.config.experiments import register_experiments
+from icot.config.options import OPTIMIZERS, OTHER, OTHERS, SCHEDULES, TASKS
 from icot.config.schema import PathsConfig, TrainConfig
 from icot.config.section import Section, defaults_of
 
-CONFIG_MODULE = "icot.conf"
 Split = Literal["train", "valid", "test"]
 Stage = str  # final, best, all, or a number
 Accelerator = Literal["auto", "cpu", "gpu"]
@@ -182,3 +182,6 @@ def register_schemas() -> None:
         for name, section in options.items():
             short = name if "." not in name else name.split(".")[-2]
             store.store(group=f"schema/{group}", name=short, node=defaults_of(section))
+    for group, section in OTHERS.items():
+        store.store(group=f"schema/{group}", name=OTHER, node=defaults_of(section))
+    register_experiments()

@@ -231,7 +231,7 @@ class MuonConfig(OptimizerOptions):
 class MethodConfig(OfAnotherPackage):
     """The method, by its record; the record judges the method's own keys."""
 
-    target: str = Field("icot.methods.icot_si.METHOD", alias="_target_")
+    target: str = Field("icot.methods.icot_si.record.METHOD", alias="_target_")
     """Dotted name of the method's record, an ``icot.methods.base.Method``."""
 
 
@@ -265,6 +265,7 @@ SCHEDULES: dict[str, type[Section]] = {
 }
 OPTIMIZERS: dict[str, type[Section]] = {"adamw": AdamWConfig, "muon": MuonConfig}
 SECTIONS = {TARGET: TASKS, "kind": SCHEDULES, "name": OPTIMIZERS}
+OTHERS: dict[str, type[Section]] = {"task": OtherTaskConfig, "schedule": OtherScheduleConfig}
 CHOSEN_BY = {"task": TARGET, "schedule": "kind", "optimizer": "name"}  # the key that chooses
 
 AnyTask = Annotated[

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from icot.config.entry_points import SCHEMAS
-from icot.config.options import CHOSEN_BY, OTHER, SECTIONS, OtherScheduleConfig, OtherTaskConfig
+from icot.config.options import CHOSEN_BY, OTHER, OTHERS, SECTIONS
 from icot.config.schema import TrainConfig
 from icot.config.section import Section, inner_section, key_of
 
@@ -33,7 +33,6 @@ SHARED = (
     "collapse",
     "paper",
 )
-OTHERS: dict[str, type[Section]] = {"task": OtherTaskConfig, "schedule": OtherScheduleConfig}
 LIMITS = {Ge: "≥ {}", Gt: "> {}", Le: "≤ {}", Lt: "< {}"}
 
 

@@ -6,10 +6,10 @@ from importlib.resources import files
 
 import yaml
 
-from icot.config.entry_points import CONFIG_MODULE
+from icot.config.experiments import CONFIG_MODULE, GROUP, SUFFIX, rows, short_name
 
 PAPER = "arXiv 2405.14838"
-SIBLING = "_cpu"  # suffix of an experiment's CPU-sized sibling
+FOLDER = "icot_si"  # of its experiments
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class PaperRow:
     """One number of the paper, or one curve.
 
     Attributes:
-        experiment: the file that reproduces it; its CPU-sized sibling is ``sibling``.
+        experiment: the short name of the file that reproduces it; ``sibling`` is at CPU size.
         place: Table 2, say.
         row, column: its headings there.
         accuracy: exact match, None where the paper draws a curve.
@@ -36,7 +36,7 @@ class PaperRow:
     @property
     def sibling(self) -> str:
         """The same at CPU size."""
-        return self.experiment + SIBLING
+        return self.experiment + SUFFIX
 
     @property
     def number(self) -> str:
@@ -57,14 +57,13 @@ class PaperRow:
 @cache
 def paper_rows() -> tuple[PaperRow, ...]:
     """Every number that an experiment is for, in the order of the paper."""
-    rows = []
-    for path in files(CONFIG_MODULE).joinpath("experiment").iterdir():
-        name = path.name.removesuffix(".yaml")
-        if name.endswith(SIBLING) or not path.name.endswith(".yaml"):
-            continue
-        paper = yaml.safe_load(path.read_text(encoding="utf-8"))["paper"]
-        tokens = tuple(paper.pop("tokens", ()))
-        rows.append(PaperRow(name, column=paper.pop("column", ""), tokens=tokens, **paper))
+    found = []
+    folder = files(CONFIG_MODULE).joinpath(GROUP, FOLDER)
+    for name in [name for paper, name in rows() if paper == FOLDER]:
+        text = folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+        number = yaml.safe_load(text)["paper"]
+        tokens = tuple(number.pop("tokens", ()))
+        found.append(PaperRow(name, column=number.pop("column", ""), tokens=tokens, **number))
     places = ("Table", "Figure", "Appendix")
     order = ["full method", "Explicit CoT", "No CoT", "ICoT-SI"]
     columns = ["GPT-2 small", "GPT-2 medium", "Phi-3 3.8B", "Mistral 7B"]
@@ -78,10 +77,10 @@ def paper_rows() -> tuple[PaperRow, ...]:
             row.experiment,
         )
 
-    return tuple(sorted(rows, key=position))
+    return tuple(sorted(found, key=position))
 
 
 def paper_row(experiment: str | None) -> PaperRow | None:
     """The number that an experiment, or its sibling, is for."""
-    name = (experiment or "").removesuffix(SIBLING)
+    name = short_name(experiment or "").removesuffix(SUFFIX)
     return next((row for row in paper_rows() if row.experiment == name), None)

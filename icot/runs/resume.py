@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from icot.config.checks import validate
-from icot.config.command_line import NOTHING, CommandLine
+from icot.config.command_line import CommandLine, option_name
 from icot.config.identity import COMMAND_LINE_ONLY, FREE, leaves, matches, put, value_at
 from icot.config.kept import targets_of
 from icot.config.schema import TrainConfig
@@ -104,7 +104,7 @@ def _with_overrides(
         if key in choices and matches(key, FREE):
             asked[key] = composed[key]
         elif key in choices:
-            option = NOTHING if override.value() is None else str(override.value())
+            option = option_name(key, override.value())
             if option != choices[key]:
                 other.append(f"{key} is {choices[key]} there and {option} here")
         elif not matches(key, (*COMMAND_LINE_ONLY, "hydra")) and "/" not in key:

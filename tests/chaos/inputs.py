@@ -7,7 +7,8 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 
 from icot.config.command_line import mistakes_in
-from icot.config.entry_points import CONFIG_MODULE, register_schemas
+from icot.config.entry_points import register_schemas
+from icot.config.experiments import CONFIG_MODULE
 from icot.data.tokenized import tokenize_split
 from icot.errors import DataError, UserError
 from icot.models.tokenizers import closed_symbol_tokenizer

@@ -4,7 +4,8 @@ import pytest
 from hydra import initialize_config_module
 
 from icot.config.command_line import compose_config, mistakes_in
-from icot.config.entry_points import CONFIG_MODULE, register_schemas
+from icot.config.entry_points import register_schemas
+from icot.config.experiments import CONFIG_MODULE
 from tests.conftest import REPOSITORY
 
 GROUPS = ("task", "model", "schedule", "optimizer", "trainer", "logger", "callbacks")

@@ -12,7 +12,8 @@ import pytest
 from hydra import compose, initialize_config_module
 
 from icot.config.command_line import mistakes_in
-from icot.config.entry_points import CONFIG_MODULE, register_schemas
+from icot.config.entry_points import register_schemas
+from icot.config.experiments import CONFIG_MODULE
 from icot.runs.places import place_of_run
 from icot.runs.sweeps import plan_jobs, read_index
 from tests.conftest import REPOSITORY, icot

@@ -1,0 +1,101 @@
+"""The experiments' names: ``conf/experiment/PAPER/NAME.yaml``, its sibling, and their short names.
+
+    experiment=icot_si/table2_4x4_icot_si          the file
+    experiment=icot_si/table2_4x4_icot_si_cpu      its sibling at CPU size, made here
+    experiment=table2_4x4_icot_si                  short, as is table2_4x4_icot_si_cpu
+
+A sibling is its row with ``conf/settings/SIZE.yaml`` on top; ``SIBLINGS`` says which size.
+"""
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from hydra.core.config_store import ConfigNode, ConfigStore
+from omegaconf import OmegaConf
+
+CONFIG_MODULE = "icot.conf"
+GROUP = "experiment"
+SUFFIX = "_cpu"
+
+# For each paper: the rows, the settings of their siblings. The first match counts.
+SIBLINGS = {
+    "icot_si": (
+        ("table3_*", "cpu_gsm8k"),
+        ("table[12]_4x4*", "cpu_2x2"),
+        ("table[12]_*", "cpu_3x3"),
+        ("figure2a_*", "cpu_3x3"),
+        ("figure[34]_*", "cpu_2x2"),
+        ("appendix_c_*", "cpu_2x2"),
+    ),
+}
+# What a sibling sets beside its size.
+VALUES: dict[str, dict[str, Any]] = {
+    # Twice the other siblings' tokens an epoch, as the row has twice the other rows'.
+    "figure3_delta16": {"schedule": {"tokens_per_epoch": 0.8}},
+}
+
+
+@cache
+def rows() -> tuple[tuple[str, str], ...]:
+    """Paper and name of each experiment that is a file of the package."""
+    folders = [f for f in files(CONFIG_MODULE).joinpath(GROUP).iterdir() if f.is_dir()]
+    found = [
+        (folder.name, file.name.removesuffix(".yaml"))
+        for folder in folders
+        for file in folder.iterdir()
+        if file.name.endswith(".yaml")
+    ]
+    return tuple(sorted(found))
+
+
+def sibling_settings(paper: str, name: str) -> str | None:
+    """The settings of a row's sibling; None for a row without one."""
+    patterns = SIBLINGS.get(paper, ())
+    return next((size for pattern, size in patterns if fnmatchcase(name, pattern)), None)
+
+
+def short_name(experiment: str) -> str:
+    """An experiment's name without its paper, which run directories keep."""
+    return experiment.rpartition("/")[2]
+
+
+class LateNode(ConfigNode):
+    """A configuration in Hydra's store that is made when Hydra loads it.
+
+    A hundred nodes made at once would cost every command twenty milliseconds.
+    """
+
+    def __init__(self, group: str, name: str, content: dict[str, Any]) -> None:
+        self.name, self.group = f"{name}.yaml", group
+        self.package, self.provider = "_global_", None
+        self.content = content
+
+    def __getattr__(self, key: str) -> Any:
+        if key == "node":
+            return OmegaConf.create(self.content)
+        raise AttributeError(key)
+
+
+def register_experiments() -> None:
+    """Let Hydra find the siblings and the short names."""
+    repo = ConfigStore.instance().repo
+    for group, name, content in _nodes():
+        place = repo
+        for folder in group.split("/"):
+            place = place.setdefault(folder, {})
+        place[f"{name}.yaml"] = LateNode(group, name, content)
+
+
+def _nodes() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Group, name and content of each configuration that no file holds."""
+    for paper, name in rows():
+        yield GROUP, name, {"defaults": [f"{paper}/{name}"]}
+        size = sibling_settings(paper, name)
+        if size is not None:
+            own = VALUES.get(name, {})
+            defaults = [name, f"/settings/{size}", *(["_self_"] if own else [])]
+            yield f"{GROUP}/{paper}", name + SUFFIX, {"defaults": defaults, **own}
+            yield GROUP, name + SUFFIX, {"defaults": [f"{paper}/{name}{SUFFIX}"]}
