@@ -1,24 +1,70 @@
-"""Every experiment composes, is valid and trains; every paper row has the paper's settings."""
+"""Every experiment composes and is valid; every paper row has the paper's settings.
+
+A sample trains, one experiment of each shape.
+"""
 
 import json
 import os
+import re
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
 from icot.commands.train import train
-from icot.config.checks import check_values
+from icot.config.checks import check_values, mistakes_in
+from icot.config.experiments import rows
 from icot.config.schema import CONFIG_MODULE, register_schemas
-from icot.reporting.paper import paper_rows
+from icot.reporting.paper import paper_row, paper_rows
+from icot.runs.resume import plain_options
 from tests.conftest import REPOSITORY
 
-FILES = sorted((REPOSITORY / "conf" / "experiment").glob("*.yaml"))
-EXPERIMENTS = [path.stem for path in FILES]
-ROWS = [name for name in EXPERIMENTS if not name.endswith("_cpu")]
+CONF = REPOSITORY / "conf"
+FOLDER = CONF / "experiment" / "icot_si"
+ROWS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+EXPERIMENTS = [name for row in ROWS for name in (row, f"{row}_cpu")]
+# Two experiments have one shape if the same code reads them: the numbers alone differ.
+SHAPES = (
+    "table1_4x4",  # prepared, not trained; it would train all the same
+    "table2_4x4_icot_si",  # GPT-2 on multiplication with each kind of schedule, and at CPU size
+    "table2_4x4_icot_si_cpu",
+    "table2_4x4_explicit",
+    "table2_4x4_explicit_cpu",
+    "table2_4x4_no_cot",
+    "table2_4x4_no_cot_cpu",
+    "table2_5x5_icot_si_cpu",  # the other CPU size: ends so many updates after the last removal
+    "table3_gpt2_icot_si",  # GSM8K, packed, with a model of each size, and at CPU size
+    "table3_gpt2_explicit",
+    "table3_gpt2_icot_si_cpu",
+    "table3_gpt2_medium_icot_si",
+    "table3_phi3_icot_si",  # accumulates, in bf16
+    "table3_mistral_no_cot",
+    "figure2a_11x11",  # keeps each stage
+    "figure3_no_smoothing",  # an infinite lambda
+    "figure3_no_reset_cpu",  # keeps the moments
+    "figure3_right_side",
+    "appendix_c_position_ids",
+    "appendix_c_tree",
+)
+SCHEDULES = sorted(path.stem for path in (CONF / "schedule").glob("*.yaml"))
+# Keys of a schedule that not every kind has.
+KEYS = {
+    "linear": {
+        *("tokens_per_epoch", "rounding", "warmup_epochs", "warmup_removed", "remove_all_beyond"),
+        *("smoothing_lambda", "reset_optimizer", "reset_warmup_steps"),
+    },
+    "adaptive": {
+        *("threshold", "patience", "min_batches", "decay", "tokens_per_stage", "stops"),
+        *("remove_all_beyond", "smoothing_lambda", "reset_optimizer", "reset_warmup_steps"),
+    },
+    "fixed": {"tokens_removed"},
+}
 # The tiny model, few examples, two updates; everything else is the experiment's.
 TWO_STEPS = (
     "model=tiny",
@@ -36,23 +82,18 @@ TWO_STEPS = (
 )
 MULTIPLICATION = {
     "lr": 5e-5,
-    "tokens_per_epoch": 8,
     "batch": 32,
     "accumulation": 1,
     "precision": "32-true",
     "max_train_tokens": None,
-    "remove_all_beyond": None,
     "seed": 3456,
 }
 GSM8K = MULTIPLICATION | {
-    "tokens_per_epoch": 1,
     "max_train_tokens": 150,
-    "remove_all_beyond": 39,
     "seed": 1234,
 }
 LARGE = GSM8K | {
     "lr": 1e-5,
-    "tokens_per_epoch": 8,
     "batch": 16,
     "accumulation": 2,
     "precision": "bf16-true",
@@ -98,8 +139,104 @@ def gsm8k_lines(tmp_path_factory) -> Path:
     return folder
 
 
+def test_every_file_is_known_and_has_a_sibling():
+    assert list(rows()) == [("icot_si", name) for name in ROWS]
+    register_schemas()
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        assert set(loader.get_group_options("experiment")) >= set(EXPERIMENTS)
+        assert set(loader.get_group_options("experiment/icot_si")) == set(EXPERIMENTS)
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_trains_two_steps(name, gsm8k_lines, tmp_path, tmp_path_factory, monkeypatch):
+def test_every_experiment_composes_and_is_valid(name):
+    assert resolved(name).paper.place
+
+
+@pytest.mark.parametrize("name", ["table2_4x4_icot_si", "figure3_delta16_cpu"])
+def test_an_experiment_may_be_named_with_its_folder(name):
+    cfg = composed(f"experiment=icot_si/{name}", hydra=True)
+    assert plain_options(cfg.hydra.runtime.choices)["experiment"] == name
+    with open_dict(cfg):
+        del cfg["hydra"]
+    assert cfg == resolved(name)
+    register_schemas()
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        assert mistakes_in([f"experiment=icot_si/{name}"], "prepare") == []
+
+
+def test_a_mistyped_experiment_is_answered_with_the_nearest():
+    register_schemas()
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        for wrong in ("table2_4x4_icot_s", "icot_si/figure3_ful", "icot_si", "papers/figure3_full"):
+            (mistake,) = mistakes_in([f"experiment={wrong}"], "train")
+            assert mistake.startswith(f"experiment={wrong}: ")
+            assert "choose one of appendix_c_position_ids, appendix_c_position_ids_cpu" in mistake
+        (mistake,) = mistakes_in(["experiment=table2_4x4_icot_s"], "train")
+        assert "did you mean table2_4x4_icot_si?" in mistake
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        None,
+        *("table2_4x4_icot_si", "table2_4x4_explicit_cpu", "table2_5x5_icot_si_cpu"),
+        *("table3_gpt2_no_cot", "table3_phi3_icot_si", "table3_gpt2_icot_si_cpu"),
+    ],
+)
+def test_settings_set_no_key_that_the_chosen_schedule_does_not_have(name, schedule):
+    cfg = composed(*([f"experiment={name}"] if name else []), f"schedule={schedule}")
+    default = composed("task=mult4", "model=gpt2", f"schedule={schedule}").schedule
+    changed = {key for key in cfg.schedule if cfg.schedule[key] != default[key]}
+    assert changed <= KEYS[cfg.schedule.kind] | {"side", "keep_position_ids"}
+
+
+def test_official_rounding_has_the_settings_of_the_linear_schedule():
+    for name in ("table2_4x4_icot_si_cpu", "table2_5x5_icot_si_cpu", "table3_phi3_icot_si"):
+        official = composed(f"experiment={name}", "schedule=official").schedule
+        linear = composed(f"experiment={name}", "schedule=icot_si").schedule
+        assert official.rounding == "official"
+        assert {**official, "rounding": linear.rounding} == linear
+
+
+def test_the_tiny_model_is_a_model_and_its_recipe_can_be_left_out():
+    text = yaml.safe_load((CONF / "model" / "tiny.yaml").read_text())
+    assert set(text) == {"defaults", "model"}
+    cfg = composed("task=mult2")
+    assert (cfg.schedule.kind, cfg.optimizer.name, cfg.data.batch_size) == ("adaptive", "muon", 128)
+    assert (cfg.validation.examples, cfg.checkpoints.every_stage) == (500, True)
+    bare = composed("task=mult2", "recipe=none")
+    assert bare.model == cfg.model
+    assert (bare.schedule.kind, bare.optimizer.name, bare.data.batch_size) == (
+        "linear",
+        "adamw",
+        32,
+    )
+
+
+def test_the_help_of_training_names_every_option():
+    text = yaml.safe_load((CONF / "train.yaml").read_text())["hydra"]["help"]["header"]
+    lines = dict(re.findall(r"^  (\w+): (.*)$", text, re.M))
+    named = {group: set(re.findall(r"[\w-]+", line)) for group, line in lines.items()}
+    named["task"] |= {f"mult{n}" for n in range(2, 21)}
+    for group in set(lines) - {"experiment"}:
+        assert {path.stem for path in (CONF / group).glob("*.yaml")} <= named[group]
+    words = {
+        word: values.split(", ")
+        for word, values in re.findall(r"([A-Z]+): ([a-z0-9_, ]+)$", text, re.M)
+    }
+    shown = set()
+    for pattern in re.findall(r"^    ((?:table|figure|appendix)\w+)", text, re.M):
+        parts = [words.get(part, [part]) for part in re.split(r"(?<=_)|(?=_)", pattern)]
+        shown |= {"".join(choice) for choice in product(*parts)}
+    assert shown == set(ROWS)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_one_of_each_shape_trains_two_steps(
+    name, gsm8k_lines, tmp_path, tmp_path_factory, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     data = ["task=gsm8k", f"task.data_dir={gsm8k_lines}"] if name.startswith("table3") else []
     cache = tmp_path_factory.getbasetemp() / "experiment_cache"
@@ -125,13 +262,13 @@ def test_trains_two_steps(name, gsm8k_lines, tmp_path, tmp_path_factory, monkeyp
 
 @pytest.mark.parametrize("name", ROWS)
 def test_every_row_has_a_sibling_and_says_which_number_it_is_for(name):
-    assert f"{name}_cpu" in EXPERIMENTS
-    text = (REPOSITORY / "conf" / "experiment" / f"{name}.yaml").read_text()
+    text = (FOLDER / f"{name}.yaml").read_text()
     place = str(resolved(name).paper.place)
     assert place in text.splitlines()[1]
     assert place.lower().replace(" ", "") == name.replace("_c_", "c_").split("_")[0]
     paper, own = resolved(name), resolved(f"{name}_cpu")
     assert own.paper == paper.paper
+    assert paper_row(name) == paper_row(f"icot_si/{name}_cpu")
     assert own.schedule.kind == paper.schedule.kind
     assert own.model.config.n_layer == 2
 
@@ -142,18 +279,14 @@ def test_the_papers_hyperparameters(name):
     expected = dict(MULTIPLICATION)
     if name.startswith("table3"):
         expected = dict(LARGE if "phi3" in name or "mistral" in name else GSM8K)
-    if name == "figure3_delta16":
-        expected["tokens_per_epoch"] = 16
     if name == "figure4_seed2":
         expected["seed"] = 1234
     found = {
         "lr": cfg.optimizer.lr,
-        "tokens_per_epoch": cfg.schedule.tokens_per_epoch,
         "batch": cfg.data.batch_size,
         "accumulation": cfg.trainer.accumulate_grad_batches,
         "precision": cfg.trainer.precision,
         "max_train_tokens": cfg.data.max_train_tokens,
-        "remove_all_beyond": cfg.schedule.remove_all_beyond,
         "seed": cfg.seed,
     }
     assert found == expected
@@ -162,13 +295,17 @@ def test_the_papers_hyperparameters(name):
     assert (t.max_epochs, t.max_steps, t.gradient_clip_val, t.devices) == (200, -1, 1.0, 1)
     assert cfg.model.pretrained
     s = cfg.schedule
-    assert s.smoothing_lambda == (float("inf") if name == "figure3_no_smoothing" else 4)
     assert s.side == ("right" if name == "figure3_right_side" else "left")
-    assert s.reset_optimizer == (name != "figure3_no_reset")
     assert s.keep_position_ids == (name == "appendix_c_position_ids")
-    baseline = {"explicit": ("fixed", 0), "no_cot": ("fixed", "all")}
-    kind, removed = next((v for k, v in baseline.items() if name.endswith(k)), ("linear", 0))
-    assert (s.kind, s.tokens_removed) == (kind, removed)
+    if name.endswith(("explicit", "no_cot")):
+        assert (s.kind, s.tokens_removed) == ("fixed", 0 if name.endswith("explicit") else "all")
+        return
+    gsm8k, small = name.startswith("table3"), name.startswith("table3_gpt2")
+    delta = 16 if name == "figure3_delta16" else 1 if small else 8
+    assert (s.kind, s.tokens_per_epoch) == ("linear", delta)
+    assert s.remove_all_beyond == (39 if gsm8k else None)
+    assert s.smoothing_lambda == (float("inf") if name == "figure3_no_smoothing" else 4)
+    assert s.reset_optimizer == (name != "figure3_no_reset")
 
 
 def test_tasks_and_models_of_the_rows():
