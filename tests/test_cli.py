@@ -57,7 +57,7 @@ def test_help_lists_groups_options_and_the_configuration(tmp_path):
         "schedule: adaptive, explicit",
         "method: icot_si",
         "batch_size: 128",
-        "-m +sweep=",
+        "+sweep=",
     ):
         assert text in done.stdout
 

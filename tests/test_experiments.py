@@ -1,25 +1,62 @@
-"""Every experiment composes, is valid and trains; every paper row has the paper's settings."""
+"""Every experiment composes and is valid; every paper row has the paper's settings.
 
-import json
-import os
+A sample trains, one experiment of each shape.
+"""
+
 from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_module
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf, open_dict
 
-from icot.commands.train import train
-from icot.config.checks import check_values
+import icot
+from icot.config.command_line import GroupOptions, chosen_options, compose_config, mistakes_in
 from icot.config.entry_points import register_schemas
-from icot.config.experiments import CONFIG_MODULE
-from icot.reporting.paper import paper_rows
+from icot.config.experiments import CONFIG_MODULE, rows
+from icot.reporting.paper import paper_row, paper_rows
 from tests.conftest import REPOSITORY
 
-FILES = sorted((REPOSITORY / "conf" / "experiment").glob("*.yaml"))
-EXPERIMENTS = [path.stem for path in FILES]
-ROWS = [name for name in EXPERIMENTS if not name.endswith("_cpu")]
+CONF = REPOSITORY / "conf"
+FOLDER = CONF / "experiment" / "icot_si"
+ROWS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+EXPERIMENTS = [name for row in ROWS for name in (row, f"{row}_cpu")]
+# Two experiments have one shape if the same code reads them: the numbers alone differ.
+SHAPES = (
+    "table1_4x4",  # prepared, not trained; it would train all the same
+    "table2_4x4_icot_si",  # GPT-2 on multiplication with each kind of schedule, and at CPU size
+    "table2_4x4_icot_si_cpu",
+    "table2_4x4_explicit",
+    "table2_4x4_explicit_cpu",
+    "table2_4x4_no_cot",
+    "table2_4x4_no_cot_cpu",
+    "table2_5x5_icot_si_cpu",  # the other CPU size: ends so many updates after the last removal
+    "table3_gpt2_icot_si",  # GSM8K, packed, with a model of each size, and at CPU size
+    "table3_gpt2_explicit",
+    "table3_gpt2_icot_si_cpu",
+    "table3_gpt2_medium_icot_si",
+    "table3_phi3_icot_si",  # accumulates, in bf16
+    "table3_mistral_no_cot",
+    "figure2a_11x11",  # keeps each stage
+    "figure3_no_smoothing",  # an infinite lambda
+    "figure3_no_reset_cpu",  # keeps the moments
+    "figure3_right_side",
+    "appendix_c_position_ids",
+    "appendix_c_tree",
+)
+SCHEDULES = sorted(path.stem for path in (CONF / "schedule").glob("*.yaml"))
+# Keys of a schedule that not every kind has.
+KEYS = {
+    "linear": {
+        *("tokens_per_epoch", "rounding", "warmup_epochs", "warmup_removed", "remove_all_beyond"),
+        *("smoothing_lambda", "reset_optimizer", "reset_warmup_steps"),
+    },
+    "adaptive": {
+        *("threshold", "patience", "min_batches", "decay", "tokens_per_stage", "stops"),
+        *("remove_all_beyond", "smoothing_lambda", "reset_optimizer", "reset_warmup_steps"),
+    },
+    "fixed": {"tokens_removed"},
+}
 # The tiny model, few examples, two updates; everything else is the experiment's.
 TWO_STEPS = (
     "model=tiny",
@@ -37,23 +74,18 @@ TWO_STEPS = (
 )
 MULTIPLICATION = {
     "lr": 5e-5,
-    "tokens_per_epoch": 8,
     "batch": 32,
     "accumulation": 1,
     "precision": "32-true",
     "max_train_tokens": None,
-    "remove_all_beyond": None,
     "seed": 3456,
 }
 GSM8K = MULTIPLICATION | {
-    "tokens_per_epoch": 1,
     "max_train_tokens": 150,
-    "remove_all_beyond": 39,
     "seed": 1234,
 }
 LARGE = GSM8K | {
     "lr": 1e-5,
-    "tokens_per_epoch": 8,
     "batch": 16,
     "accumulation": 2,
     "precision": "bf16-true",
@@ -72,17 +104,20 @@ RESULTS = {
 METHODS = ("explicit", "no_cot", "icot_si")
 
 
-def composed(*overrides: str, hydra: bool = False):
-    register_schemas()
-    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
-        return compose("train", list(overrides), return_hydra_config=hydra)
+def composed(*overrides: str):
+    return compose_config("train", overrides)
 
 
 @cache
 def resolved(name: str):
-    cfg = composed(f"experiment={name}")
-    assert check_values(cfg) == []
-    return cfg
+    return composed(f"experiment={name}")
+
+
+@pytest.fixture
+def hydra():
+    register_schemas()
+    with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -99,42 +134,99 @@ def gsm8k_lines(tmp_path_factory) -> Path:
     return folder
 
 
+def test_every_file_is_known_and_has_a_sibling(hydra):
+    assert list(rows()) == [("icot_si", name) for name in ROWS]
+    assert set(GroupOptions().of("experiment")) == {
+        name for short in EXPERIMENTS for name in (short, f"icot_si/{short}")
+    }
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_trains_two_steps(name, gsm8k_lines, tmp_path, tmp_path_factory, monkeypatch):
+def test_every_experiment_composes_and_is_valid(name):
+    assert resolved(name).paper.place
+
+
+@pytest.mark.parametrize("name", ["table2_4x4_icot_si", "figure3_delta16_cpu"])
+def test_an_experiment_may_be_named_with_its_folder(name, hydra):
+    cfg = compose("train", [f"experiment=icot_si/{name}"], return_hydra_config=True)
+    assert chosen_options(cfg.hydra.runtime.choices)["experiment"] == name
+    assert composed(f"experiment=icot_si/{name}") == resolved(name)
+    assert mistakes_in([f"experiment=icot_si/{name}"], "prepare") == []
+
+
+def test_a_mistyped_experiment_is_answered_with_the_nearest(hydra):
+    for wrong in ("table2_4x4_icot_s", "icot_si/figure3_ful", "icot_si", "papers/figure3_full"):
+        (mistake,) = mistakes_in([f"experiment={wrong}"], "train")
+        assert mistake.startswith(f"experiment={wrong}: ")
+        assert "choose one of appendix_c_position_ids, appendix_c_position_ids_cpu" in mistake
+    (mistake,) = mistakes_in(["experiment=table2_4x4_icot_s"], "train")
+    assert "did you mean table2_4x4_icot_si?" in mistake
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        None,
+        *("table2_4x4_icot_si", "table2_4x4_explicit_cpu", "table2_5x5_icot_si_cpu"),
+        *("table3_gpt2_no_cot", "table3_phi3_icot_si", "table3_gpt2_icot_si_cpu"),
+    ],
+)
+def test_settings_set_no_key_that_the_chosen_schedule_does_not_have(name, schedule):
+    name_it = [f"experiment={name}", "data.packing=false"] if name else []
+    cfg = composed(*name_it, f"schedule={schedule}")
+    default = composed("task=mult4", "model=gpt2", f"schedule={schedule}").schedule
+    before = default.as_dict()
+    changed = {key for key, value in cfg.schedule.as_dict().items() if value != before[key]}
+    assert changed <= KEYS[cfg.schedule.kind] | {"side", "keep_position_ids"}
+
+
+def test_official_rounding_has_the_settings_of_the_linear_schedule():
+    for name in ("table2_4x4_icot_si_cpu", "table2_5x5_icot_si_cpu", "table3_phi3_icot_si"):
+        official = composed(f"experiment={name}", "schedule=official").schedule
+        linear = composed(f"experiment={name}", "schedule=icot_si").schedule
+        assert official.rounding == "official"
+        assert official.model_copy(update={"rounding": linear.rounding}) == linear
+
+
+def test_the_tiny_model_is_a_model_and_its_recipe_can_be_left_out():
+    text = yaml.safe_load((CONF / "model" / "tiny.yaml").read_text())
+    assert set(text) == {"defaults", "model"}
+    cfg = composed("task=mult2")
+    assert (cfg.schedule.kind, cfg.optimizer.name, cfg.data.batch_size) == ("adaptive", "muon", 128)
+    assert (cfg.validation.examples, cfg.checkpoints.every_stage) == (500, True)
+    bare = composed("task=mult2", "recipe=none")
+    assert bare.model == cfg.model
+    assert (bare.schedule.kind, bare.optimizer.name, bare.data.batch_size) == (
+        "linear",
+        "adamw",
+        32,
+    )
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_one_of_each_shape_trains_two_steps(
+    name, gsm8k_lines, tmp_path, tmp_path_factory, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     data = ["task=gsm8k", f"task.data_dir={gsm8k_lines}"] if name.startswith("table3") else []
     cache = tmp_path_factory.getbasetemp() / "experiment_cache"
-    overrides = [
-        f"experiment={name}",
-        *data,
-        *TWO_STEPS,
-        f"paths.cache_dir={cache}",
-        "paths.output_dir=run",
-    ]
-    cfg = composed(*overrides, hydra=True)
-    with open_dict(cfg):
-        cfg.hydra.runtime.output_dir = os.fspath(tmp_path)
-    HydraConfig.instance().set_config(cfg)
-    OmegaConf.resolve(cfg.hydra.runtime)
-    with open_dict(cfg):
-        del cfg["hydra"]
-    assert check_values(cfg) == []
-    train(cfg)
-    summary = json.loads(Path("run/summary.json").read_text())
-    assert (summary["steps"], summary["experiment"]) == (2, name)
+    places = [f"paths.cache_dir={cache}", "hydra.run.dir=run"]
+    run = icot.train(f"experiment={name}", *data, *TWO_STEPS, *places)
+    assert (run.summary["steps"], run.summary["experiment"]) == (2, name)
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_every_row_has_a_sibling_and_says_which_number_it_is_for(name):
-    assert f"{name}_cpu" in EXPERIMENTS
-    text = (REPOSITORY / "conf" / "experiment" / f"{name}.yaml").read_text()
+    text = (FOLDER / f"{name}.yaml").read_text()
     place = str(resolved(name).paper.place)
     assert place in text.splitlines()[1]
     assert place.lower().replace(" ", "") == name.replace("_c_", "c_").split("_")[0]
     paper, own = resolved(name), resolved(f"{name}_cpu")
     assert own.paper == paper.paper
+    assert paper_row(name) == paper_row(f"icot_si/{name}_cpu")
     assert own.schedule.kind == paper.schedule.kind
-    assert own.model.config.n_layer == 2
+    assert own.model.config["n_layer"] == 2
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -143,18 +235,14 @@ def test_the_papers_hyperparameters(name):
     expected = dict(MULTIPLICATION)
     if name.startswith("table3"):
         expected = dict(LARGE if "phi3" in name or "mistral" in name else GSM8K)
-    if name == "figure3_delta16":
-        expected["tokens_per_epoch"] = 16
     if name == "figure4_seed2":
         expected["seed"] = 1234
     found = {
         "lr": cfg.optimizer.lr,
-        "tokens_per_epoch": cfg.schedule.tokens_per_epoch,
         "batch": cfg.data.batch_size,
         "accumulation": cfg.trainer.accumulate_grad_batches,
         "precision": cfg.trainer.precision,
         "max_train_tokens": cfg.data.max_train_tokens,
-        "remove_all_beyond": cfg.schedule.remove_all_beyond,
         "seed": cfg.seed,
     }
     assert found == expected
@@ -163,13 +251,17 @@ def test_the_papers_hyperparameters(name):
     assert (t.max_epochs, t.max_steps, t.gradient_clip_val, t.devices) == (200, -1, 1.0, 1)
     assert cfg.model.pretrained
     s = cfg.schedule
-    assert s.smoothing_lambda == (float("inf") if name == "figure3_no_smoothing" else 4)
     assert s.side == ("right" if name == "figure3_right_side" else "left")
-    assert s.reset_optimizer == (name != "figure3_no_reset")
     assert s.keep_position_ids == (name == "appendix_c_position_ids")
-    baseline = {"explicit": ("fixed", 0), "no_cot": ("fixed", "all")}
-    kind, removed = next((v for k, v in baseline.items() if name.endswith(k)), ("linear", 0))
-    assert (s.kind, s.tokens_removed) == (kind, removed)
+    if name.endswith(("explicit", "no_cot")):
+        assert (s.kind, s.tokens_removed) == ("fixed", 0 if name.endswith("explicit") else "all")
+        return
+    gsm8k, small = name.startswith("table3"), name.startswith("table3_gpt2")
+    delta = 16 if name == "figure3_delta16" else 1 if small else 8
+    assert (s.kind, s.tokens_per_epoch) == ("linear", delta)
+    assert s.remove_all_beyond == (39 if gsm8k else None)
+    assert s.smoothing_lambda == (float("inf") if name == "figure3_no_smoothing" else 4)
+    assert s.reset_optimizer == (name != "figure3_no_reset")
 
 
 def test_tasks_and_models_of_the_rows():

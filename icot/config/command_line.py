@@ -214,8 +214,9 @@ class GroupOptions:
         if key == SWEEP and not (multirun and override.is_add()):
             return [f"{override.input_line}: a sweep is many runs: -m +{key}=NAME"]
         allowed = self.of(key)
+        short = [option for option in allowed if "/" not in option]
         return [
-            f"{key}={option}: {choose(option, allowed)}"
+            f"{key}={option}: {choose(option, short)}"
             for option in _options_of(override)
             if option is not None and option not in allowed
         ]
