@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from icot.data.batches import padded_batch
 from icot.data.tokenized import TokenizedSplit
-from icot.removal import CoTBatch, Side, remove_cot
+from icot.removal import CoTBatch, Side, length_after, remove_cot
 
 CHUNK = 4096  # rows that are padded together where all are wanted
 
@@ -45,9 +45,14 @@ class StagedExamples:
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """[n] tokens of each example at the stage."""
-        chain = (self.store.cot_end - self.store.cot_start)[self.rows]
-        whole = np.diff(self.store.offsets)[self.rows]
-        return np.asarray(whole - np.minimum(chain, self.tokens_removed), dtype=np.int64)
+        return self._lengths_of_split[self.rows]
+
+    @cached_property
+    def _lengths_of_split(self) -> NDArray[np.int64]:
+        """Tokens of each example of the whole split at the stage."""
+        store = self.store
+        whole = np.asarray(np.diff(store.offsets))
+        return length_after(whole, store.cot_start, store.cot_end, self.tokens_removed)
 
     @cached_property
     def target_lengths(self) -> NDArray[np.int64]:
@@ -86,9 +91,7 @@ class StagedExamples:
     @cached_property
     def longest_target(self) -> int:
         """Tokens of the longest correct output of the whole split: more is never needed."""
-        chain = self.store.cot_end - self.store.cot_start
-        after = np.diff(self.store.offsets) - self.store.cot_start
-        return int((after - np.minimum(chain, self.tokens_removed)).max())
+        return int((self._lengths_of_split - self.store.cot_start).max())
 
     def batch(self, index: NDArray[np.int64]) -> CoTBatch:
         """The examples ``index`` [B], counted within ``rows``."""
