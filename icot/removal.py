@@ -92,7 +92,7 @@ class CoTBatch:
         return map_tensors(self, lambda t: t.pin_memory())
 
     def rows(self, index: Tensor) -> "CoTBatch":
-        """The rows named by ``index`` [b] or by a mask [B], without a plan; not of a packed batch."""
+        """The rows named by ``index`` [b] or a mask [B], without a plan; not of a packed batch."""
         return map_tensors(replace(self, plan=None), lambda t: t[index])
 
     def columns(self, width: int) -> "CoTBatch":
@@ -122,7 +122,7 @@ def map_tensors(record: DataclassT, function: Callable[[Tensor], Tensor]) -> Dat
             changed[field.name] = function(value)
         elif is_dataclass(value):
             changed[field.name] = map_tensors(value, function)
-    return replace(record, **changed)  # type: ignore[return-value, type-var]
+    return replace(record, **changed)  # type: ignore[type-var]
 
 
 def length_after(lengths: LengthsT, cot_start: Any, cot_end: Any, n_removed: Any) -> LengthsT:
@@ -133,7 +133,8 @@ def length_after(lengths: LengthsT, cot_start: Any, cot_end: Any, n_removed: Any
         cot_start, cot_end: [B] each row's chain, half-open.
         n_removed: [B] how many, or one number for all; clamped to 0 and to each chain's length.
     """
-    return lengths - (cot_end - cot_start).clip(max=n_removed).clip(min=0)
+    left: LengthsT = lengths - (cot_end - cot_start).clip(max=n_removed).clip(min=0)
+    return left
 
 
 def remove_cot(

@@ -7,9 +7,9 @@ stage the next batch is trained:
     stage = schedule.after_batch(stage, batches, batches_per_epoch, longest, accuracy)  # each batch
 
 ``batches`` counts the batches that the run has done, the one just trained with them; a schedule
-does not count itself. ``longest`` is the longest chain in tokens; a stage that removes that many has
-removed everything.
-Between stages everything is integers and one average, so a stage is stored and restored exactly.
+does not count itself. ``longest`` is the longest chain in tokens; a stage that removes that many
+has removed everything. Between stages everything is integers and one average, so a stage is
+stored and restored exactly.
 """
 
 from dataclasses import asdict, dataclass, replace

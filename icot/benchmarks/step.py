@@ -5,6 +5,7 @@ updates the plain loop makes one from the same rows. Several stages, each with f
 """
 
 import copy
+from math import inf
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -24,11 +25,15 @@ from icot.commands.build import (
     build_tokenizer,
     trainer_arguments,
 )
+from icot.methods.base import method_named
+from icot.methods.icot_si.view import SmoothedView
 from icot.removal import CoTBatch
 from icot.schedule import FixedSchedule
-from icot.training.callbacks.stages import RemovalSchedule, datamodule_of
-from icot.training.causal_lm import LOSS
+from icot.training.callbacks.clock import Clock
+from icot.training.callbacks.stages import Stages
 from icot.training.datamodule import CoTDataModule
+from icot.training.hooks import datamodule_of
+from icot.training.module import LOSS
 
 WARM_UP = 1  # updates of each way before the clock counts
 
@@ -77,9 +82,10 @@ def measure(cfg: DictConfig) -> dict[str, Any]:
 def prepared(cfg: DictConfig) -> CoTDataModule:
     """The data, without offsets, which the plain loop does not draw."""
     task = build_task(cfg)
-    data: CoTDataModule = build_data(cfg, task, build_tokenizer(cfg, task))
+    data: CoTDataModule = build_data(cfg, method_named("icot_si"), task, build_tokenizer(cfg, task))
+    assert isinstance(data.view, SmoothedView)
+    data.view.smoothing_lambda = inf
     data.prepare_data()
-    data.smoothing_lambda = None
     return data
 
 
@@ -94,7 +100,6 @@ def train(
     cfg: DictConfig, model: Any, data: CoTDataModule, removed: int, updates: int, *extra: Callback
 ) -> None:
     """Train ``model`` for some updates of one stage, as ``icot.train`` does."""
-    schedule = RemovalSchedule(FixedSchedule(removed))
     arguments = trainer_arguments(cfg) | {
         "max_epochs": -1,
         "max_steps": updates,
@@ -103,8 +108,10 @@ def train(
         "limit_val_batches": 0,
         "logger": False,
     }
-    trainer = Trainer(**arguments, callbacks=[schedule, *extra])
-    trainer.fit(build_module(cfg, model), datamodule=data)
+    trainer = Trainer(
+        **arguments, callbacks=[Clock(cfg.seed), Stages(FixedSchedule(removed)), *extra]
+    )
+    trainer.fit(build_module(cfg, method_named("icot_si"), model), datamodule=data)
 
 
 class UpdateClock(Callback):

@@ -9,6 +9,8 @@ from omegaconf import DictConfig
 from icot.cli import plain
 
 if TYPE_CHECKING:
+    from icot.data.views import View
+    from icot.methods.base import Method
     from icot.runs.recovery import Recoveries
     from icot.training.metrics_file import MetricsFile
 
@@ -74,36 +76,57 @@ def build_model(cfg: DictConfig, tokenizer: Any, positions: int) -> Any:
     return with_lora(model, **plain(cfg.model.lora)) if cfg.model.lora.r is not None else model
 
 
-def build_data(cfg: DictConfig, task: Any, tokenizer: Any) -> Any:
+def build_view(cfg: DictConfig, method: "Method", eos_token_id: int) -> "View":
+    """What the method makes of a batch."""
+    from icot.methods.base import ViewParts
+
+    s, d = cfg.schedule, cfg.data
+    parts = ViewParts(
+        eos_token_id=eos_token_id,
+        seed=cfg.seed,
+        side=s.side,
+        keep_position_ids=s.keep_position_ids,
+        smoothing_lambda=s.smoothing_lambda,
+        max_train_tokens=d.max_train_tokens,
+        packing=d.packing,
+        width_multiple=1 if cfg.model.compile is None else COMPILED_WIDTHS,
+    )
+    return method.build_view(parts, options_of(cfg))
+
+
+def build_data(cfg: DictConfig, method: "Method", task: Any, tokenizer: Any) -> Any:
     """The data module; ``prepare_data`` is still to be called."""
+    from icot.data.tokenized import separator_id
     from icot.training.datamodule import CoTDataModule
 
     return CoTDataModule(
         task,
         tokenizer,
         cache_dir=cfg.paths.cache_dir,
+        view=build_view(cfg, method, separator_id(tokenizer)),
         batch_size=cfg.data.batch_size,
         seed=cfg.seed,
-        side=cfg.schedule.side,
-        keep_position_ids=cfg.schedule.keep_position_ids,
-        max_train_tokens=cfg.data.max_train_tokens,
         num_workers=cfg.data.num_workers,
-        packing=cfg.data.packing,
-        width_multiple=1 if cfg.model.compile is None else COMPILED_WIDTHS,
     )
 
 
-def build_module(cfg: DictConfig, model: Any) -> Any:
+def build_module(cfg: DictConfig, method: "Method", model: Any) -> Any:
     """The model in training."""
-    from icot.training.causal_lm import CausalLM
+    from icot.methods.base import ModuleParts
 
-    return CausalLM(
-        model,
+    parts = ModuleParts(
+        model=model,
         optimizer=build_optimizer(cfg),
         warmup_steps=cfg.optimizer.warmup_steps,
         decay_steps=cfg.optimizer.decay_steps,
         compile_mode=cfg.model.compile,
     )
+    return method.build_module(parts, options_of(cfg))
+
+
+def options_of(cfg: DictConfig) -> dict[str, Any]:
+    """The method's own part of the configuration."""
+    return plain(cfg.method) if "method" in cfg else {}
 
 
 def build_optimizer(cfg: DictConfig) -> Any:
@@ -147,32 +170,56 @@ def build_schedule(cfg: DictConfig, recoveries: "Recoveries") -> Any:
 
 def build_callbacks(
     cfg: DictConfig,
+    method: "Method",
     folder: Path,
     known: dict[str, Any],
     metrics: "MetricsFile",
     recoveries: "Recoveries",
     loggers: list[Any],
 ) -> list[Any]:
-    """The callbacks, in the order in which a stage's end reaches them; the schedule is last."""
-    from icot.methods.icot_si.collapse_watch import CollapseWatch
-    from icot.methods.icot_si.finish import Finish
-    from icot.methods.icot_si.optimizer_reset import OptimizerReset
-    from icot.methods.icot_si.removal_smoothing import RemovalSmoothing
+    """The callbacks, in the order in which they are called: the run's, the method's, tracking's."""
+    from icot.methods.base import CallbackParts, CollapseParts
+
+    s, w = cfg.schedule, cfg.collapse
+    watched = cfg.on_collapse != "ignore" and s.kind != "fixed"
+    parts = CallbackParts(
+        reset_optimizer=s.reset_optimizer,
+        reset_warmup_steps=s.reset_warmup_steps,
+        finish_steps=cfg.trainer.finish_steps,
+        collapse=CollapseParts(w.share, w.validations, cfg.on_collapse == "rollback")
+        if watched
+        else None,
+    )
+    return [
+        *build_run_callbacks(cfg, folder, known, metrics, recoveries),
+        *method.build_callbacks(parts, options_of(cfg)),
+        *build_tracking_callbacks(cfg, folder, [one for one in loggers if one is not metrics]),
+    ]
+
+
+def build_run_callbacks(
+    cfg: DictConfig,
+    folder: Path,
+    known: dict[str, Any],
+    metrics: "MetricsFile",
+    recoveries: "Recoveries",
+) -> list[Any]:
+    """What every run has, in the order in which a stage's end reaches them."""
+    from icot.reporting.finished_run import show_finished_run
     from icot.runs.layout import CHECKPOINTS
     from icot.system.signals import signals
-    from icot.tracking.throughput import Throughput
-    from icot.tracking.wandb_record import WandbRecord
     from icot.training.callbacks.checkpointing import Checkpointing
-    from icot.training.callbacks.clock import BatchSeed
+    from icot.training.callbacks.clock import Clock
     from icot.training.callbacks.device_use import DeviceUse
     from icot.training.callbacks.progress import Progress
     from icot.training.callbacks.run_record import RunRecord
     from icot.training.callbacks.stage_checkpoint import StageCheckpoint
-    from icot.training.callbacks.stages import RemovalSchedule
+    from icot.training.callbacks.stages import Stages
     from icot.training.callbacks.validation_accuracy import ValidationAccuracy
 
-    s, v, c = cfg.schedule, cfg.validation, cfg.checkpoints
-    callbacks: list[Any] = [
+    v, c = cfg.validation, cfg.checkpoints
+    show = partial(show_finished_run, title=known["task"], examples=v.shown)
+    return [
         Checkpointing(
             folder / CHECKPOINTS,
             metrics,
@@ -184,26 +231,45 @@ def build_callbacks(
         ),
         Progress(),
         DeviceUse(),
-        BatchSeed(cfg.seed),
-        RemovalSmoothing(s.smoothing_lambda),
+        Clock(cfg.seed),
         ValidationAccuracy(v.batch_size, v.examples, v.decode),
         StageCheckpoint(folder / CHECKPOINTS, c.every_stage),
+        Stages(build_schedule(cfg, recoveries)),
+        RunRecord(folder, facts=known, show=show),
     ]
-    if cfg.trainer.finish_steps is not None:
-        callbacks.append(Finish(cfg.trainer.finish_steps))
-    if s.reset_optimizer:
-        callbacks.append(OptimizerReset(s.reset_warmup_steps))
-    callbacks.append(RemovalSchedule(build_schedule(cfg, recoveries)))
-    callbacks.append(RunRecord(folder, title=known["task"], examples=v.shown, facts=known))
-    if cfg.on_collapse != "ignore" and s.kind != "fixed":
-        w = cfg.collapse
-        callbacks.append(CollapseWatch(w.share, w.validations, stop=cfg.on_collapse == "rollback"))
-    for logger in loggers:
-        if logger is not metrics:
-            callbacks.append(Throughput(logger, cfg.trainer.log_every_n_steps))
-        if cfg.logger.name == "wandb" and logger is not metrics:
-            callbacks.append(WandbRecord(logger, folder))
+
+
+def build_tracking_callbacks(cfg: DictConfig, folder: Path, loggers: list[Any]) -> list[Any]:
+    """What tells the loggers beyond metrics.csv how quick a run is and how it has ended."""
+    from icot.tracking.throughput import Throughput
+    from icot.tracking.wandb_record import WandbRecord
+
+    callbacks: list[Any] = [Throughput(one, cfg.trainer.log_every_n_steps) for one in loggers]
+    if cfg.logger.name == "wandb":
+        callbacks += [WandbRecord(one, folder) for one in loggers]
     return callbacks
+
+
+def build_user_callbacks(cfg: DictConfig, ours: list[Any]) -> list[Any]:
+    """The callbacks that the configuration names, to be called behind ``ours``.
+
+    Raises:
+        ConfigError: one of them is part of every run already.
+    """
+    from hydra.utils import instantiate
+
+    from icot.errors import ConfigError
+
+    found = {name: instantiate(one) for name, one in plain(cfg.callbacks).items()}
+    built_in = {type(one) for one in ours}
+    mistakes = [
+        f"callbacks.{name}: {type(one).__name__} is part of every run already; leave it out"
+        for name, one in found.items()
+        if type(one) in built_in
+    ]
+    if mistakes:
+        raise ConfigError(mistakes)
+    return list(found.values())
 
 
 def build_loggers(
@@ -244,8 +310,8 @@ def build_loggers(
 
 def trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
     """Arguments of Lightning's Trainer."""
-    from icot.runs.checkpoint_file import SealedCheckpointIO
     from icot.system.hardware import resolve_precision
+    from icot.training.checkpoint_io import SealedCheckpointIO
     from icot.training.fully_sharded import FullyShardedStrategy
     from icot.training.precision import HalfPrecisionWeights
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from icot.runs.position import Position
     from icot.runs.recovery import Recoveries
-    from icot.runs.resume import Position
 
 
 def train(cfg: "DictConfig") -> None:
@@ -26,8 +26,9 @@ def train(cfg: "DictConfig") -> None:
     from icot.config.checks import check_values
     from icot.errors import ConfigError
     from icot.runs.directory import chosen_options, locked
+    from icot.runs.position import End, find_position, is_complete
     from icot.runs.recovery import Recoveries, RollbackError, go_back
-    from icot.runs.resume import is_complete, plain_options, settled, where_to_go_on
+    from icot.runs.resume import plain_options, settled
     from icot.system.hardware import keep_freed_memory
 
     quiet_libraries()
@@ -39,8 +40,10 @@ def train(cfg: "DictConfig") -> None:
         cfg = settled(cfg, folder, list(hydra.overrides.task), first)
         if mistakes := check_values(cfg):
             raise ConfigError(mistakes)
-        position = where_to_go_on(folder, cfg, first)
-        if is_complete(folder, cfg, position):
+        t = cfg.trainer
+        end = End(t.max_steps, t.max_epochs, t.finish_steps)
+        position = find_position(folder, end, first)
+        if is_complete(folder, end, position):
             print(f"{folder} is complete; trainer.max_steps= or max_epochs= would make it longer.")
             return
         keep_freed_memory()
@@ -48,8 +51,16 @@ def train(cfg: "DictConfig") -> None:
         while True:
             try:
                 return fit(cfg, folder, choices, position, recoveries)
-            except RollbackError as wish:
-                position = go_back(wish, cfg, folder, recoveries, first)
+            except RollbackError as error:
+                position = go_back(
+                    error,
+                    folder,
+                    recoveries,
+                    end,
+                    allowed=cfg.max_rollbacks,
+                    may_skip=cfg.on_nonfinite == "rollback",
+                    is_first_process=first,
+                )
 
 
 def fit(
@@ -66,10 +77,8 @@ def fit(
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
-    from hydra.utils import instantiate
     from lightning import Trainer, seed_everything
 
-    from icot.cli import plain
     from icot.commands.build import (
         build_callbacks,
         build_data,
@@ -78,26 +87,32 @@ def fit(
         build_module,
         build_task,
         build_tokenizer,
+        build_user_callbacks,
         facts,
         trainer_arguments,
     )
-    from icot.methods.icot_si.collapse_watch import CollapseError
+    from icot.methods.base import method_named
     from icot.runs.directory import describe
     from icot.runs.layout import METRICS, MODEL
-    from icot.runs.recovery import after_collapse, after_nonfinite
     from icot.tracking.wandb_logger import finish
-    from icot.training.causal_lm import NonFiniteError
-    from icot.training.lightning_internals import also_ends_when_resumed_at_its_end
+    from icot.training.lightning_internals import callbacks_of, end_also_when_resumed_at_the_end
     from icot.training.metrics_file import MetricsFile
+    from icot.training.module import NonFiniteError
+    from icot.training.rollback import (
+        CollapseError,
+        rollback_after_collapse,
+        rollback_after_nonfinite,
+    )
 
     seed_everything(cfg.seed, verbose=False)
     task = build_task(cfg)
     tokenizer = build_tokenizer(cfg, task)
-    data = build_data(cfg, task, tokenizer)
+    method = method_named(cfg.get("method", {}).get("name", "icot_si"))
+    data = build_data(cfg, method, task, tokenizer)
     data.skipped = recoveries.skipped
     data.prepare_data()
     model = build_model(cfg, tokenizer, data.longest)
-    module = build_module(cfg, model)
+    module = build_module(cfg, method, model)
     hydra = HydraConfig.get()
     sweep = Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None
     known = facts(cfg, model, choices, sweep)
@@ -105,13 +120,12 @@ def fit(
     loggers = build_loggers(cfg, folder, metrics, position.step, known)
     trainer = Trainer(
         **trainer_arguments(cfg),
-        callbacks=build_callbacks(cfg, folder, known, metrics, recoveries, loggers),
+        callbacks=build_callbacks(cfg, method, folder, known, metrics, recoveries, loggers),
         logger=loggers,
         default_root_dir=folder,
     )
-    also_ends_when_resumed_at_its_end(trainer)
-    for extra in plain(cfg.callbacks).values():
-        trainer.callbacks.insert(0, instantiate(extra))  # type: ignore[attr-defined]
+    end_also_when_resumed_at_the_end(trainer)
+    callbacks_of(trainer).extend(build_user_callbacks(cfg, callbacks_of(trainer)))
     if trainer.is_global_zero and not recoveries.gone_back:
         describe(
             folder,
@@ -130,9 +144,9 @@ def fit(
     try:
         trainer.fit(module, datamodule=data, ckpt_path=position.checkpoint)
     except NonFiniteError as error:
-        raise after_nonfinite(error, trainer, data) from error
+        raise rollback_after_nonfinite(error, trainer, data) from error
     except CollapseError as error:
-        raise after_collapse(error, trainer) from error
+        raise rollback_after_collapse(error, trainer) from error
     finally:
         finish(loggers)
 

@@ -87,7 +87,7 @@ class StageView:
         return torch.zeros_like(positions)
 
     def plan(self, batch: CoTBatch, stage: Stage, positions: Tensor) -> CoTBatch:
-        """On the host: the rows and columns that the stage leaves, and where they are supervised."""
+        """On the host: the rows and columns that the stage leaves, and what is supervised there."""
         offsets = self.draw_offsets(stage, positions)
         removed = stage.tokens_removed + offsets
         left = length_after(batch.lengths, batch.cot_start, batch.cot_end, removed)
@@ -96,12 +96,8 @@ class StageView:
             fits = left <= self.max_train_tokens
             dropped = int((~fits).sum())
             kept = fits if fits.any() else torch.arange(len(left)) == 0
-            batch, offsets, removed, left = (
-                batch.rows(kept),
-                offsets[kept],
-                removed[kept],
-                left[kept],
-            )
+            batch, left = batch.rows(kept), left[kept]
+            offsets, removed = offsets[kept], removed[kept]
             if dropped == len(fits):  # a batch must have a row; this one supervises nothing
                 batch = replace(batch, labels=torch.full_like(batch.labels, IGNORED))
         rows = layout(left, batch.input_ids.shape[1]) if self.packing else None

@@ -1,4 +1,4 @@
-"""What a run's callbacks may react to beyond Lightning's own hooks, and what they tell a checkpoint.
+"""What a run's callbacks react to beyond Lightning's own hooks, and what they tell a checkpoint.
 
     on_validated(trainer, module, validated)   the validation split has been scored
     on_stage_end(trainer, module, stage)       after the last batch of a stage, before any change

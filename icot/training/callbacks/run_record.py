@@ -8,10 +8,9 @@ predictions.jsonl   what the final model wrote for the validation split
 import csv
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lightning import LightningModule, Trainer
 
@@ -42,23 +41,27 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class FinishedRun:
-    """What there is to show of a run at its end.
+class Show(Protocol):
+    """Draws and prints a run at its end; called before the summary is written."""
 
-    Attributes:
-        folder: the run directory.
-        rows: of stages.csv.
-        longest_cot: tokens of the longest chain.
-        per_device: what each device has done.
-        predictions: of the final model for the validation split.
-    """
+    def __call__(
+        self,
+        *,
+        folder: Path,
+        rows: list[dict[str, Any]],
+        longest_cot: int,
+        per_device: list[dict[str, Any]],
+        predictions: list[Prediction],
+    ) -> object:
+        """Show it.
 
-    folder: Path
-    rows: list[dict[str, Any]]
-    longest_cot: int
-    per_device: list[dict[str, Any]]
-    predictions: list[Prediction]
+        Args:
+            folder: the run directory.
+            rows: of stages.csv.
+            longest_cot: tokens of the longest chain.
+            per_device: what each device has done.
+            predictions: of the final model for the validation split.
+        """
 
 
 class RunRecord(RunCallback):
@@ -76,7 +79,7 @@ class RunRecord(RunCallback):
         self,
         folder: str | Path,
         facts: dict[str, Any] | None = None,
-        show: Callable[[FinishedRun], None] | None = None,
+        show: Show | None = None,
     ) -> None:
         self.folder, self.facts, self.show = Path(folder), dict(facts or {}), show
         self.rows: list[dict[str, Any]] = []
@@ -167,7 +170,13 @@ class RunRecord(RunCallback):
         if predictions:
             write_predictions(self.folder / PREDICTIONS, predictions)
         if self.show is not None:
-            self.show(FinishedRun(self.folder, self.rows, longest, per_device, predictions))
+            self.show(
+                folder=self.folder,
+                rows=self.rows,
+                longest_cot=longest,
+                per_device=per_device,
+                predictions=predictions,
+            )
         # The summary comes last: where it is, the run is complete.
         write_text(self.folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
         print(f"Run directory: {self.folder}", flush=True)
