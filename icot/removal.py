@@ -12,7 +12,8 @@ and with two tokens removed from the left it becomes
 Pure functions of tensors: no Python loop over rows, no device synchronisation.
 """
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
@@ -28,6 +29,28 @@ LengthsT = TypeVar("LengthsT", Tensor, NDArray[np.int64])
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What the host has worked out for a batch; it travels in the batch to the device.
+
+    A view that has more to say to its device half subclasses this.
+
+    Attributes:
+        offsets: [B] tokens that smoothing removes beyond the stage, None for none.
+        places: [N, 2] row and column of each supervised token, which spares a GPU a
+            synchronisation; None where they are to be read from the labels.
+        tokens: that are trained on in this batch on this device, without padding.
+        dropped: examples that were left out of this batch as too long, on this device.
+        skipped: the batch is not trained on.
+    """
+
+    offsets: Tensor | None = None
+    places: Tensor | None = None
+    tokens: int = 0
+    dropped: int = 0
+    skipped: bool = False
+
+
+@dataclass(frozen=True)
 class CoTBatch:
     """A right-padded batch of B rows and T columns that knows where its chains lie.
 
@@ -38,13 +61,11 @@ class CoTBatch:
         cot_end: [B] index after a chain's last token, where the second separator stands.
         lengths: [B] tokens of a row before the padding.
         position_ids: [B, T], or None for 0..T-1.
-        offsets: [B] tokens removed beyond the stage by smoothing, or None for none.
         examples: [B] the rows' numbers in their split, or None where they are not known.
-        owners: [R, W] whose token each is, where several examples share a row (``icot.packing``):
-            all that is [B, T] is [R, W] then, and position ids count from each example's start.
-        places: [N, 2] row and column of each supervised token where the host has found them, which
-            spares a GPU a synchronisation; None where they are to be read from the labels.
-        skipped: the batch is not trained on.
+        owners: [R, W] whose token each is, where several examples share a row
+            (``icot.data.packing``): all that is [B, T] is [R, W] then, and position ids count from
+            each example's start.
+        plan: what the host half of a view has worked out, None before it has.
     """
 
     input_ids: Tensor
@@ -53,33 +74,31 @@ class CoTBatch:
     cot_end: Tensor
     lengths: Tensor
     position_ids: Tensor | None = None
-    offsets: Tensor | None = None
     examples: Tensor | None = None
     owners: Tensor | None = None
-    places: Tensor | None = None
-    skipped: bool = False
+    plan: Plan | None = None
 
-    def _map(self, function: Any) -> "CoTBatch":
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        changed: dict[str, Any] = {k: function(v) for k, v in values.items() if torch.is_tensor(v)}
-        return replace(self, **changed)
+    @property
+    def places(self) -> Tensor | None:
+        """[N, 2] row and column of each supervised token where the plan says so, else None."""
+        return None if self.plan is None else self.plan.places
 
     def to(self, device: Any, non_blocking: bool = False) -> "CoTBatch":
-        """The batch on ``device``."""
-        return self._map(lambda t: t.to(device, non_blocking=non_blocking))
+        """The batch, its plan with it, on ``device``."""
+        return map_tensors(self, lambda t: t.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "CoTBatch":
-        """The batch in page-locked memory."""
-        return self._map(lambda t: t.pin_memory())
+        """The batch, its plan with it, in page-locked memory."""
+        return map_tensors(self, lambda t: t.pin_memory())
 
     def rows(self, index: Tensor) -> "CoTBatch":
-        """The rows named by ``index`` [b] or by a mask [B]; not of a packed batch."""
-        return replace(self, places=None)._map(lambda t: t[index])
+        """The rows named by ``index`` [b] or a mask [B], without a plan; not of a packed batch."""
+        return map_tensors(replace(self, plan=None), lambda t: t[index])
 
     def columns(self, width: int) -> "CoTBatch":
         """The first ``width`` columns; the caller knows that only padding is cut off."""
-        short = replace(self, places=None)._map(lambda t: t[:, :width] if t.dim() == 2 else t)
-        return replace(short, places=self.places)
+        short = map_tensors(replace(self, plan=None), lambda t: t[:, :width] if t.dim() == 2 else t)
+        return replace(short, plan=self.plan)
 
     def of_examples(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """The example [N] that each place (row, column) [N, 2] is in, and its position there."""
@@ -88,6 +107,22 @@ class CoTBatch:
             return row, column
         assert self.position_ids is not None
         return self.owners[row, column], self.position_ids[row, column]
+
+
+DataclassT = TypeVar("DataclassT")
+
+
+def map_tensors(record: DataclassT, function: Callable[[Tensor], Tensor]) -> DataclassT:
+    """A dataclass with ``function`` applied to each tensor in it and in dataclasses inside it."""
+    assert is_dataclass(record)
+    changed: dict[str, Any] = {}
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if torch.is_tensor(value):
+            changed[field.name] = function(value)
+        elif is_dataclass(value):
+            changed[field.name] = map_tensors(value, function)
+    return replace(record, **changed)  # type: ignore[type-var]
 
 
 def length_after(lengths: LengthsT, cot_start: Any, cot_end: Any, n_removed: Any) -> LengthsT:
@@ -126,13 +161,13 @@ def remove_cot(
     """
     if side not in get_args(Side):
         raise ValueError(f"side must be one of {', '.join(get_args(Side))}, not {side!r}")
-    removed = torch.minimum(n_removed.clamp(min=0), batch.cot_end - batch.cot_start)
+    lengths = length_after(batch.lengths, batch.cot_start, batch.cot_end, n_removed)
+    removed = batch.lengths - lengths
     first = batch.cot_start if side == "left" else batch.cot_end - removed
     last_column = batch.input_ids.shape[1] - 1
     column = torch.arange(last_column + 1, device=batch.input_ids.device)[None]  # [1, T]
     after_cut = column >= first[:, None]
     source = (column + removed[:, None] * after_cut).clamp(max=last_column)  # [B, T]
-    lengths = batch.lengths - removed
     position_ids = batch.position_ids
     if keep_position_ids:
         position_ids = source if position_ids is None else position_ids.gather(1, source)

@@ -4,16 +4,19 @@ A schedule is a pure rule. It starts at a stage and, told of each trained batch,
 stage the next batch is trained:
 
     stage = schedule.start(longest)
-    stage = schedule.after_batch(stage, batches_per_epoch, longest, accuracy)     # each batch
+    stage = schedule.after_batch(stage, batches, batches_per_epoch, longest, accuracy)  # each batch
 
-``longest`` is the longest chain in tokens; a stage that removes that many has removed everything.
-Between stages everything is integers and one average, so a stage is stored and restored exactly.
+``batches`` counts the batches that the run has done, the one just trained with them; a schedule
+does not count itself. ``longest`` is the longest chain in tokens; a stage that removes that many
+has removed everything. Between stages everything is integers and one average, so a stage is
+stored and restored exactly.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from math import floor
-from typing import Any, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Self
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,6 @@ class Stage:
     Attributes:
         index: counts the stages from 0.
         tokens_removed: s, before offsets and before the clamp to each chain.
-        batches: batches trained so far, over all epochs.
         batches_in_stage: batches trained at this stage.
         accuracy: moving average of the training accuracy at this stage, not yet bias-corrected.
         warming_up: the schedule is held; no offsets are drawn.
@@ -31,7 +33,6 @@ class Stage:
 
     index: int = 0
     tokens_removed: int = 0
-    batches: int = 0
     batches_in_stage: int = 0
     accuracy: float = 0.0
     warming_up: bool = False
@@ -45,15 +46,9 @@ class Stage:
         """The inverse of ``state_dict``."""
         return cls(**state)
 
-    def skipped(self) -> "Stage":
-        """The stage after a batch that was left out."""
-        return replace(self, batches=self.batches + 1)
-
     def trained(self, tokens_removed: int, **changes: Any) -> "Stage":
         """The stage after one more batch, a new one where ``tokens_removed`` has changed."""
-        grown = replace(
-            self, batches=self.batches + 1, batches_in_stage=self.batches_in_stage + 1, **changes
-        )
+        grown = replace(self, batches_in_stage=self.batches_in_stage + 1, **changes)
         if tokens_removed == self.tokens_removed:
             return grown
         return replace(
@@ -65,21 +60,41 @@ class Stage:
         )
 
 
-class Schedule(Protocol):
-    """What every schedule offers; ``needs_accuracy`` asks for the training accuracy."""
+class Schedule(ABC):
+    """What every schedule is; one of your own is a subclass.
 
-    needs_accuracy: bool
+    Attributes:
+        needs_accuracy: ``after_batch`` wants to be told the training accuracy.
+    """
 
-    def resumed(self, stage: Stage) -> Stage:
-        """The stage with which a restored run goes on: ``stage``, or less after a slowdown."""
+    needs_accuracy: ClassVar[bool] = False
 
+    def resumed(self, stage: Stage, batches: int) -> Stage:
+        """The stage with which a run restored after ``batches`` goes on, less after a slowdown."""
+        return stage
+
+    @abstractmethod
     def start(self, longest: int) -> Stage:
         """The stage of the first batch."""
 
+    @abstractmethod
     def after_batch(
-        self, stage: Stage, batches_per_epoch: int, longest: int, accuracy: float | None = None
+        self,
+        stage: Stage,
+        batches: int,
+        batches_per_epoch: int,
+        longest: int,
+        accuracy: float | None = None,
     ) -> Stage:
-        """The stage of the next batch, given the stage that a batch was just trained at."""
+        """The stage of the next batch, given the stage that a batch was just trained at.
+
+        Args:
+            stage: of that batch.
+            batches: trained before it, over all epochs.
+            batches_per_epoch: of the run.
+            longest: tokens of the longest chain.
+            accuracy: of the batch, where ``needs_accuracy`` asks for it.
+        """
 
 
 @dataclass(frozen=True)
@@ -94,15 +109,10 @@ class Slowdown:
 
 
 @dataclass(frozen=True)
-class FixedSchedule:
+class FixedSchedule(Schedule):
     """The same removal throughout: nothing (explicit CoT), everything (No CoT), or s tokens."""
 
     tokens_removed: int | Literal["all"] = 0
-    needs_accuracy = False
-
-    def resumed(self, stage: Stage) -> Stage:
-        """The only stage."""
-        return stage
 
     def start(self, longest: int) -> Stage:
         """The only stage."""
@@ -110,14 +120,19 @@ class FixedSchedule:
         return Stage(tokens_removed=removed, warming_up=True)
 
     def after_batch(
-        self, stage: Stage, batches_per_epoch: int, longest: int, accuracy: float | None = None
+        self,
+        stage: Stage,
+        batches: int,
+        batches_per_epoch: int,
+        longest: int,
+        accuracy: float | None = None,
     ) -> Stage:
         """The same stage."""
         return stage.trained(stage.tokens_removed)
 
 
 @dataclass(frozen=True)
-class LinearSchedule:
+class LinearSchedule(Schedule):
     """Tokens go at a steady rate: s after n batches is floor(delta n / T), T batches an epoch.
 
     Args:
@@ -136,11 +151,10 @@ class LinearSchedule:
     warmup_removed: int = 0
     rounding: Literal["exact", "official"] = "exact"
     slowdowns: tuple[Slowdown, ...] = ()
-    needs_accuracy = False
 
-    def resumed(self, stage: Stage) -> Stage:
+    def resumed(self, stage: Stage, batches: int) -> Stage:
         """Back to the tokens of a slowdown that begins here."""
-        return _slowed(stage, self.slowdowns)
+        return _slowed(stage, batches, self.slowdowns)
 
     def start(self, longest: int) -> Stage:
         """Nothing removed, or the warm-up."""
@@ -151,16 +165,21 @@ class LinearSchedule:
         )
 
     def after_batch(
-        self, stage: Stage, batches_per_epoch: int, longest: int, accuracy: float | None = None
+        self,
+        stage: Stage,
+        batches: int,
+        batches_per_epoch: int,
+        longest: int,
+        accuracy: float | None = None,
     ) -> Stage:
         """The stage by the count of batches alone."""
-        counted = stage.batches + 1 - self.warmup_epochs * batches_per_epoch
+        counted = batches - self.warmup_epochs * batches_per_epoch
         if counted < 0:
             return stage.trained(stage.tokens_removed)
         delta = Fraction(str(self.tokens_per_epoch)) / 2 ** len(self.slowdowns)
         before = self.warmup_removed if self.warmup_epochs else 0
         if self.slowdowns:
-            counted = stage.batches + 1 - self.slowdowns[-1].batches
+            counted = batches - self.slowdowns[-1].batches
             before = self.slowdowns[-1].tokens_removed
         if self.rounding == "exact":
             removed = before + floor(delta * counted / batches_per_epoch)
@@ -171,7 +190,7 @@ class LinearSchedule:
 
 
 @dataclass(frozen=True)
-class AdaptiveSchedule:
+class AdaptiveSchedule(Schedule):
     """The next tokens go when the training accuracy at this stage is good enough.
 
     The accuracy is the share of rows whose every supervised token but the first is the most
@@ -199,26 +218,31 @@ class AdaptiveSchedule:
     stops: tuple[int, ...] = ()
     remove_all_beyond: int | None = None
     slowdowns: tuple[Slowdown, ...] = ()
-    needs_accuracy = True
+    needs_accuracy: ClassVar[bool] = True
 
-    def resumed(self, stage: Stage) -> Stage:
+    def resumed(self, stage: Stage, batches: int) -> Stage:
         """Back to the tokens of a slowdown that begins here."""
-        return _slowed(stage, self.slowdowns)
+        return _slowed(stage, batches, self.slowdowns)
 
     def start(self, longest: int) -> Stage:
         """Nothing removed."""
         return Stage()
 
     def after_batch(
-        self, stage: Stage, batches_per_epoch: int, longest: int, accuracy: float | None = None
+        self,
+        stage: Stage,
+        batches: int,
+        batches_per_epoch: int,
+        longest: int,
+        accuracy: float | None = None,
     ) -> Stage:
         """The stage by the accuracy of the batches trained at it."""
         assert accuracy is not None
         average = self.decay * stage.accuracy + (1 - self.decay) * accuracy
-        batches = stage.batches_in_stage + 1
-        corrected = average / (1 - self.decay**batches)
-        good = corrected >= self.threshold and batches >= self.min_batches
-        spent = self.patience is not None and batches >= self.patience
+        in_stage = stage.batches_in_stage + 1
+        corrected = average / (1 - self.decay**in_stage)
+        good = corrected >= self.threshold and in_stage >= self.min_batches
+        spent = self.patience is not None and in_stage >= self.patience
         removed = stage.tokens_removed
         if good or spent:
             further = removed + self.tokens_per_stage
@@ -230,9 +254,9 @@ class AdaptiveSchedule:
         return stage.trained(removed, accuracy=average)
 
 
-def _slowed(stage: Stage, slowdowns: tuple[Slowdown, ...]) -> Stage:
+def _slowed(stage: Stage, batches: int, slowdowns: tuple[Slowdown, ...]) -> Stage:
     """The stage, with the tokens of the newest slowdown where that begins at this batch."""
-    if slowdowns and slowdowns[-1].batches == stage.batches:
+    if slowdowns and slowdowns[-1].batches == batches:
         return replace(stage, tokens_removed=slowdowns[-1].tokens_removed)
     return stage
 

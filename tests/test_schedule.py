@@ -13,9 +13,9 @@ from icot.schedule import (
 def removed_over(schedule: Schedule, batches: int, per_epoch: int, longest: int) -> list[int]:
     """Tokens removed at each of the first batches."""
     stage, found = schedule.start(longest), []
-    for _ in range(batches):
+    for done in range(1, batches + 1):
         found.append(stage.tokens_removed)
-        stage = schedule.after_batch(stage, per_epoch, longest)
+        stage = schedule.after_batch(stage, done, per_epoch, longest)
     return found
 
 
@@ -46,9 +46,9 @@ def test_warmup_holds_the_schedule():
     assert removed_over(schedule, 11, 4, longest=99) == [3, 3, 3, 3, 3, 3, 4, 4, 5, 5, 6]
     stage = schedule.start(99)
     warming = []
-    for _ in range(6):
+    for done in range(1, 7):
         warming.append(stage.warming_up)
-        stage = schedule.after_batch(stage, 4, 99)
+        stage = schedule.after_batch(stage, done, 4, 99)
     assert warming == [True, True, True, True, False, False]
 
 
@@ -59,9 +59,10 @@ def test_remove_all_beyond():
 
 def test_full_removal_is_the_last_stage():
     schedule, stage = LinearSchedule(tokens_per_epoch=4), Stage()
-    for _ in range(20):
-        stage = schedule.after_batch(stage, 2, 5)
-    assert (stage.index, stage.tokens_removed, stage.batches) == (3, 5, 20)  # 0, 2, 4, 5
+    for done in range(1, 21):
+        stage = schedule.after_batch(stage, done, 2, 5)
+    assert (stage.index, stage.tokens_removed) == (3, 5)  # 0, 2, 4, 5
+    assert stage.batches_in_stage == 17  # stages 0 to 2 lasted a batch each
 
 
 def test_baselines():
@@ -74,7 +75,7 @@ def test_adaptive_moves_on_when_good_or_out_of_patience():
     schedule = AdaptiveSchedule(threshold=0.9, patience=4, min_batches=2, decay=0.5)
     stage, seen = schedule.start(9), []
     for accuracy in (0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0):
-        stage = schedule.after_batch(stage, 100, 9, accuracy)
+        stage = schedule.after_batch(stage, 0, 100, 9, accuracy)
         seen.append(stage.tokens_removed)
     # Patience ends stage 0 after 4; stage 1 is good after min_batches 2; stage 2 sees
     # 0, 1, 1, 1: averages 0, 2/3, 6/7, 14/15 = 0.933, and 4 batches.
@@ -85,7 +86,7 @@ def test_adaptive_takes_several_tokens_at_once():
     schedule = AdaptiveSchedule(threshold=0.5, min_batches=1, tokens_per_stage=6)
     stage, seen = schedule.start(15), []
     for _ in range(5):
-        stage = schedule.after_batch(stage, 100, 15, 1.0)
+        stage = schedule.after_batch(stage, 0, 100, 15, 1.0)
         seen.append(stage.tokens_removed)
     assert seen == [6, 12, 15, 15, 15]
 
@@ -94,40 +95,40 @@ def test_adaptive_stops():
     schedule = AdaptiveSchedule(threshold=0.5, min_batches=1, stops=(2, 7))
     stage, seen = schedule.start(15), []
     for _ in range(4):
-        stage = schedule.after_batch(stage, 100, 15, 1.0)
+        stage = schedule.after_batch(stage, 0, 100, 15, 1.0)
         seen.append(stage.tokens_removed)
     assert seen == [2, 7, 15, 15]
 
 
 def test_a_stage_survives_its_state_dict():
-    stage = Stage(index=3, tokens_removed=7, batches=90, batches_in_stage=11, accuracy=0.3)
+    stage = Stage(index=3, tokens_removed=7, batches_in_stage=11, accuracy=0.3)
     assert Stage.from_state_dict(stage.state_dict()) == stage
 
 
 def test_after_a_slowdown_the_linear_schedule_goes_on_from_there_at_half_the_speed():
     # T = 10, delta = 4: a token every 2.5 batches; back to 1 token at batch 5, then one every 5.
     schedule = LinearSchedule(tokens_per_epoch=4, slowdowns=(Slowdown(5, 1),))
-    stage = schedule.resumed(Stage(index=2, tokens_removed=2, batches=5))
+    stage = schedule.resumed(Stage(index=2, tokens_removed=2), batches=5)
     assert (stage.tokens_removed, stage.index) == (1, 2)
     removed = []
-    for _ in range(11):
-        stage = schedule.after_batch(stage, 10, 100)
+    for done in range(6, 17):
+        stage = schedule.after_batch(stage, done, 10, 100)
         removed.append(stage.tokens_removed)
     assert removed == [1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3]
-    later = schedule.resumed(Stage(index=4, tokens_removed=3, batches=16))
+    later = schedule.resumed(Stage(index=4, tokens_removed=3), batches=16)
     assert later.tokens_removed == 3  # restored from behind the slowdown
     twice = LinearSchedule(
         tokens_per_epoch=4, rounding="official", slowdowns=(Slowdown(5, 1), Slowdown(20, 2))
     )
-    at = [twice.after_batch(Stage(batches=n), 10, 100).tokens_removed for n in (28, 29, 38, 39)]
+    at = [twice.after_batch(Stage(), n, 10, 100).tokens_removed for n in (29, 30, 39, 40)]
     assert at == [2, 3, 3, 4]  # a token every 10 batches
 
 
 def test_after_a_slowdown_the_adaptive_schedule_removes_half_as_much_at_once():
     def next_removal(removed, **changes):
         schedule = AdaptiveSchedule(threshold=0.5, min_batches=1, **changes)
-        stage = Stage(tokens_removed=removed, batches=3)
-        return schedule.after_batch(stage, 10, 12, accuracy=1.0).tokens_removed
+        stage = Stage(tokens_removed=removed)
+        return schedule.after_batch(stage, 4, 10, 12, accuracy=1.0).tokens_removed
 
     once, thrice = (Slowdown(0, 0),), (Slowdown(0, 0),) * 3
     assert next_removal(2, tokens_per_stage=4) == 6
@@ -135,8 +136,3 @@ def test_after_a_slowdown_the_adaptive_schedule_removes_half_as_much_at_once():
     assert next_removal(2, tokens_per_stage=4, slowdowns=thrice) == 3  # at least one
     assert next_removal(2, stops=(8,), slowdowns=once) == 5
     assert next_removal(8, stops=(8,), slowdowns=once) == 10  # half of what is left
-
-
-def test_a_batch_that_is_left_out_counts_as_a_batch_alone():
-    stage = Stage(index=1, tokens_removed=2, batches=7, batches_in_stage=3, accuracy=0.5)
-    assert stage.skipped() == Stage(1, 2, 8, 3, 0.5)

@@ -5,6 +5,7 @@ updates the plain loop makes one from the same rows. Several stages, each with f
 """
 
 import copy
+from math import inf
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -21,15 +22,22 @@ from icot.commands.build import (
     build_optimizer,
     build_task,
     build_tokenizer,
+    build_view,
     trainer_arguments,
 )
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import BenchmarkConfig
+from icot.data.tokenized import separator_id
+from icot.methods.base import NoOptions
+from icot.methods.icot_si.record import METHOD as ICOT_SI
+from icot.methods.icot_si.view import SmoothedView
 from icot.removal import CoTBatch
 from icot.schedule import FixedSchedule
-from icot.training.callbacks.stages import RemovalSchedule, datamodule_of
-from icot.training.causal_lm import LOSS
+from icot.training.callbacks.clock import Clock
+from icot.training.callbacks.stages import Stages
 from icot.training.datamodule import CoTDataModule
+from icot.training.hooks import datamodule_of
+from icot.training.module import LOSS
 
 WARM_UP = 1  # updates of each way before the clock counts
 
@@ -78,9 +86,12 @@ def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
 def prepared(cfg: BenchmarkConfig) -> CoTDataModule:
     """The data, without offsets, which the plain loop does not draw."""
     task = build_task(cfg.task)
-    data: CoTDataModule = build_data(cfg, task, build_tokenizer(cfg.model, task))
+    tokenizer = build_tokenizer(cfg.model, task)
+    view = build_view(cfg, ICOT_SI, NoOptions(), separator_id(tokenizer))
+    assert isinstance(view, SmoothedView)
+    view.smoothing_lambda = inf
+    data = build_data(cfg, task, tokenizer, view)
     data.prepare_data()
-    data.smoothing_lambda = None
     return data
 
 
@@ -100,7 +111,6 @@ def train(
     *extra: Callback,
 ) -> None:
     """Train ``model`` for some updates of one stage, as ``icot.train`` does."""
-    schedule = RemovalSchedule(FixedSchedule(removed))
     arguments = trainer_arguments(cfg) | {
         "max_epochs": -1,
         "max_steps": updates,
@@ -109,8 +119,10 @@ def train(
         "limit_val_batches": 0,
         "logger": False,
     }
-    trainer = Trainer(**arguments, callbacks=[schedule, *extra])
-    trainer.fit(build_module(cfg, model), datamodule=data)
+    trainer = Trainer(
+        **arguments, callbacks=[Clock(cfg.seed), Stages(FixedSchedule(removed)), *extra]
+    )
+    trainer.fit(build_module(cfg, ICOT_SI, NoOptions(), model), datamodule=data)
 
 
 class UpdateClock(Callback):

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from hydra.utils import get_class
+from hydra.utils import get_class, instantiate
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import nn
 from torch.optim import Optimizer
 from transformers import PreTrainedTokenizerBase
 
-from icot.config.command_line import NOTHING
+from icot.config.checks import validate
+from icot.config.command_line import NOTHING, CommandLine
 from icot.config.options import (
     AdaptiveScheduleConfig,
     AnyOptimizer,
@@ -22,22 +23,31 @@ from icot.config.options import (
     AnyTask,
     FixedScheduleConfig,
     LinearScheduleConfig,
+    MethodConfig,
     MuonConfig,
     OfAnotherPackage,
     OtherScheduleConfig,
 )
 from icot.config.schema import ModelConfig, TrainConfig
+from icot.data.views import View
 from icot.errors import ConfigError, UserError, first_line
-from icot.methods.icot_si.collapse_watch import CollapseWatch
-from icot.methods.icot_si.finish import Finish
-from icot.methods.icot_si.optimizer_reset import OptimizerReset
-from icot.methods.icot_si.removal_smoothing import RemovalSmoothing
+from icot.inference.predictor import Predictor
+from icot.methods.base import (
+    CallbackParts,
+    CollapseParts,
+    Method,
+    ModuleParts,
+    Options,
+    PredictorParts,
+    ViewParts,
+    method_named,
+)
 from icot.models.adapters import add_lora
 from icot.models.attention_choice import quickest_attention
 from icot.models.introspection import config_of
 from icot.models.loading import load_model
 from icot.models.tokenizers import load_tokenizer
-from icot.runs.checkpoint_file import SealedCheckpointIO
+from icot.reporting.finished_run import show_finished_run
 from icot.runs.layout import CHECKPOINTS
 from icot.runs.recovery import Recoveries
 from icot.schedule import AdaptiveSchedule, FixedSchedule, LinearSchedule, Schedule
@@ -48,17 +58,18 @@ from icot.tracking.throughput import Throughput
 from icot.tracking.wandb_logger import wandb_logger
 from icot.tracking.wandb_record import WandbRecord
 from icot.training.callbacks.checkpointing import Checkpointing
-from icot.training.callbacks.clock import BatchSeed
+from icot.training.callbacks.clock import Clock
 from icot.training.callbacks.device_use import DeviceUse
 from icot.training.callbacks.progress import Progress
 from icot.training.callbacks.run_record import RunRecord
 from icot.training.callbacks.stage_checkpoint import StageCheckpoint
-from icot.training.callbacks.stages import RemovalSchedule
+from icot.training.callbacks.stages import Stages
 from icot.training.callbacks.validation_accuracy import ValidationAccuracy
-from icot.training.causal_lm import CausalLM
+from icot.training.checkpoint_io import SealedCheckpointIO
 from icot.training.datamodule import CoTDataModule
 from icot.training.fully_sharded import FullyShardedStrategy
 from icot.training.metrics_file import MetricsFile
+from icot.training.module import TrainingModule
 from icot.training.optimizers import adamw, muon
 from icot.training.precision import HalfPrecisionWeights
 
@@ -146,32 +157,70 @@ def build_model(cfg: TrainConfig, tokenizer: PreTrainedTokenizerBase, positions:
     return add_lora(model, **cfg.model.lora.as_dict()) if cfg.model.lora.r is not None else model
 
 
-def build_data(cfg: TrainConfig, task: Task, tokenizer: PreTrainedTokenizerBase) -> CoTDataModule:
+def build_method(option: MethodConfig, command: CommandLine) -> tuple[Method, Options]:
+    """The method's record, and its own keys of the configuration as the record wants them.
+
+    Raises:
+        ConfigError: there is no such method, a key is not its own, or the command line sets what
+            the method does not heed.
+    """
+    method = method_named(option.target)
+    ignored = [
+        f"{text}: method {method.name} does not heed {group}; leave it out"
+        for text in command.overrides
+        for group in method.ignores
+        if text.lstrip("+~").split("=")[0].split(".")[0] == group
+    ]
+    if ignored:
+        raise ConfigError(ignored)
+    try:
+        return method, validate(option.arguments(), method.options)
+    except ConfigError as error:
+        raise ConfigError([f"method.{mistake}" for mistake in error.mistakes]) from None
+
+
+def build_view(cfg: TrainConfig, method: Method, options: Options, eos_token_id: int) -> View:
+    """What the method makes of a batch."""
+    parts = ViewParts(
+        eos_token_id=eos_token_id,
+        seed=cfg.seed,
+        side=cfg.schedule.side,
+        keep_position_ids=cfg.schedule.keep_position_ids,
+        smoothing_lambda=cfg.schedule.smoothing_lambda,
+        max_train_tokens=cfg.data.max_train_tokens,
+        packing=cfg.data.packing,
+        width_multiple=1 if cfg.model.compile is None else COMPILED_WIDTHS,
+    )
+    return method.build_view(parts, options)
+
+
+def build_data(
+    cfg: TrainConfig, task: Task, tokenizer: PreTrainedTokenizerBase, view: View
+) -> CoTDataModule:
     """The data module; ``prepare_data`` is still to be called."""
     return CoTDataModule(
         task,
         tokenizer,
         cache_dir=cfg.paths.cache_dir,
+        view=view,
         batch_size=cfg.data.batch_size,
         seed=cfg.seed,
-        side=cfg.schedule.side,
-        keep_position_ids=cfg.schedule.keep_position_ids,
-        max_train_tokens=cfg.data.max_train_tokens,
         num_workers=cfg.data.num_workers,
-        packing=cfg.data.packing,
-        width_multiple=1 if cfg.model.compile is None else COMPILED_WIDTHS,
     )
 
 
-def build_module(cfg: TrainConfig, model: nn.Module) -> CausalLM:
+def build_module(
+    cfg: TrainConfig, method: Method, options: Options, model: nn.Module
+) -> TrainingModule:
     """The model in training."""
-    return CausalLM(
-        model,
+    parts = ModuleParts(
+        model=model,
         optimizer=build_optimizer(cfg.optimizer),
         warmup_steps=cfg.optimizer.warmup_steps,
         decay_steps=cfg.optimizer.decay_steps,
         compile_mode=cfg.model.compile,
     )
+    return method.build_module(parts, options)
 
 
 def build_optimizer(option: AnyOptimizer) -> Callable[[nn.Module], Optimizer]:
@@ -220,15 +269,52 @@ def build_schedule(option: AnySchedule, recoveries: Recoveries) -> Schedule:
 
 def build_callbacks(
     cfg: TrainConfig,
+    method: Method,
+    options: Options,
     known: dict[str, Any],
     metrics: MetricsFile,
     recoveries: Recoveries,
     loggers: list[Logger],
 ) -> list[Callback]:
-    """The callbacks, in the order in which a stage's end reaches them; the schedule is last."""
-    folder = Path(cfg.paths.output_dir)
-    s, v, c = cfg.schedule, cfg.validation, cfg.checkpoints
-    callbacks: list[Callback] = [
+    """The callbacks in the order in which they are called: the run's, the method's, tracking's,
+    and the user's own.
+
+    Raises:
+        ConfigError: a callback of the user's is part of every run already.
+    """
+    s, w = cfg.schedule, cfg.collapse
+    watched = cfg.on_collapse != "ignore" and not isinstance(s, FixedScheduleConfig)
+    collapse = CollapseParts(w.share, w.validations, stop=cfg.on_collapse == "rollback")
+    parts = CallbackParts(
+        reset_optimizer=s.reset_optimizer,
+        reset_warmup_steps=s.reset_warmup_steps,
+        finish_steps=cfg.trainer.finish_steps,
+        collapse=collapse if watched else None,
+    )
+    ours = [
+        *_run_callbacks(cfg, method, options, known, metrics, recoveries),
+        *method.build_callbacks(parts, options),
+        *_tracking_callbacks(cfg, [logger for logger in loggers if logger is not metrics]),
+    ]
+    return [*ours, *_user_callbacks(cfg.callbacks, ours)]
+
+
+def _run_callbacks(
+    cfg: TrainConfig,
+    method: Method,
+    options: Options,
+    known: dict[str, Any],
+    metrics: MetricsFile,
+    recoveries: Recoveries,
+) -> list[Callback]:
+    """What every run has, in the order in which a stage's end reaches them."""
+    folder, v, c = Path(cfg.paths.output_dir), cfg.validation, cfg.checkpoints
+    show = partial(show_finished_run, title=known["task"], examples=v.shown)
+
+    def predictor(model: nn.Module) -> Predictor:
+        return method.build_predictor(PredictorParts(model, v.batch_size, v.decode), options)
+
+    return [
         Checkpointing(
             folder / CHECKPOINTS,
             metrics,
@@ -240,26 +326,35 @@ def build_callbacks(
         ),
         Progress(),
         DeviceUse(),
-        BatchSeed(cfg.seed),
-        RemovalSmoothing(s.smoothing_lambda),
-        ValidationAccuracy(v.batch_size, v.examples, v.decode),
+        Clock(cfg.seed),
+        ValidationAccuracy(predictor, v.examples),
         StageCheckpoint(folder / CHECKPOINTS, c.every_stage),
+        Stages(build_schedule(cfg.schedule, recoveries)),
+        RunRecord(folder, facts=known, show=show),
     ]
-    if cfg.trainer.finish_steps is not None:
-        callbacks.append(Finish(cfg.trainer.finish_steps))
-    if s.reset_optimizer:
-        callbacks.append(OptimizerReset(s.reset_warmup_steps))
-    callbacks.append(RemovalSchedule(build_schedule(cfg.schedule, recoveries)))
-    callbacks.append(RunRecord(folder, title=known["task"], examples=v.shown, facts=known))
-    if cfg.on_collapse != "ignore" and not isinstance(s, FixedScheduleConfig):
-        w = cfg.collapse
-        callbacks.append(CollapseWatch(w.share, w.validations, stop=cfg.on_collapse == "rollback"))
+
+
+def _tracking_callbacks(cfg: TrainConfig, loggers: list[Logger]) -> list[Callback]:
+    """What tells the loggers beyond metrics.csv how quick a run is and how it has ended."""
+    callbacks: list[Callback] = []
     for logger in loggers:
-        if logger is not metrics:
-            callbacks.append(Throughput(logger, cfg.trainer.log_every_n_steps))
+        callbacks.append(Throughput(logger, cfg.trainer.log_every_n_steps))
         if isinstance(logger, WandbLogger):
-            callbacks.append(WandbRecord(logger, folder))
+            callbacks.append(WandbRecord(logger, Path(cfg.paths.output_dir)))
     return callbacks
+
+
+def _user_callbacks(named: dict[str, Any], ours: list[Callback]) -> list[Callback]:
+    found = {name: instantiate(one) for name, one in named.items()}
+    built_in = {type(one) for one in ours}
+    mistakes = [
+        f"callbacks.{name}: {type(one).__name__} is part of every run already; leave it out"
+        for name, one in found.items()
+        if type(one) in built_in
+    ]
+    if mistakes:
+        raise ConfigError(mistakes)
+    return list(found.values())
 
 
 def build_loggers(

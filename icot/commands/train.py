@@ -9,7 +9,6 @@ Names the parts in order and calls them.
 
 from pathlib import Path
 
-from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
@@ -17,30 +16,37 @@ from icot.commands.build import (
     build_callbacks,
     build_data,
     build_loggers,
+    build_method,
     build_model,
     build_module,
     build_task,
     build_tokenizer,
+    build_view,
     facts,
     trainer_arguments,
 )
 from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.schema import TrainConfig
-from icot.methods.icot_si.collapse_watch import CollapseError
+from icot.data.tokenized import separator_id
 from icot.models.introspection import config_of
 from icot.runs.directory import describe, kept_choices
 from icot.runs.layout import CONFIG, METRICS, MODEL
-from icot.runs.lock import locked
+from icot.runs.lock import lock_run
 from icot.runs.places import in_the_way
-from icot.runs.position import Position, is_complete, where_to_go_on
-from icot.runs.recovery import Recoveries, RollbackError, after_collapse, after_nonfinite, go_back
+from icot.runs.position import End, Position, find_position, is_complete
+from icot.runs.recovery import Recoveries, RollbackError, go_back
 from icot.system.hardware import keep_freed_memory
 from icot.system.machine import machine
 from icot.tracking.wandb_logger import finish
-from icot.training.causal_lm import NonFiniteError
-from icot.training.lightning_internals import also_ends_when_resumed_at_its_end
+from icot.training.lightning_internals import end_also_when_resumed_at_the_end
 from icot.training.metrics_file import MetricsFile
+from icot.training.module import NonFiniteError
+from icot.training.rollback import (
+    CollapseError,
+    rollback_after_collapse,
+    rollback_after_nonfinite,
+)
 
 
 def run(cfg: TrainConfig, command: CommandLine) -> None:
@@ -51,13 +57,14 @@ def run(cfg: TrainConfig, command: CommandLine) -> None:
     """
     quiet_libraries()
     folder = Path(cfg.paths.output_dir)
-    is_main_process = getattr(rank_zero_only, "rank", 0) == 0
-    with locked(folder, is_main_process):
-        if cfg.resume is None and is_main_process and (folder / CONFIG).is_file():
+    is_first_process = getattr(rank_zero_only, "rank", 0) == 0
+    end = End(cfg.trainer.max_steps, cfg.trainer.max_epochs, cfg.trainer.finish_steps)
+    with lock_run(folder, is_first_process):
+        if cfg.resume is None and is_first_process and (folder / CONFIG).is_file():
             raise in_the_way(folder)
         choices = kept_choices(folder) or dict(command.choices)
-        position = where_to_go_on(folder, cfg, is_main_process)
-        if is_complete(folder, cfg, position):
+        position = find_position(folder, end, is_first_process)
+        if is_complete(folder, end, position):
             print(f"{folder} is complete; trainer.max_steps= or max_epochs= would make it longer.")
             return
         keep_freed_memory()
@@ -65,8 +72,16 @@ def run(cfg: TrainConfig, command: CommandLine) -> None:
         while True:
             try:
                 return fit(cfg, command, choices, position, recoveries)
-            except RollbackError as rollback:
-                position = go_back(rollback, cfg, folder, recoveries, is_main_process)
+            except RollbackError as error:
+                position = go_back(
+                    error,
+                    folder,
+                    recoveries,
+                    end,
+                    allowed=cfg.max_rollbacks,
+                    may_skip=cfg.on_nonfinite == "rollback",
+                    is_first_process=is_first_process,
+                )
 
 
 def fit(
@@ -90,25 +105,25 @@ def fit(
     """
     folder = Path(cfg.paths.output_dir)
     seed_everything(cfg.seed, verbose=False)
+    method, options = build_method(cfg.method, command)
     task = build_task(cfg.task)
     tokenizer = build_tokenizer(cfg.model, task)
-    data = build_data(cfg, task, tokenizer)
+    view = build_view(cfg, method, options, separator_id(tokenizer))
+    data = build_data(cfg, task, tokenizer, view)
     data.skipped = recoveries.skipped
     data.prepare_data()
     model = build_model(cfg, tokenizer, data.longest)
-    module = build_module(cfg, model)
+    module = build_module(cfg, method, options, model)
     known = facts(cfg, model, choices, command.sweep)
     metrics = MetricsFile(folder / METRICS)
     loggers = build_loggers(cfg, metrics, position.step, known)
     trainer = Trainer(
         **trainer_arguments(cfg),
-        callbacks=build_callbacks(cfg, known, metrics, recoveries, loggers),
+        callbacks=build_callbacks(cfg, method, options, known, metrics, recoveries, loggers),
         logger=loggers,
         default_root_dir=folder,
     )
-    also_ends_when_resumed_at_its_end(trainer)
-    for extra in cfg.callbacks.values():
-        trainer.callbacks.insert(0, instantiate(extra))  # type: ignore[attr-defined]
+    end_also_when_resumed_at_the_end(trainer)
     if trainer.is_global_zero and not recoveries.gone_back:
         of_this_start = {
             **known,
@@ -123,8 +138,8 @@ def fit(
     try:
         trainer.fit(module, datamodule=data, ckpt_path=position.checkpoint)
     except NonFiniteError as error:
-        raise after_nonfinite(error, trainer, data) from error
+        raise rollback_after_nonfinite(error, trainer, data) from error
     except CollapseError as error:
-        raise after_collapse(error, trainer) from error
+        raise rollback_after_collapse(error, trainer) from error
     finally:
         finish(loggers)

@@ -74,8 +74,7 @@ def pack(batch: CoTBatch, plan: Layout, pad_token_id: int) -> CoTBatch:
     """
     device = batch.input_ids.device
     source, target, example, position = (
-        t.to(device, non_blocking=True)
-        for t in (plan.source, plan.target, plan.example, plan.position)
+        t.to(device) for t in (plan.source, plan.target, plan.example, plan.position)
     )
 
     def placed(values: Tensor, rest: int) -> Tensor:
@@ -90,3 +89,19 @@ def pack(batch: CoTBatch, plan: Layout, pad_token_id: int) -> CoTBatch:
         position_ids=placed(position, 0),
         owners=placed(example, 0),
     )
+
+
+def supervised_places(batch: CoTBatch, left: Tensor, plan: Layout | None) -> Tensor:
+    """Row and column [N, 2] of the supervised tokens once ``left`` [B] tokens are left of each row.
+
+    Args:
+        batch: padded, [B, T], on the host.
+        left: [B] tokens of each example after removal.
+        plan: where the examples go if several share a row.
+    """
+    counts = (left - batch.cot_start) * (batch.labels != IGNORED).any(1)
+    example = torch.repeat_interleave(counts)
+    position = torch.arange(len(example)) - (counts.cumsum(0) - counts - batch.cot_start)[example]
+    if plan is None:
+        return torch.stack([example, position], dim=1)
+    return torch.stack([plan.row[example], plan.column[example] + position], dim=1)

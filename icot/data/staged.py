@@ -48,8 +48,14 @@ class StagedExamples:
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
         """[n] tokens of each example at the stage."""
-        start, end = self.store.cot_start[self.rows], self.store.cot_end[self.rows]
-        return length_after(self.whole_lengths, start, end, self.tokens_removed)
+        return self._lengths_of_split[self.rows]
+
+    @cached_property
+    def _lengths_of_split(self) -> NDArray[np.int64]:
+        """Tokens of each example of the whole split at the stage."""
+        store = self.store
+        whole = np.asarray(np.diff(store.offsets))
+        return length_after(whole, store.cot_start, store.cot_end, self.tokens_removed)
 
     @cached_property
     def whole_lengths(self) -> NDArray[np.int64]:
@@ -104,9 +110,7 @@ class StagedExamples:
     @cached_property
     def longest_target(self) -> int:
         """Tokens of the longest correct output of the whole split: more is never needed."""
-        start, end = self.store.cot_start, self.store.cot_end
-        left = length_after(np.diff(self.store.offsets), start, end, self.tokens_removed)
-        return int((left - start).max())
+        return int((self._lengths_of_split - self.store.cot_start).max())
 
     def batch(self, index: NDArray[np.int64]) -> CoTBatch:
         """The examples ``index`` [B], counted within ``rows``."""

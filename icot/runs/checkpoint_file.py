@@ -9,12 +9,10 @@ archive's comment; so ``torch.load`` and any zip tool read it as well:
 import hashlib
 import pickle
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
-from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 
 from icot.errors import RunError
 from icot.system.files import replacing
@@ -103,37 +101,6 @@ def load(path: Path, mmap: bool = False, verify: bool = True) -> dict[str, Any]:
             "another format."
         ) from None
     return content
-
-
-class SealedCheckpointIO(CheckpointIO):
-    """How Lightning writes and reads checkpoints."""
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
-    ) -> None:
-        """Write a checkpoint whole, or leave what was there.
-
-        Raises:
-            RunError: it cannot be written.
-        """
-        save(checkpoint, Path(path))
-
-    def load_checkpoint(
-        self,
-        path: str | Path,
-        map_location: Callable[..., Any] | None = None,
-        weights_only: bool | None = None,
-    ) -> dict[str, Any]:
-        """Read a checkpoint onto the CPU, running no code.
-
-        Raises:
-            RunError: it is damaged, or of another format.
-        """
-        return load(Path(path))
-
-    def remove_checkpoint(self, path: str | Path) -> None:
-        """Remove a file."""
-        Path(path).unlink(missing_ok=True)
 
 
 class _Sealed:

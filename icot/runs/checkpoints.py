@@ -12,12 +12,12 @@ Every file says itself at which stage its weights were trained.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from icot.errors import RunError
 from icot.runs import checkpoint_file
+from icot.runs.checkpoint_header import read_header
 from icot.runs.kept_run import KeptRun
 from icot.runs.layout import (
     BEST_FILE,
@@ -42,20 +42,24 @@ class Checkpoint:
         weights: by their names in the model.
         stage: the stage's number, None where the file does not say.
         tokens_removed: at that stage, None where the file does not say.
+        everything_removed: whether no chain of the run was longer, None where it does not say.
+        method: that trained them, None where the file does not say.
     """
 
     path: Path
     weights: dict[str, Tensor]
     stage: int | None
     tokens_removed: int | None
+    everything_removed: bool | None = None
+    method: str | None = None
 
     @property
     def name(self) -> str:
         """What selects it: ``final``, ``best`` or the stage's number; of any other file its own."""
         names = {LAST_FILE: FINAL, BEST_FILE: BEST}
         number = stage_of_file(self.path)
-        known = names.get(self.path.name)
-        return known or (self.path.stem if number is None else str(number))
+        selector = names.get(self.path.name)
+        return selector or (self.path.stem if number is None else str(number))
 
 
 def newest_intact(folder: Path) -> tuple[Path | None, list[Path]]:
@@ -85,27 +89,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         state = content["state_dict"]
         weights = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
-        stage, removed = _trained_stage(content)
+        header = read_header(content)
     except (ValueError, LookupError, TypeError, AttributeError):
         raise RunError(
             f"checkpoint {path}: is not one of icot's; its content is another."
         ) from None
-    return Checkpoint(path, weights, stage, removed)
-
-
-def _trained_stage(content: dict[str, Any]) -> tuple[int | None, int | None]:
-    """Number and removal of the stage of the last trained batch.
-
-    Where that batch ended its stage, a full checkpoint names the next one; the run's record, in the
-    same file, has the row of the one that ended.
-    """
-    callbacks = content.get("callbacks", {})
-    stage = callbacks.get("RemovalSchedule", {}).get("stage")
-    rows = callbacks.get("RunRecord", {}).get("rows")
-    if stage is not None and stage["batches_in_stage"] == 0 and rows:
-        return int(rows[-1]["stage"]), int(rows[-1]["tokens_removed"])
-    stage = stage or content.get("CoTDataModule", {}).get("stage")
-    return (None, None) if stage is None else (int(stage["index"]), int(stage["tokens_removed"]))
+    if header is None or header.trained_at is None:
+        return Checkpoint(path, weights, None, None)
+    at = header.trained_at
+    return Checkpoint(
+        path, weights, at.stage, at.tokens_removed, at.everything_removed, header.method
+    )
 
 
 def select_stage(run: KeptRun, stage: str) -> list[Checkpoint]:

@@ -13,7 +13,7 @@ from icot.system.files import explained
 
 
 @contextmanager
-def locked(folder: Path, wanted: bool = True) -> Iterator[None]:
+def lock_run(folder: Path, wanted: bool = True) -> Iterator[None]:
     """Keep other processes out of a run directory, for as long as this one lives.
 
     Args:

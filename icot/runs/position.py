@@ -1,12 +1,12 @@
-"""Where a run goes on: at its newest intact checkpoint, or at the beginning."""
+"""Where a run goes on: its newest intact checkpoint, and whether it has come to its end."""
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from icot.config.schema import TrainConfig
 from icot.errors import RunError
 from icot.runs import checkpoint_file
+from icot.runs.checkpoint_header import read_header
 from icot.runs.checkpoints import newest_intact
 from icot.runs.directory import read_summary
 from icot.runs.layout import CHECKPOINTS, DAMAGED
@@ -25,7 +25,7 @@ class Position:
         epoch: epochs done.
         batches: batches done, over all epochs.
         tokens_removed: at the next batch.
-        removed_all: optimizer steps done when everything was removed, None before.
+        everything_removed_at_step: steps done when everything was removed, None before.
     """
 
     checkpoint: Path | None = None
@@ -33,20 +33,40 @@ class Position:
     epoch: int = 0
     batches: int = 0
     tokens_removed: int = 0
-    removed_all: int | None = None
+    everything_removed_at_step: int | None = None
 
 
-def where_to_go_on(folder: Path, cfg: TrainConfig, first: bool) -> Position:
+@dataclass(frozen=True)
+class End:
+    """Where a run ends, by whichever comes first.
+
+    Attributes:
+        max_steps: optimizer steps, -1 for no limit.
+        max_epochs: epochs, -1 for no limit.
+        finish_steps: steps after everything was removed, None for no limit.
+    """
+
+    max_steps: int = -1
+    max_epochs: int = -1
+    finish_steps: int | None = None
+
+
+def find_position(folder: Path, end: End, is_first_process: bool) -> Position:
     """The newest intact checkpoint of a run directory; damaged ones are named and set aside.
 
+    Args:
+        folder: the run directory.
+        end: where the run ends.
+        is_first_process: of the run; the others change no file.
+
     Raises:
-        RunError: the run is longer than the configuration allows.
+        RunError: the run is longer than ``end`` allows, or the file cannot be read.
     """
-    if first:
+    if is_first_process:
         for place in (folder, folder / CHECKPOINTS):
             remove_partial_files(place)
     path, damaged = newest_intact(folder)
-    if first:
+    if is_first_process:
         for bad in damaged:
             instead = f"{path} is used instead" if path else "there is no other: it begins anew"
             log.warning("%s is damaged and has been set aside; %s.", bad, instead)
@@ -55,38 +75,40 @@ def where_to_go_on(folder: Path, cfg: TrainConfig, first: bool) -> Position:
         return Position()
     content = checkpoint_file.load(path, mmap=True, verify=False)
     try:
-        saved = content["callbacks"]["Checkpointing"]["saved"]
-        stage = content["callbacks"]["RemovalSchedule"]["stage"]
-        numbers = [saved["step"], saved["epoch"], stage["batches"], stage["tokens_removed"]]
-        finish = content["callbacks"].get("Finish", {}).get("begun")
-        removed_all = None if finish is None else int(finish)
-        step, epoch, batches, tokens_removed = map(int, numbers)
-        position = Position(path, step, epoch, batches, tokens_removed, removed_all)
-    except (LookupError, TypeError, ValueError):
-        raise RunError(f"checkpoint {path}: holds weights, but not what resumes a run.") from None
-    if 0 < cfg.trainer.max_steps < position.step:
+        header = read_header(content)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        header = None
+    if header is None or not header.resumes:
+        raise RunError(f"checkpoint {path}: holds weights, but not what resumes a run.")
+    if 0 < end.max_steps < header.step:
         raise RunError(
-            f"trainer.max_steps={cfg.trainer.max_steps}: {folder} has done {position.step} steps "
+            f"trainer.max_steps={end.max_steps}: {folder} has done {header.step} steps "
             "already; a longer run is allowed, a shorter one is not."
         )
-    if 0 < cfg.trainer.max_epochs <= position.epoch:
+    if 0 < end.max_epochs <= header.epoch:
         raise RunError(
-            f"trainer.max_epochs={cfg.trainer.max_epochs}: {folder} has begun epoch "
-            f"{position.epoch + 1} already; a longer run is allowed, a shorter one is not."
+            f"trainer.max_epochs={end.max_epochs}: {folder} has begun epoch "
+            f"{header.epoch + 1} already; a longer run is allowed, a shorter one is not."
         )
-    return position
+    return Position(
+        path,
+        header.step,
+        header.epoch,
+        header.batches,
+        0 if header.next_stage is None else header.next_stage.tokens_removed,
+        header.everything_removed_at_step,
+    )
 
 
-def is_complete(folder: Path, cfg: TrainConfig, position: Position) -> bool:
-    """Whether a run has come to the end that its configuration sets."""
+def is_complete(folder: Path, end: End, position: Position) -> bool:
+    """Whether a run has come to its end."""
     summary = read_summary(folder)
     steps, epochs = summary.get("steps"), summary.get("epochs")
     if not isinstance(steps, int) or not isinstance(epochs, int):
         return False
     if steps != position.step:
         return False
-    t = cfg.trainer
-    ends = [t.max_steps] if t.max_steps > 0 else []
-    if t.finish_steps is not None and position.removed_all is not None:
-        ends.append(position.removed_all + t.finish_steps)
-    return min(ends, default=steps + 1) <= steps or 0 < t.max_epochs <= epochs
+    ends = [end.max_steps] if end.max_steps > 0 else []
+    if end.finish_steps is not None and position.everything_removed_at_step is not None:
+        ends.append(position.everything_removed_at_step + end.finish_steps)
+    return min(ends, default=steps + 1) <= steps or 0 < end.max_epochs <= epochs

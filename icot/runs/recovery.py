@@ -7,13 +7,14 @@ import json
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+import torch.distributed as dist
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from icot.config.schema import TrainConfig
 from icot.errors import RunError
 from icot.runs import checkpoint_file
+from icot.runs.checkpoint_header import StageMark, read_header
 from icot.runs.layout import (
     CHECKPOINTS,
     GOOD_FILE,
@@ -23,20 +24,11 @@ from icot.runs.layout import (
     STEP_FILES,
     stage_file,
 )
-from icot.runs.position import Position, where_to_go_on
-from icot.schedule import Slowdown, Stage
+from icot.runs.position import End, Position, find_position
+from icot.schedule import Slowdown
 from icot.system.files import link, write_text
 
-if TYPE_CHECKING:
-    from lightning import Trainer
-
-    from icot.methods.icot_si.collapse_watch import CollapseError
-    from icot.training.causal_lm import NonFiniteError
-    from icot.training.datamodule import CoTDataModule
-
 log = logging.getLogger(__name__)
-
-NAMED = 8  # examples that a message names
 
 
 @dataclass(frozen=True)
@@ -148,69 +140,60 @@ class RollbackError(Exception):
         self.reason, self.step, self.batches, self.message = reason, step, batches, message
 
 
-def after_nonfinite(
-    error: "NonFiniteError", trainer: "Trainer", data: "CoTDataModule"
-) -> RollbackError:
-    """What to say and what may be left out after a gradient that is not a number."""
-    stage = data.stage
-    in_epoch = trainer.fit_loop.epoch_loop.batch_progress.current.ready - 1
-    begun = in_epoch % trainer.accumulate_grad_batches
-    batches = tuple(range(stage.batches - begun, stage.batches + 1))
-    which = "whose loss is not finite are" if error.by_loss else "it comes from are"
-    named = [f"{n} ({data.question(n)!r})" for n in error.examples[:NAMED]]
-    more = len(error.examples) - len(named)
-    message = (
-        f"step {trainer.global_step}, stage {stage.index} ({stage.tokens_removed} tokens removed), "
-        f"batch {stage.batches} of the run: {error}. The training examples {which} "
-        f"{', '.join(named)}{f' and {more} more' if more else ''}. The weights have not been "
-        "touched."
-    )
-    return RollbackError("nonfinite", trainer.global_step, batches, message)
-
-
-def after_collapse(error: "CollapseError", trainer: "Trainer") -> RollbackError:
-    """What to say after a collapse."""
-    return RollbackError(
-        "collapse", trainer.global_step, (), f"step {trainer.global_step}: {error}."
-    )
-
-
 def go_back(
-    wish: RollbackError, cfg: TrainConfig, folder: Path, recoveries: Recoveries, first: bool
+    error: RollbackError,
+    folder: Path,
+    recoveries: Recoveries,
+    end: End,
+    allowed: int,
+    may_skip: bool,
+    is_first_process: bool,
 ) -> Position:
-    """Return to a checkpoint as the configuration wants it, and write that down.
+    """Return to a checkpoint if that is allowed, and write it down.
+
+    Args:
+        error: why training cannot go on.
+        folder: the run directory.
+        recoveries: the returns so far.
+        end: where the run ends.
+        allowed: how many returns for one reason.
+        may_skip: whether a batch may be left out.
+        is_first_process: of the run; the others change no file.
 
     Raises:
-        RunError: it does not want it, or not so often.
+        RunError: it is not allowed, or not so often.
     """
-    allowed = cfg.max_rollbacks
-    if wish.reason == "nonfinite" and cfg.on_nonfinite != "rollback":
+    if error.reason == "nonfinite" and not may_skip:
         raise RunError(
-            f"{wish.message} Look at these examples; a lower optimizer.lr may help, in a new run. "
+            f"{error.message} Look at these examples; a lower optimizer.lr may help, in a new run. "
             f"resume={folder} on_nonfinite=rollback goes on and leaves the batch out."
         )
-    if recoveries.count(wish.reason) >= allowed:
+    if recoveries.count(error.reason) >= allowed:
         raise RunError(
-            f"{wish.message} The run has gone back {allowed} times already; max_rollbacks= allows "
+            f"{error.message} The run has gone back {allowed} times already; max_rollbacks= allows "
             "more."
         )
-    good = _promote_good(folder / CHECKPOINTS, first) if wish.reason == "collapse" else None
-    position = where_to_go_on(folder, cfg, first)
+    good = (
+        _promote_good(folder / CHECKPOINTS, is_first_process)
+        if error.reason == "collapse"
+        else None
+    )
+    position = find_position(folder, end, is_first_process)
     if good is not None:
         removed = good.tokens_removed
         remedy = f", {removed} tokens removed, at half the speed"
     else:
         removed = position.tokens_removed
-        remedy = f" and leaves out batch {wish.batches[-1]}"
+        remedy = f" and leaves out batch {error.batches[-1]}"
     recoveries.add(
-        Recovery(wish.reason, wish.step, removed, position.batches, wish.batches, wish.message)
+        Recovery(error.reason, error.step, removed, position.batches, error.batches, error.message)
     )
-    if first:
-        log.warning("%s The run goes back to step %d%s.", wish.message, position.step, remedy)
+    if is_first_process:
+        log.warning("%s The run goes back to step %d%s.", error.message, position.step, remedy)
     return position
 
 
-def _promote_good(checkpoints: Path, first: bool) -> Stage:
+def _promote_good(checkpoints: Path, is_first_process: bool) -> StageMark:
     """Make ``good.ckpt`` the newest checkpoint; returns the stage that had ended well there."""
     path = checkpoints / GOOD_FILE
     if not checkpoint_file.is_intact(path):
@@ -218,19 +201,20 @@ def _promote_good(checkpoints: Path, first: bool) -> Stage:
             f"{path}: there is no intact checkpoint from before the collapse to go back to."
         )
     content = checkpoint_file.load(path, mmap=True, verify=False)
-    stage = Stage.from_state_dict(content["callbacks"]["CollapseWatch"]["good"])
+    header = read_header(content)
+    assert header is not None
+    assert header.last_good is not None
+    good = header.last_good
     _wait_for_all()
-    if first:
-        undone = [p for p in checkpoints.glob(STAGE_FILES) if p.name > stage_file(stage.index)]
+    if is_first_process:
+        undone = [p for p in checkpoints.glob(STAGE_FILES) if p.name > stage_file(good.stage)]
         for later in (*checkpoints.glob(STEP_FILES), *undone):
             later.unlink()
         link(path, checkpoints / LAST_FILE)
     _wait_for_all()
-    return stage
+    return good
 
 
 def _wait_for_all() -> None:
-    import torch.distributed as dist
-
     if dist.is_available() and dist.is_initialized():
         dist.barrier()

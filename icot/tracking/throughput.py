@@ -9,7 +9,8 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 
-from icot.training.callbacks.stages import RemovalSchedule, datamodule_of, find
+from icot.training.callbacks.clock import clock_of
+from icot.training.hooks import datamodule_of
 
 EXAMPLES_PER_SECOND = "throughput/examples_per_second"
 TOKENS_PER_SECOND = "throughput/tokens_per_second"
@@ -52,7 +53,6 @@ class Throughput(Callback):
         self._since = now
 
     def _now(self, trainer: Trainer) -> tuple[float, int, int]:
-        datamodule, schedule = datamodule_of(trainer), find(trainer, RemovalSchedule)
-        stage = schedule.stage if schedule is not None else None
-        batches = 0 if stage is None else stage.batches
-        return time.monotonic(), datamodule.examples_seen(batches), datamodule.tokens
+        clock = clock_of(trainer)
+        examples = datamodule_of(trainer).examples_seen(clock.batches)
+        return time.monotonic(), examples, clock.tokens

@@ -9,7 +9,8 @@ from icot.tracking.throughput import EXAMPLES_PER_SECOND, TOKENS_PER_SECOND
 from icot.tracking.wandb_record import CURVE, FINAL, PREDICTIONS_TABLE, RUN, STAGE_TABLE
 from icot.training.callbacks.stages import STAGE, TOKENS_REMOVED
 from icot.training.callbacks.validation_accuracy import ACCURACY, PERPLEXITY, TOKEN_ACCURACY
-from icot.training.causal_lm import EXACT_MATCH, LOSS
+from icot.training.causal_lm import EXACT_MATCH
+from icot.training.module import LOSS
 
 DELTA, LAMBDA, SEED = "schedule.tokens_per_epoch", "schedule.smoothing_lambda", "seed"
 SCHEDULE, EXPERIMENT, TASK = f"{RUN}.schedule", f"{RUN}.experiment", f"{RUN}.task"

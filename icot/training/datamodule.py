@@ -1,7 +1,8 @@
-"""Batches for Lightning: stored whole, and shortened for the stage at the last moment.
+"""Batches for Lightning: stored whole, and made what a view makes of them at the last moment.
 
-The schedule's callback sets ``stage`` for the next batch; Lightning transfers that batch only
-then, so the removal takes effect at exactly that batch, with workers and prefetching too.
+The callbacks that own the stage and the run's clock set ``stage`` and ``batches`` for the next
+batch; Lightning transfers that batch only then, so both hold for exactly that batch, with workers
+and prefetching too.
 """
 
 import logging
@@ -12,20 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningDataModule, Trainer
-from lightning.pytorch.loops.progress import _ProcessedTracker
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
 from icot.data.batches import padded_batch
-from icot.data.packing import Layout, layout, pack
 from icot.data.sampler import BatchSampler
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import TokenizedSplit, separator_id, tokenize_split
+from icot.data.views import View
 from icot.errors import DataError, RunError
-from icot.removal import IGNORED, CoTBatch, Side, draw_offsets, remove_cot
+from icot.removal import CoTBatch
 from icot.schedule import Stage
 from icot.tasks.base import Split, Task
+from icot.training.lightning_internals import batches_done_in_epoch, epochs_done
 
 log = logging.getLogger(__name__)
 
@@ -37,22 +37,15 @@ class CoTDataModule(LightningDataModule):
         task: where examples come from and how answers are judged.
         tokenizer: its end-of-sequence token separates question, chain and answer.
         cache_dir: where token stores are kept.
+        view: what a method makes of a batch.
         batch_size: training examples per device and micro-batch.
-        seed: decides every epoch's order and every smoothing offset.
-        side: the end of the chain that is removed.
-        keep_position_ids: what follows the removed tokens keeps its position ids.
-        max_train_tokens: examples longer than this after removal are dropped from their batch.
+        seed: decides every epoch's order.
         num_workers: processes that collate; 0 collates in the training process.
-        packing: put several examples into a row.
-        width_multiple: batches are padded to a multiple of so many columns, where that is no more
-            than their whole examples have.
 
     Attributes:
-        stage: the schedule's stage for the next training batch.
-        smoothing_lambda: offsets are drawn with it, but not in a warm-up; None draws none.
+        stage: the schedule's stage for the next training batch; its callback sets it.
+        batches: of the run, trained before the next one; the clock sets it.
         skipped: batches of the run, counted from 0, that are not trained on.
-        dropped: training examples dropped so far for being too long, on this device.
-        tokens: trained on so far, on this device; padding is not counted.
     """
 
     def __init__(
@@ -60,29 +53,19 @@ class CoTDataModule(LightningDataModule):
         task: Task,
         tokenizer: PreTrainedTokenizerBase,
         cache_dir: str | Path,
+        view: View,
         batch_size: int = 32,
         seed: int = 0,
-        side: Side = "left",
-        keep_position_ids: bool = False,
-        max_train_tokens: int | None = None,
         num_workers: int = 0,
-        packing: bool = False,
-        width_multiple: int = 1,
     ) -> None:
         super().__init__()
         self.task, self.tokenizer, self.cache_dir = task, tokenizer, Path(cache_dir)
-        self.batch_size, self.seed, self.num_workers = batch_size, seed, num_workers
-        self.side, self.keep_position_ids = side, keep_position_ids
-        self.max_train_tokens, self.packing = max_train_tokens, packing
-        self.width_multiple = width_multiple
+        self.view, self.batch_size, self.seed = view, batch_size, seed
+        self.num_workers = num_workers
         self.stage = Stage()
+        self.batches = 0
         self.skipped: frozenset[int] = frozenset()
-        self.smoothing_lambda: float | None = None
-        self.dropped = self.tokens = 0
-        self._dropped_now = self._tokens_now = 0  # of the batch in flight
         self._splits: dict[Split, TokenizedSplit] = {}
-        self._width = 0
-        self._layout: Layout | None = None
 
     def prepare_data(self) -> None:
         """Build the stores, in one process."""
@@ -124,8 +107,8 @@ class CoTDataModule(LightningDataModule):
     def question(self, number: int) -> str:
         """The question of a training example."""
         store = self.split("train")
-        first = int(store.offsets[number])
-        tokens = store.tokens[first : first + int(store.cot_start[number]) - 1]
+        start = int(store.offsets[number])
+        tokens = store.tokens[start : start + int(store.cot_start[number]) - 1]
         return str(self.tokenizer.decode(tokens.tolist())).strip()
 
     def effective_batch_size(self, trainer: Trainer) -> int:
@@ -149,7 +132,7 @@ class CoTDataModule(LightningDataModule):
         sampler = self.sampler()
         if self.trainer is not None:
             sampler.set_epoch(epochs_done(self.trainer))
-            sampler.cursor = self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
+            sampler.cursor = batches_done_in_epoch(self.trainer)
         return DataLoader(
             _Batches(self.split("train"), self.eos_token_id),
             sampler=sampler,
@@ -160,49 +143,19 @@ class CoTDataModule(LightningDataModule):
         )
 
     def on_before_batch_transfer(self, batch: CoTBatch, dataloader_idx: int) -> CoTBatch:
-        """On the host: this batch's offsets, and the rows and columns that the stage leaves."""
+        """On the host: the view's plan, with what the run leaves out marked in it."""
         assert self.trainer is not None
-        rows = torch.arange(len(batch.lengths))
-        offsets = torch.zeros_like(batch.lengths)
-        if self.smoothing_lambda is not None and not self.stage.warming_up:
-            rank, world_size = self.trainer.global_rank, self.trainer.world_size
-            first = self.stage.batches * self.batch_size * world_size
-            offsets = draw_offsets(
-                self.smoothing_lambda, self.seed, first + rank + world_size * rows
-            )
-        batch = replace(batch, offsets=offsets, skipped=self.stage.batches in self.skipped)
-        left = batch.lengths - torch.minimum(
-            self.stage.tokens_removed + offsets, batch.cot_end - batch.cot_start
-        )
-        self._dropped_now = 0
-        if self.max_train_tokens is not None and int(left.max()) > self.max_train_tokens:
-            fits = left <= self.max_train_tokens
-            self._dropped_now = int((~fits).sum())
-            if fits.any():
-                batch, left = batch.rows(fits), left[fits]
-            else:  # a batch must have a row; this one supervises nothing
-                batch, left = batch.rows(rows[:1]), left[:1]
-                batch = replace(batch, labels=torch.full_like(batch.labels, IGNORED))
-        self._width = -(-int(left.max()) // self.width_multiple) * self.width_multiple
-        self._layout = layout(left, batch.input_ids.shape[1]) if self.packing else None
-        self._tokens_now = 0 if batch.skipped else int(left.sum())
-        return replace(batch, places=supervised_places(batch, left, self._layout))
-
-    def batch_ended(self, stage: Stage) -> None:
-        """A batch has been trained; the next one is of ``stage``."""
-        self.dropped += self._dropped_now
-        self.tokens += self._tokens_now
-        self._dropped_now = self._tokens_now = 0
-        self.stage = stage
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        begin = self.batches * self.batch_size * world_size
+        positions = begin + rank + world_size * torch.arange(len(batch.lengths))
+        batch = self.view.plan(batch, self.stage, positions)
+        if self.batches in self.skipped and batch.plan is not None:
+            batch = replace(batch, plan=replace(batch.plan, skipped=True, tokens=0))
+        return batch
 
     def on_after_batch_transfer(self, batch: CoTBatch, dataloader_idx: int) -> CoTBatch:
-        """On the device: the removal, and the packing."""
-        assert batch.offsets is not None
-        n_removed = self.stage.tokens_removed + batch.offsets
-        short = remove_cot(batch, n_removed, self.side, self.keep_position_ids)
-        if self._layout is not None:
-            return pack(short, self._layout, self.eos_token_id)
-        return short.columns(self._width)
+        """On the device: what the view leaves of the batch."""
+        return self.view.apply(batch)
 
     def held_out(
         self,
@@ -216,27 +169,25 @@ class CoTDataModule(LightningDataModule):
         store = self.split(split)
         rows = np.arange(len(store))[:examples][rank::world_size]
         return StagedExamples(
-            store, rows, tokens_removed, self.eos_token_id, self.side, self.keep_position_ids
+            store,
+            rows,
+            tokens_removed,
+            self.eos_token_id,
+            self.view.side,
+            self.view.keep_position_ids,
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Examples dropped and tokens trained on all devices, what the data are, and the stage.
-
-        The stage is for whoever evaluates these weights; it belongs to the schedule's callback,
-        which restores it.
-        """
+        """What the data are."""
         return {
-            "dropped": self._on_all_devices(self.dropped),
-            "tokens": self._on_all_devices(self.tokens),
-            "stage": self.stage.state_dict(),
-            "data": {"train": self.split("train").identity, "valid": self.split("valid").identity},
+            "data": {"train": self.split("train").identity, "valid": self.split("valid").identity}
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of ``state_dict``.
+        """Check that the data are those of a checkpoint.
 
         Raises:
-            RunError: the data are not those of the checkpoint.
+            RunError: they are not.
         """
         for name, identity in state_dict["data"].items():
             if self.split(name).identity != identity:
@@ -245,40 +196,6 @@ class CoTDataModule(LightningDataModule):
                     "on: its text or the tokenizer has changed since. Bring back the former, or "
                     "start a new run."
                 )
-        first = self.trainer is None or self.trainer.is_global_zero
-        self.dropped = state_dict["dropped"] if first else 0
-        self.tokens = state_dict.get("tokens", 0) if first else 0
-
-    def dropped_on_all_devices(self) -> int:
-        """Training examples dropped so far for being too long; all ranks must ask."""
-        return self._on_all_devices(self.dropped)
-
-    def tokens_on_all_devices(self) -> int:
-        """Tokens trained on, the batch in flight with them; all ranks must ask."""
-        return self._on_all_devices(self.tokens + self._tokens_now)
-
-    def _on_all_devices(self, count: int) -> int:
-        if self.trainer is None or self.trainer.world_size == 1:
-            return count
-        counted = torch.tensor(count, device=self.trainer.strategy.root_device)
-        return int(self.trainer.strategy.reduce(counted, reduce_op="sum"))
-
-
-def epochs_done(trainer: Trainer) -> int:
-    """Epochs whose batches are all trained; their end, with its validation, may not be."""
-    progress = trainer.fit_loop.epoch_progress.current
-    assert isinstance(progress, _ProcessedTracker)
-    return progress.processed
-
-
-def supervised_places(batch: CoTBatch, left: Tensor, plan: Layout | None) -> Tensor:
-    """Where the supervised tokens [N, 2] of a batch will stand with ``left`` [B] tokens a row."""
-    counts = (left - batch.cot_start) * (batch.labels != IGNORED).any(1)
-    example = torch.repeat_interleave(counts)
-    position = torch.arange(len(example)) - (counts.cumsum(0) - counts - batch.cot_start)[example]
-    if plan is None:
-        return torch.stack([example, position], dim=1)
-    return torch.stack([plan.row[example], plan.column[example] + position], dim=1)
 
 
 class _Batches(Dataset[CoTBatch]):

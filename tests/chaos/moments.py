@@ -5,12 +5,13 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 
 from icot.runs import checkpoint_file
 from icot.schedule import Stage
 from icot.training.callbacks import validation_accuracy
-from icot.training.callbacks.stages import StageCallback, datamodule_of
+from icot.training.hooks import RunCallback, datamodule_of
+from icot.training.lightning_internals import callbacks_of
 from icot.training.metrics_file import MetricsFile
 
 EPOCH = 1  # in which what happens in every epoch is struck
@@ -30,7 +31,7 @@ MOMENTS = (
 )
 
 
-class KillAt(StageCallback, Callback):
+class KillAt(RunCallback):
     """Kills the process with SIGKILL.
 
     Args:
@@ -56,6 +57,9 @@ class KillAt(StageCallback, Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if self.marker.exists():
             return
+        # A user's callback is called behind all others; these moments are before them.
+        callbacks = callbacks_of(trainer)
+        callbacks.insert(0, callbacks.pop(callbacks.index(self)))
         if self.moment == "during validation":
             evaluate = validation_accuracy.evaluate
 

@@ -55,7 +55,17 @@ def test_a_run_directory_explains_itself(tmp_path):
     stage_files = {f"stage-{i:04d}.ckpt" for i in range(9)}
     assert checkpoints == {"best.ckpt", "last.ckpt", "step-00000026.ckpt", *stage_files}
     loaded = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    assert loaded["callbacks"]["RemovalSchedule"]["stage"]["tokens_removed"] == 8
+    everything = {"stage": 8, "tokens_removed": 8, "everything_removed": True}
+    header = loaded["icot"]
+    assert header["trained_at"] == header["next_stage"] == everything
+    assert (header["method"], header["resumes"]) == ("icot_si", True)
+    assert (header["step"], header["epoch"], header["batches"]) == (39, 2, 39)
+    for number in range(9):
+        path = run / "checkpoints" / f"stage-{number:04d}.ckpt"
+        header = torch.load(path, weights_only=True)["icot"]
+        assert header["trained_at"]["stage"] == header["trained_at"]["tokens_removed"] == number
+        assert header["trained_at"]["everything_removed"] is (number == 8)
+        assert header["resumes"] is False
     for words in ("Stages", "Examples", "accuracy", "Run directory: "):
         assert words in done.stdout
 
@@ -254,6 +264,19 @@ def test_the_users_own_callback_is_called(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "lr-" in (tmp_path / "run" / "metrics.csv").read_text()
+
+
+def test_a_second_of_our_own_callbacks_is_refused(tmp_path):
+    done = icot(
+        "train",
+        *SMALL,
+        "+callbacks.more._target_=icot.training.callbacks.progress.Progress",
+        "trainer.max_steps=2",
+        "hydra.run.dir=run",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "callbacks.more: Progress is part of every run already" in done.stderr
 
 
 def test_lora_trains_on_a_local_folder(tmp_path, symbols):

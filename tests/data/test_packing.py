@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from icot.data.packing import layout, pack
+from icot.data.packing import layout, pack, supervised_places
 from icot.models.forward import parts_of, predict
 from icot.removal import IGNORED, CoTBatch, remove_cot
-from icot.training.datamodule import supervised_places
 from tests.conftest import icot
 
 VOCABULARY = 23

@@ -3,6 +3,7 @@
 Training set of 70, batches of 16: 5 batches an epoch, the last a remainder of 6.
 """
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,15 +11,21 @@ import pytest
 import torch
 from lightning import Callback, Trainer, seed_everything
 
+from icot.data.tokenized import separator_id
+from icot.data.views import StageView
 from icot.methods.icot_si.optimizer_reset import OptimizerReset
-from icot.methods.icot_si.removal_smoothing import RemovalSmoothing
+from icot.methods.icot_si.view import SmoothedView
 from icot.models.loading import load_model
 from icot.removal import IGNORED, draw_offsets
+from icot.runs.checkpoint_header import StageMark, read_header
 from icot.schedule import AdaptiveSchedule, FixedSchedule, LinearSchedule
-from icot.training.callbacks.stages import RemovalSchedule, StageCallback
+from icot.training.callbacks.clock import Clock, clock_of
+from icot.training.callbacks.run_record import RunRecord
+from icot.training.callbacks.stages import Stages
 from icot.training.callbacks.validation_accuracy import ValidationAccuracy
 from icot.training.causal_lm import CausalLM
 from icot.training.datamodule import CoTDataModule
+from icot.training.hooks import RunCallback, find
 from icot.training.optimizers import adamw
 
 CHAIN = 8  # symbols of a two-digit chain
@@ -33,7 +40,7 @@ QUIET: dict[str, Any] = {
 
 
 @dataclass
-class Recorder(StageCallback, Callback):
+class Recorder(RunCallback):
     """What each batch was like."""
 
     removed: list[set[int]] = field(default_factory=list)
@@ -46,8 +53,8 @@ class Recorder(StageCallback, Callback):
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         chain = batch.cot_end - batch.cot_start
-        self.removed.append(set((CHAIN - chain - batch.offsets).clamp(min=-1).tolist()))
-        self.offsets.append(batch.offsets.tolist())
+        self.removed.append(set((CHAIN - chain - batch.plan.offsets).clamp(min=-1).tolist()))
+        self.offsets.append(batch.plan.offsets.tolist())
         self.sizes.append(len(batch.lengths))
         self.widths.append(batch.input_ids.shape[1])
         steps = [int(s["step"]) for s in trainer.optimizers[0].state.values()]
@@ -57,12 +64,15 @@ class Recorder(StageCallback, Callback):
         self.stages_started.append(stage.tokens_removed)
 
     def on_stage_end(self, trainer, module, stage):
-        self.stages_ended.append((stage.tokens_removed, stage.batches))
+        self.stages_ended.append((stage.tokens_removed, clock_of(trainer).batches))
 
 
-def fit(tmp_path, task, tokenizer, schedule, extra=(), workers=0, **trainer: Any):
+def fit(tmp_path, task, tokenizer, schedule, extra=(), workers=0, smoothed=None, **trainer: Any):
     seed_everything(3)
-    data = CoTDataModule(task, tokenizer, tmp_path, batch_size=16, seed=5, num_workers=workers)
+    view = StageView(separator_id(tokenizer))
+    if smoothed is not None:
+        view = SmoothedView(separator_id(tokenizer), smoothed, seed=5)
+    data = CoTDataModule(task, tokenizer, tmp_path, view, 16, seed=5, num_workers=workers)
     data.prepare_data()
     config = {"n_layer": 1, "n_embd": 16, "n_head": 2}
     model = load_model("gpt2", False, tokenizer, data.longest, config)
@@ -71,7 +81,7 @@ def fit(tmp_path, task, tokenizer, schedule, extra=(), workers=0, **trainer: Any
     Trainer(
         **QUIET,
         gradient_clip_val=1.0,
-        callbacks=[recorder, *extra, RemovalSchedule(schedule)],
+        callbacks=[Clock(0), recorder, *extra, Stages(schedule)],
         **trainer,
     ).fit(module, datamodule=data)
     return recorder, module, data
@@ -110,13 +120,11 @@ def test_accumulation_leaves_no_batch_over_and_keeps_the_stages(tmp_path, mult2,
 
 
 def test_offsets_are_those_of_seed_and_position(tmp_path, mult2, symbols):
-    recorder, _, _ = fit(
-        tmp_path, mult2, symbols, FixedSchedule(2), [RemovalSmoothing(0.5)], max_epochs=1
-    )
+    recorder, _, _ = fit(tmp_path, mult2, symbols, FixedSchedule(2), smoothed=0.5, max_epochs=1)
     assert all(o == [0] * n for o, n in zip(recorder.offsets, recorder.sizes, strict=True))
 
     schedule = LinearSchedule(tokens_per_epoch=1, warmup_epochs=1)
-    recorder, _, _ = fit(tmp_path, mult2, symbols, schedule, [RemovalSmoothing(0.5)], max_epochs=3)
+    recorder, _, _ = fit(tmp_path, mult2, symbols, schedule, smoothed=0.5, max_epochs=3)
     assert all(o == [0] * n for o, n in zip(recorder.offsets[:5], recorder.sizes, strict=False))
     for n in range(5, 15):
         first = n * 16
@@ -139,7 +147,8 @@ def test_an_update_does_not_depend_on_how_its_batch_is_split(tmp_path, mult2, sy
     weights = []
     for batch_size, accumulate in ((16, 1), (8, 2)):
         seed_everything(3)
-        data = CoTDataModule(mult2, symbols, tmp_path, batch_size, seed=5, max_train_tokens=None)
+        view = StageView(separator_id(symbols))
+        data = CoTDataModule(mult2, symbols, tmp_path, view, batch_size, seed=5)
         data.prepare_data()
         model = load_model(
             "gpt2",
@@ -165,7 +174,7 @@ def test_an_update_does_not_depend_on_how_its_batch_is_split(tmp_path, mult2, sy
             **QUIET,
             accumulate_grad_batches=accumulate,
             max_steps=4,
-            callbacks=[Uneven(), RemovalSchedule(schedule)],
+            callbacks=[Clock(0), Uneven(), Stages(schedule)],
         ).fit(module, datamodule=data)
         weights.append(torch.cat([p.detach().flatten() for p in module.parameters()]))
     assert torch.allclose(weights[0], weights[1], atol=1e-6)
@@ -173,7 +182,8 @@ def test_an_update_does_not_depend_on_how_its_batch_is_split(tmp_path, mult2, sy
 
 def test_too_long_examples_are_dropped_alone_and_counted(tmp_path, mult2, symbols):
     seed_everything(0)
-    data = CoTDataModule(mult2, symbols, tmp_path, batch_size=16, seed=5, max_train_tokens=20)
+    view = SmoothedView(separator_id(symbols), 0.5, seed=5, max_train_tokens=20)
+    data = CoTDataModule(mult2, symbols, tmp_path, view, 16, seed=5)
     data.prepare_data()  # all examples have 21 tokens, 20 at the first removal
     config = {"n_layer": 1, "n_embd": 16, "n_head": 2}
     module = CausalLM(
@@ -183,21 +193,17 @@ def test_too_long_examples_are_dropped_alone_and_counted(tmp_path, mult2, symbol
     Trainer(
         **QUIET,
         max_epochs=1,
-        callbacks=[
-            recorder,
-            RemovalSmoothing(0.5),
-            RemovalSchedule(LinearSchedule(tokens_per_epoch=1)),
-        ],
+        callbacks=[clock := Clock(0), recorder, Stages(LinearSchedule(tokens_per_epoch=1))],
     ).fit(module, datamodule=data)
     offsets = [draw_offsets(0.5, 5, torch.arange(16 * n, min(16 * n + 16, 70))) for n in range(5)]
-    assert data.dropped == sum(int((o == 0).sum()) for o in offsets)
+    assert clock.dropped == sum(int((o == 0).sum()) for o in offsets)
     assert recorder.sizes == [int((o > 0).sum()) for o in offsets]
 
 
 def test_validation_is_at_the_stage_that_was_trained(tmp_path, mult2, symbols):
     seen = []
 
-    class Spy(StageCallback):
+    class Spy(RunCallback):
         def on_stage_end(self, trainer, module, stage):
             seen.append(
                 (stage.tokens_removed, validation.stage.tokens_removed, validation.latest.n)
@@ -212,3 +218,72 @@ def test_validation_is_at_the_stage_that_was_trained(tmp_path, mult2, symbols):
     assert seen == [(0, 0, 6), ("epoch", 1, 6), (1, 1, 6), (2, 2, 6), ("epoch", 2, 6)]
     assert validation.stage is not None
     assert (validation.stage.tokens_removed, validation.latest.n) == (2, 20)  # the end scores all
+
+
+def test_a_run_without_a_schedule_is_one_stage(tmp_path, mult2, symbols):
+    """A method may have no stages: nothing is removed, it is validated, recorded and summed up."""
+    view = StageView(separator_id(symbols))
+    data = CoTDataModule(mult2, symbols, tmp_path, view, 16, seed=5)
+    data.prepare_data()
+    config = {"n_layer": 1, "n_embd": 16, "n_head": 2}
+    model = load_model("gpt2", False, symbols, data.longest, config)
+    module = CausalLM(model, lambda m: adamw(m, lr=1e-3), method="without_stages")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    validation, recorder = ValidationAccuracy(examples=6), Recorder()
+    callbacks = [Clock(0), recorder, validation, RunRecord(folder)]
+    trainer = Trainer(**QUIET, max_epochs=2, callbacks=callbacks)
+    trainer.fit(module, datamodule=data)
+    assert recorder.removed == [{0}] * 10
+    assert validation.latest.n == 20
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["stages"], summary["examples_seen"], summary["epochs"]) == (1, 140, 2)
+    content = trainer._checkpoint_connector.dump_checkpoint(weights_only=True)
+    header = read_header(content)
+    assert header is not None
+    assert (header.method, header.resumes, header.batches) == ("without_stages", False, 10)
+    assert header.trained_at == StageMark(0, 0, everything_removed=False)
+
+
+def test_everybody_learns_of_a_validation_before_the_stage_ends(tmp_path, mult2, symbols):
+    told = []
+
+    class Spy(RunCallback):
+        def on_validated(self, trainer, module, validated):
+            told.append((validated.batches, validated.stage.tokens_removed, validated.complete))
+
+        def on_stage_end(self, trainer, module, stage):
+            told.append("stage end")
+
+    schedule = LinearSchedule(tokens_per_epoch=1.5)  # 0 0 0 0 1 | 1 1 2 2 2
+    fit(tmp_path, mult2, symbols, schedule, [ValidationAccuracy(examples=6), Spy()], max_epochs=2)
+    assert told == [
+        (4, 0, False), "stage end", (5, 1, False), (7, 1, False), "stage end",
+        (10, 2, False), "stage end", (10, 2, True),  # the end scores all
+    ]  # fmt: skip
+
+
+def test_a_batch_that_is_left_out_counts_as_a_batch_alone(tmp_path, mult2, symbols):
+    class LeaveOut(Callback):
+        def on_train_start(self, trainer, pl_module):
+            trainer.datamodule.skipped = frozenset({1})
+            self.before = None
+
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            if batch_idx == 1:
+                assert batch.plan.skipped
+                assert batch.plan.tokens == 0
+                self.before = [p.detach().clone() for p in pl_module.parameters()]
+            if batch_idx == 2:
+                after = list(pl_module.parameters())
+                assert all(torch.equal(a, b) for a, b in zip(self.before, after, strict=True))
+
+    recorder, module, _ = fit(
+        tmp_path, mult2, symbols, FixedSchedule(0), [LeaveOut()], max_epochs=1
+    )
+    assert clock_of(module.trainer).batches == 5
+    stages = find(module.trainer, Stages)
+    assert stages is not None
+    assert stages.stage is not None
+    assert stages.stage.batches_in_stage == 4
+    assert recorder.adam_steps[-1] == 4

@@ -10,18 +10,14 @@ from typing import Any
 from lightning import LightningModule, Trainer
 
 from icot.schedule import Stage
-from icot.training.callbacks.stages import StageCallback, find
-from icot.training.callbacks.validation_accuracy import ValidationAccuracy
+from icot.training.hooks import RunCallback, Validated
+from icot.training.rollback import CollapseError
 
 log = logging.getLogger(__name__)
 
 
-class CollapseError(Exception):
-    """Accuracy has not come back; the message says how low it is."""
-
-
-class CollapseWatch(StageCallback):
-    """Watches validation accuracy. Put it behind ``ValidationAccuracy``.
+class CollapseWatch(RunCallback):
+    """Watches validation accuracy. Put it behind ``RunRecord``, which writes the stage's row.
 
     Args:
         share: accuracy is back when it is at least this share of the run's best.
@@ -31,8 +27,10 @@ class CollapseWatch(StageCallback):
     Attributes:
         best: the highest accuracy so far.
         below: validations since accuracy was last back.
-        good: the newest stage that ended with its accuracy back, None before the first.
+        good: the newest stage that ended with its accuracy back, None before any has.
     """
+
+    state_key = "collapse_watch"
 
     def __init__(self, share: float, validations: int, stop: bool) -> None:
         self.share, self.validations, self.stop = share, validations, stop
@@ -40,39 +38,55 @@ class CollapseWatch(StageCallback):
         self.below = 0
         self.good: Stage | None = None
         self._seen = -1  # batches at the newest validation
+        self._message: str | None = None  # of a collapse that is still to be told
 
-    def on_stage_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
-        """Judge the stage's validation."""
-        self._judge(trainer, stage)
-        if self.below == 0:
-            self.good = stage
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Judge the epoch's validation."""
-        validation = find(trainer, ValidationAccuracy)
-        if validation is not None and validation.stage is not None:
-            self._judge(trainer, validation.stage)
-
-    def _judge(self, trainer: Trainer, stage: Stage) -> None:
-        validation = find(trainer, ValidationAccuracy)
-        assert validation is not None
-        if validation.stage is None or validation.stage.batches == self._seen:
+    def on_validated(self, trainer: Trainer, module: LightningModule, validated: Validated) -> None:
+        """Judge the validation; what follows from it waits until the stage's row is written."""
+        if validated.batches == self._seen:
             return
-        self._seen = validation.stage.batches
-        accuracy = validation.latest.accuracy
+        self._seen = validated.batches
+        accuracy = validated.result.accuracy
         self.best = max(self.best, accuracy)
         self.below = 0 if accuracy >= self.share * self.best else self.below + 1
         if self.below < self.validations:
             return
         where = "" if self.good is None else f" since {self.good.tokens_removed} were removed"
-        message = (
-            f"collapse: accuracy {accuracy:.3f} with {stage.tokens_removed} tokens removed, below "
-            f"{self.share:g} of the best {self.best:.3f} for {self.below} validations{where}"
+        self._message = (
+            f"collapse: accuracy {accuracy:.3f} with {validated.stage.tokens_removed} tokens "
+            f"removed, below {self.share:g} of the best {self.best:.3f} for {self.below} "
+            f"validations{where}"
         )
+
+    def on_stage_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
+        """Act on the stage's validation.
+
+        Raises:
+            CollapseError: accuracy has not come back for too long.
+        """
+        self._act(trainer)
+        if self.below == 0:
+            self.good = stage
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Act on the epoch's validation.
+
+        Raises:
+            CollapseError: accuracy has not come back for too long.
+        """
+        self._act(trainer)
+
+    def _act(self, trainer: Trainer) -> None:
+        message, self._message = self._message, None
+        if message is None:
+            return
         if self.stop:
             raise CollapseError(message)
         if self.below == self.validations and trainer.is_global_zero:  # once, not ever again
             log.warning(message)
+
+    def header_part(self, trainer: Trainer) -> dict[str, Any]:
+        """The stage to which a collapse goes back, where it goes back at all."""
+        return {"last_good": self.good if self.stop else None}
 
     def state_dict(self) -> dict[str, Any]:
         """What has been seen."""

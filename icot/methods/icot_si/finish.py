@@ -9,10 +9,11 @@ from typing import Any
 from lightning import LightningModule, Trainer
 
 from icot.schedule import Stage
-from icot.training.callbacks.stages import StageCallback, datamodule_of
+from icot.training.hooks import RunCallback, datamodule_of
+from icot.training.lightning_internals import end_after_step
 
 
-class Finish(StageCallback):
+class Finish(RunCallback):
     """Ends training some updates after the last removal, if nothing ends it before.
 
     Args:
@@ -21,6 +22,8 @@ class Finish(StageCallback):
     Attributes:
         begun: updates done when everything was removed, None before.
     """
+
+    state_key = "finish"
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
@@ -38,11 +41,12 @@ class Finish(StageCallback):
             self._set_end(trainer)
 
     def _set_end(self, trainer: Trainer) -> None:
-        if self.begun is None:
-            return
-        end = self.begun + self.steps
-        loop = trainer.fit_loop.epoch_loop
-        loop.max_steps = end if loop.max_steps < 0 else min(loop.max_steps, end)
+        if self.begun is not None:
+            end_after_step(trainer, self.begun + self.steps)
+
+    def header_part(self, trainer: Trainer) -> dict[str, Any]:
+        """Where everything was removed."""
+        return {"everything_removed_at_step": self.begun}
 
     def state_dict(self) -> dict[str, Any]:
         """Where everything was removed."""

@@ -8,11 +8,11 @@ is no further stage, and so no further reset.
 from lightning import LightningModule, Trainer
 
 from icot.schedule import Stage
-from icot.training.callbacks.stages import StageCallback
-from icot.training.causal_lm import CausalLM
+from icot.training.hooks import RunCallback
+from icot.training.module import TrainingModule
 
 
-class OptimizerReset(StageCallback):
+class OptimizerReset(RunCallback):
     """Clears the optimizer's state at the start of every stage but the first.
 
     Args:
@@ -29,5 +29,5 @@ class OptimizerReset(StageCallback):
         for optimizer in trainer.optimizers:
             optimizer.state.clear()
         if self.warmup_steps:
-            assert isinstance(module, CausalLM)
+            assert isinstance(module, TrainingModule)
             module.restart_warmup(self.warmup_steps)

@@ -20,19 +20,24 @@ from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from icot.errors import RunError
-from icot.methods.icot_si.collapse_watch import CollapseWatch
 from icot.runs.layout import GOOD_FILE, LAST_FILE, STEP_FILES, step_file
 from icot.schedule import Stage
 from icot.system.files import link
 from icot.system.signals import Interrupted, Signals, requeue_job
-from icot.training.callbacks.stages import StageCallback, find, training_is_over
-from icot.training.datamodule import epochs_done
+from icot.training.hooks import RunCallback, header_parts
+from icot.training.lightning_internals import (
+    batches_done_in_epoch,
+    epochs_done,
+    killer_of_all_ranks,
+    place_loops_between_batches,
+    training_is_over,
+)
 from icot.training.metrics_file import MetricsFile
 
 AGREE_EVERY = 10  # updates after which the devices agree on time and signals
 
 
-class Checkpointing(StageCallback):
+class Checkpointing(RunCallback):
     """Saves what resumes the run. Put it before every callback that acts at the end of an epoch.
 
     Args:
@@ -44,6 +49,8 @@ class Checkpointing(StageCallback):
         keep: how many of the newest checkpoints are kept.
         requeue: put a Slurm job back into the queue after SIGUSR1.
     """
+
+    state_key = "checkpointing"
 
     def __init__(
         self,
@@ -63,9 +70,9 @@ class Checkpointing(StageCallback):
         self._saved_at = time.monotonic()
         self._restored_rows = 0
         self._good_stage = -1  # the newest that had its accuracy back when it was saved
-        self._is_good = False  # whether the newest checkpoint is the first one after such a stage
+        self._is_good = False  # whether the newest checkpoint is the next one after such a stage
         self._world_size = 1
-        self._position = (0, 0)  # epoch, and batches of it that are trained
+        self._position: tuple[int, int] | None = None  # epoch and its batches, while it is saved
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Learn how many devices there are."""
@@ -76,8 +83,7 @@ class Checkpointing(StageCallback):
         self.metrics.keep(self._restored_rows)
         self._link_good(trainer)  # the process may have been killed before it did
         self._saved_at = time.monotonic()
-        launcher = trainer.strategy.launcher
-        self.signals.at_once = None if launcher is None else lambda: launcher.kill(9)
+        self.signals.at_once = killer_of_all_ranks(trainer)
         self.signals.postpone()
 
     def on_stage_start(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
@@ -106,8 +112,7 @@ class Checkpointing(StageCallback):
         """Save where it is time, and always at the end of training."""
         due, signal = self._agreed(trainer, 0)
         if due or signal or training_is_over(trainer):
-            progress = trainer.fit_loop.epoch_loop.batch_progress
-            self._save(trainer, epochs_done(trainer) - 1, progress.current.completed)
+            self._save(trainer, epochs_done(trainer) - 1, batches_done_in_epoch(trainer))
         if signal:
             self._end(trainer, signal)
 
@@ -160,7 +165,6 @@ class Checkpointing(StageCallback):
         return due or timed, signal
 
     def _save(self, trainer: Trainer, epoch: int, batches: int) -> None:
-        self._position = (epoch, batches)
         now = {"step": trainer.global_step, "epoch": epoch, "batches": batches}
         if now != self._saved:
             last = self.folder / LAST_FILE
@@ -168,7 +172,9 @@ class Checkpointing(StageCallback):
                 link(last, self.folder / step_file(self._saved["step"]))
             self._saved = now
             self._judge(trainer)
+            self._position = (epoch, batches)
             trainer.save_checkpoint(last)
+            self._position = None
             self._link_good(trainer)
             if trainer.is_global_zero:
                 self._drop_old()
@@ -176,8 +182,8 @@ class Checkpointing(StageCallback):
 
     def _judge(self, trainer: Trainer) -> None:
         """Note whether the checkpoint that is about to be taken is one to come back to."""
-        watch = find(trainer, CollapseWatch)
-        good = -1 if watch is None or not watch.stop or watch.good is None else watch.good.index
+        last_good: Stage | None = header_parts(trainer).get("last_good")
+        good = -1 if last_good is None else last_good.index
         self._is_good = good > self._good_stage
         self._good_stage = max(good, self._good_stage)
 
@@ -193,18 +199,12 @@ class Checkpointing(StageCallback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Let the loops stand between two batches, wherever in their work they are."""
-        epoch, batches = self._position
-        begun = {"ready": epoch + 1, "started": epoch + 1, "processed": epoch, "completed": epoch}
-        loop = checkpoint["loops"]["fit_loop"]
-        loop["epoch_progress"] = {"total": dict(begun), "current": dict(begun)}
-        total = loop["epoch_loop.batch_progress"]["total"]
-        done = total["completed"]
-        loop["epoch_loop.batch_progress"] = {
-            "total": dict.fromkeys(total, done),
-            "current": dict.fromkeys(total, batches),
-            "is_last_batch": False,
-        }
-        checkpoint["epoch"] = epoch
+        if self._position is not None:
+            place_loops_between_batches(checkpoint, *self._position)
+
+    def header_part(self, trainer: Trainer) -> dict[str, Any]:
+        """The epoch that a checkpoint stands in."""
+        return {} if self._position is None else {"epoch": self._position[0]}
 
     def state_dict(self) -> dict[str, Any]:
         """Where the checkpoint stands, and what must be the same where it is restored."""

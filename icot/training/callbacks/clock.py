@@ -1,34 +1,102 @@
-"""Dropout as a function of (seed, batch, rank), like every other random draw of a run.
+"""The run's clock: how many batches, tokens and dropped examples there have been.
 
-Torch's generators are seeded anew for every batch, so that a checkpoint needs no generator's state
-and a resumed run draws what the uninterrupted one draws.
+All that depends on a batch's number asks it: smoothing offsets, batches that are left out, the
+examples seen, and dropout. Torch's generators are seeded anew for every batch by
+(seed, batch, rank), so that a checkpoint needs no generator's state and a resumed run draws what
+the uninterrupted one draws.
 """
 
 from typing import Any
 
 import numpy as np
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 
-from icot.training.callbacks.stages import datamodule_of
+from icot.removal import CoTBatch
+from icot.training.hooks import RunCallback, datamodule_of, find
 
 
-class BatchSeed(Callback):
-    """Seeds torch before each training batch.
+class Clock(RunCallback):
+    """Counts batches. Put it before every callback that reads it.
 
     Args:
         seed: of the run.
+
+    Attributes:
+        batches: of the run, done so far, those that were left out with them.
+        tokens: trained on so far, on this device; padding is not counted.
+        dropped: training examples dropped so far for being too long, on this device.
     """
+
+    state_key = "clock"
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
+        self.batches = self.tokens = self.dropped = 0
+        self._trainer: Trainer | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Learn of the other devices, whose counts a checkpoint adds up."""
+        self._trainer = trainer
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell the data module the number of the next batch."""
+        datamodule_of(trainer).batches = self.batches
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Before anything is drawn for this batch."""
-        position = (self.seed, datamodule_of(trainer).stage.batches, trainer.global_rank)
+        """Seed torch before anything is drawn for this batch."""
+        position = (self.seed, self.batches, trainer.global_rank)
         seed = int(np.random.SeedSequence(position).generate_state(1, np.uint64)[0])
         torch.default_generator.manual_seed(seed)
         if pl_module.device.type == "cuda":
             torch.cuda.manual_seed(seed)
+
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: CoTBatch,
+        batch_idx: int,
+    ) -> None:
+        """Count the batch."""
+        self.batches += 1
+        if batch.plan is not None:
+            self.tokens += batch.plan.tokens
+            self.dropped += batch.plan.dropped
+        datamodule_of(trainer).batches = self.batches
+
+    def on_all_devices(self, count: int) -> int:
+        """The sum of each device's count; all ranks must ask."""
+        if self._trainer is None or self._trainer.world_size == 1:
+            return count
+        counted = torch.tensor(count, device=self._trainer.strategy.root_device)
+        return int(self._trainer.strategy.reduce(counted, reduce_op="sum"))
+
+    def header_part(self, trainer: Trainer) -> dict[str, Any]:
+        """The number of the next batch."""
+        return {"batches": self.batches}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counts, over all devices."""
+        return {
+            "batches": self.batches,
+            "tokens": self.on_all_devices(self.tokens),
+            "dropped": self.on_all_devices(self.dropped),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of ``state_dict``; one device takes over what all have counted."""
+        is_rank_zero = self._trainer is None or self._trainer.is_global_zero
+        self.batches = state_dict["batches"]
+        self.tokens = state_dict["tokens"] if is_rank_zero else 0
+        self.dropped = state_dict["dropped"] if is_rank_zero else 0
+
+
+def clock_of(trainer: Trainer) -> Clock:
+    """The run's clock; every run has one."""
+    clock = find(trainer, Clock)
+    assert clock is not None
+    return clock

@@ -4,15 +4,16 @@ import time
 from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from icot.system.hardware import peak_memory
-from icot.training.callbacks.stages import datamodule_of
+from icot.training.callbacks.clock import clock_of
 from icot.training.fully_sharded import own_part
+from icot.training.hooks import RunCallback
 
 
-class DeviceUse(Callback):
+class DeviceUse(RunCallback):
     """Counts on every device. Put it before every callback that acts at the end of a batch."""
 
     def __init__(self) -> None:
@@ -22,7 +23,7 @@ class DeviceUse(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """What an earlier process has trained is not this one's."""
-        self._tokens_before = datamodule_of(trainer).tokens
+        self._tokens_before = clock_of(trainer).tokens
         if pl_module.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(pl_module.device)
 
@@ -48,7 +49,7 @@ class DeviceUse(Callback):
         memory is that of weights, gradients and moments on this device; the peak is what torch has
         allocated on a GPU, and all that the process has had resident on a CPU. Both in bytes.
         """
-        tokens = datamodule_of(trainer).tokens - self._tokens_before
+        tokens = clock_of(trainer).tokens - self._tokens_before
         seconds = max(self._seconds, 1e-9)
         mine = {
             "rank": trainer.global_rank,

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from icot.training.callbacks.stages import RemovalSchedule, datamodule_of, find
-from icot.training.callbacks.validation_accuracy import ValidationAccuracy
-from icot.training.causal_lm import LOSS
+from icot.training.callbacks.stages import Stages
+from icot.training.hooks import RunCallback, Validated, datamodule_of, find
+from icot.training.module import LOSS
 
 
-class Progress(ProgressBar):
+class Progress(ProgressBar, RunCallback):
     """Shows where training stands.
 
     Args:
@@ -32,6 +32,7 @@ class Progress(ProgressBar):
         self._live: Live | None = None
         self._shown = self._begun = 0.0
         self._first_step = 0
+        self._newest: Validated | None = None
 
     def disable(self) -> None:
         """Lightning calls this on every rank but the first."""
@@ -49,6 +50,10 @@ class Progress(ProgressBar):
         if self._enabled and self._console.is_terminal:
             self._live = Live(console=self._console, refresh_per_second=4)
             self._live.start()
+
+    def on_validated(self, trainer: Trainer, module: LightningModule, validated: Validated) -> None:
+        """Show the accuracy from now on."""
+        self._newest = validated
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -74,17 +79,17 @@ class Progress(ProgressBar):
     def line(self, trainer: Trainer) -> str:
         """What is shown now."""
         parts = [f"epoch {trainer.current_epoch}", _steps(trainer)]
-        schedule = find(trainer, RemovalSchedule)
-        if schedule is not None and schedule.stage is not None:
-            stage, longest = schedule.stage, datamodule_of(trainer).longest_cot
+        stages = find(trainer, Stages)
+        if stages is not None and stages.stage is not None:
+            stage, longest = stages.stage, datamodule_of(trainer).longest_cot
             parts.append(f"stage {stage.index}: {stage.tokens_removed} of {longest} tokens removed")
         loss = trainer.callback_metrics.get(LOSS)
         if loss is not None:
             parts.append(f"loss {float(torch.as_tensor(loss)):.4f}")
-        validation = find(trainer, ValidationAccuracy)
-        if validation is not None and validation.stage is not None:
-            low, high = validation.latest.interval
-            parts.append(f"accuracy {validation.latest.accuracy:.3f} ({low:.3f}-{high:.3f})")
+        if self._newest is not None:
+            result = self._newest.result
+            low, high = result.interval
+            parts.append(f"accuracy {result.accuracy:.3f} ({low:.3f}-{high:.3f})")
         left = self._seconds_left(trainer)
         if left is not None:
             parts.append(f"{int(left) // 3600}:{int(left) // 60 % 60:02}:{int(left) % 60:02} left")

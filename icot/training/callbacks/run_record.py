@@ -1,29 +1,27 @@
-"""What a run directory says of its run: stages.csv, summary.json and, at the end, words and a plot.
+"""What a run directory says of its run: stages.csv, summary.json and the final predictions.
 
 stages.csv     one row per finished stage, written as soon as it has ended
 summary.json   the run in numbers
 predictions.jsonl   what the final model wrote for the validation split
-accuracy_by_tokens_removed.png
 """
 
 import csv
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lightning import LightningModule, Trainer
-from rich.console import Console
 
-from icot.evaluation.predictions import write_predictions
-from icot.reporting.figures import accuracy_by_tokens_removed
-from icot.reporting.tables import print_devices, print_examples, print_stages
-from icot.runs.layout import FIGURE, PREDICTIONS, STAGES, SUMMARY
+from icot.evaluation.predictions import Prediction, write_predictions
+from icot.runs.layout import PREDICTIONS, STAGES, SUMMARY
 from icot.schedule import Stage
 from icot.system.files import replacing, write_text
+from icot.training.callbacks.clock import clock_of
 from icot.training.callbacks.device_use import DeviceUse
-from icot.training.callbacks.stages import StageCallback, datamodule_of, find
-from icot.training.callbacks.validation_accuracy import ValidationAccuracy
+from icot.training.callbacks.stages import Stages
+from icot.training.hooks import RunCallback, Validated, datamodule_of, find
 
 COLUMNS = (
     "stage",
@@ -43,26 +41,49 @@ COLUMNS = (
 )
 
 
-class RunRecord(StageCallback):
-    """Writes the record. Put it behind ``ValidationAccuracy``.
+class Show(Protocol):
+    """Draws and prints a run at its end; called before the summary is written."""
+
+    def __call__(
+        self,
+        *,
+        folder: Path,
+        rows: list[dict[str, Any]],
+        longest_cot: int,
+        per_device: list[dict[str, Any]],
+        predictions: list[Prediction],
+    ) -> object:
+        """Show it.
+
+        Args:
+            folder: the run directory.
+            rows: of stages.csv.
+            longest_cot: tokens of the longest chain.
+            per_device: what each device has done.
+            predictions: of the final model for the validation split.
+        """
+
+
+class RunRecord(RunCallback):
+    """Writes the record. Put it behind ``ValidationAccuracy`` and ``Stages``.
 
     Args:
         folder: the run directory.
-        title: what the plot is called.
-        examples: right and wrong answers shown at the end.
         facts: what is known before training and belongs into the summary.
+        show: draws and prints a run at its end; None shows nothing.
     """
+
+    state_key = "run_record"
 
     def __init__(
         self,
         folder: str | Path,
-        title: str = "",
-        examples: int = 3,
         facts: dict[str, Any] | None = None,
+        show: Show | None = None,
     ) -> None:
-        self.folder, self.title, self.examples = Path(folder), title, examples
-        self.facts = dict(facts or {})
+        self.folder, self.facts, self.show = Path(folder), dict(facts or {}), show
         self.rows: list[dict[str, Any]] = []
+        self._newest: Validated | None = None
         self._seconds_before = 0.0
         self._begun: float | None = None
 
@@ -78,17 +99,22 @@ class RunRecord(StageCallback):
         if self.rows or (self.folder / STAGES).is_file():
             self._write_stages(trainer)
 
+    def on_validated(self, trainer: Trainer, module: LightningModule, validated: Validated) -> None:
+        """Note it for the stage's row."""
+        self._newest = validated
+
     def on_stage_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
         """Add the stage's row."""
+        clock = clock_of(trainer)
         self.rows.append(
             {
                 "stage": stage.index,
                 "tokens_removed": stage.tokens_removed,
                 "step": trainer.global_step,
-                "examples_seen": datamodule_of(trainer).examples_seen(stage.batches),
-                "tokens_seen": datamodule_of(trainer).tokens_on_all_devices(),
+                "examples_seen": datamodule_of(trainer).examples_seen(clock.batches),
+                "tokens_seen": clock.on_all_devices(clock.tokens),
                 "seconds": round(self.seconds, 3),
-                **_measured(trainer),
+                **self._measured(),
                 "epoch": trainer.current_epoch,
                 "batches": stage.batches_in_stage,
             }
@@ -103,15 +129,19 @@ class RunRecord(StageCallback):
                 writer.writerows(self.rows)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the summary and the plot, show stages and examples."""
-        dropped = datamodule_of(trainer).dropped_on_all_devices()
+        """Write the predictions and the summary, and show what there is to show."""
+        clock = clock_of(trainer)
+        if find(trainer, Stages) is None:  # all of the run is one stage
+            stage = replace(datamodule_of(trainer).stage, batches_in_stage=clock.batches)
+            self.rows.clear()
+            self.on_stage_end(trainer, pl_module, stage)
+        dropped = clock.on_all_devices(clock.dropped)
         use = find(trainer, DeviceUse)
         per_device = [] if use is None else use.measured(trainer)
         if not trainer.is_global_zero or not self.rows:
             return
-        self.rows[-1].update(_measured(trainer))  # the end of training has scored all examples
+        self.rows[-1].update(self._measured())  # the end of training has scored all examples
         self._write_stages(trainer)
-        validation = find(trainer, ValidationAccuracy)
         datamodule, last = datamodule_of(trainer), self.rows[-1]
         longest = datamodule.longest_cot
         summary: dict[str, Any] = {
@@ -136,18 +166,35 @@ class RunRecord(StageCallback):
             "seconds": round(self.seconds, 3),
             "per_device": per_device,
         }
-        console = Console()
-        print_stages(console, self.rows, longest)
-        if trainer.world_size > 1:
-            print_devices(console, per_device)
-        if validation is not None and validation.latest.predictions:
-            predictions = validation.latest.predictions
+        predictions = [] if self._newest is None else self._newest.result.predictions
+        if predictions:
             write_predictions(self.folder / PREDICTIONS, predictions)
-            accuracy_by_tokens_removed(self.rows, longest, self.folder / FIGURE, self.title)
-            print_examples(console, predictions, self.examples)
+        if self.show is not None:
+            self.show(
+                folder=self.folder,
+                rows=self.rows,
+                longest_cot=longest,
+                per_device=per_device,
+                predictions=predictions,
+            )
         # The summary comes last: where it is, the run is complete.
         write_text(self.folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
-        console.print(f"Run directory: {self.folder}", highlight=False, soft_wrap=True)
+        print(f"Run directory: {self.folder}", flush=True)
+
+    def _measured(self) -> dict[str, Any]:
+        """The newest validation, as columns."""
+        if self._newest is None:
+            return {}
+        result = self._newest.result
+        low, high = result.interval
+        return {
+            "val_accuracy": round(result.accuracy, 6),
+            "val_token_accuracy": _rounded(result.token_accuracy),
+            "val_perplexity": _rounded(result.perplexity),
+            "val_accuracy_low": round(low, 6),
+            "val_accuracy_high": round(high, 6),
+            "val_examples": result.n,
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Rows so far, and the time they took."""
@@ -156,23 +203,6 @@ class RunRecord(StageCallback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of ``state_dict``."""
         self.rows, self._seconds_before = list(state_dict["rows"]), state_dict["seconds"]
-
-
-def _measured(trainer: Trainer) -> dict[str, Any]:
-    """The newest validation, as columns."""
-    validation = find(trainer, ValidationAccuracy)
-    if validation is None or validation.stage is None:
-        return {}
-    result = validation.latest
-    low, high = result.interval
-    return {
-        "val_accuracy": round(result.accuracy, 6),
-        "val_token_accuracy": _rounded(result.token_accuracy),
-        "val_perplexity": _rounded(result.perplexity),
-        "val_accuracy_low": round(low, 6),
-        "val_accuracy_high": round(high, 6),
-        "val_examples": result.n,
-    }
 
 
 def _rounded(value: float | None) -> float | None:

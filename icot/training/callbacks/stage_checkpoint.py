@@ -3,7 +3,7 @@
     checkpoints/best.ckpt            highest validation accuracy with the whole chain removed
     checkpoints/stage-0003.ckpt      the end of stage 3
 
-Both hold weights only. What resumes a run is Lightning's own ``last.ckpt`` beside them.
+Both hold weights only. What resumes a run is ``last.ckpt`` beside them.
 """
 
 from pathlib import Path
@@ -13,11 +13,10 @@ from lightning import LightningModule, Trainer
 
 from icot.runs.layout import BEST_FILE, stage_file
 from icot.schedule import Stage
-from icot.training.callbacks.stages import StageCallback, datamodule_of, find
-from icot.training.callbacks.validation_accuracy import ValidationAccuracy
+from icot.training.hooks import RunCallback, Validated, datamodule_of
 
 
-class StageCheckpoint(StageCallback):
+class StageCheckpoint(RunCallback):
     """Saves weights at the ends of stages. Put it behind ``ValidationAccuracy``.
 
     Args:
@@ -25,9 +24,16 @@ class StageCheckpoint(StageCallback):
         every_stage: keep each stage's last weights.
     """
 
+    state_key = "stage_checkpoint"
+
     def __init__(self, folder: str | Path, every_stage: bool = False) -> None:
         self.folder, self.every_stage = Path(folder), every_stage
         self.best_accuracy = -1.0
+        self._newest: Validated | None = None
+
+    def on_validated(self, trainer: Trainer, module: LightningModule, validated: Validated) -> None:
+        """Note it for the end of the stage or epoch."""
+        self._newest = validated
 
     def on_stage_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
         """Keep the stage, and the best."""
@@ -40,13 +46,12 @@ class StageCheckpoint(StageCallback):
         self._keep_best(trainer)
 
     def _keep_best(self, trainer: Trainer) -> None:
-        validation = find(trainer, ValidationAccuracy)
-        if validation is None or validation.stage is None:
+        if self._newest is None:
             return
-        if validation.stage.tokens_removed < datamodule_of(trainer).longest_cot:
+        if self._newest.stage.tokens_removed < datamodule_of(trainer).longest_cot:
             return
-        if validation.latest.accuracy > self.best_accuracy:
-            self.best_accuracy = validation.latest.accuracy
+        if self._newest.result.accuracy > self.best_accuracy:
+            self.best_accuracy = self._newest.result.accuracy
             self._save(trainer, BEST_FILE)
 
     def _save(self, trainer: Trainer, name: str) -> None:

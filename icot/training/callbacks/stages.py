@@ -1,79 +1,55 @@
 """The callback that owns the stage: it advances the schedule and tells the data module.
 
 The stage of a batch is decided when the batch before it has ended, identically on every rank, and
-is stored, never re-derived. Other callbacks react by two hooks, called in the order in which the
-callbacks stand:
-
-    on_stage_end(trainer, module, stage)      after the last batch of a stage, before any change
-    on_stage_start(trainer, module, stage)    before the first batch of a stage
+is stored, never re-derived. Other callbacks react by ``on_stage_end`` and ``on_stage_start``
+(``hooks.py``).
 """
 
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import LightningModule, Trainer
 from torch import Tensor
 
 from icot.removal import CoTBatch
 from icot.schedule import Schedule, Stage
-from icot.training.datamodule import CoTDataModule
+from icot.training.callbacks.clock import clock_of
+from icot.training.hooks import RunCallback, datamodule_of, tell
 
 TOKENS_REMOVED = "cot/tokens_removed"
 STAGE = "cot/stage"
 
 
-class StageCallback(Callback):
-    """A callback with hooks at the borders of stages."""
+class Stages(RunCallback):
+    """Runs a schedule. Put it behind the clock.
 
-    def on_stage_start(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
-        """The next batch is the first of ``stage``, also at the start of training."""
-
-    def on_stage_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
-        """``stage`` has ended: the schedule moves on, or training ends."""
-
-
-CallbackT = TypeVar("CallbackT", bound=Callback)
-
-
-def find(trainer: Trainer, kind: type[CallbackT]) -> CallbackT | None:
-    """The first callback of a kind, if there is one."""
-    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    return next((c for c in callbacks if isinstance(c, kind)), None)
-
-
-def datamodule_of(trainer: Trainer) -> CoTDataModule:
-    """The data module in use."""
-    datamodule = trainer.datamodule  # type: ignore[attr-defined]
-    assert isinstance(datamodule, CoTDataModule)
-    return datamodule
-
-
-def training_is_over(trainer: Trainer) -> bool:
-    """Whether, at the end of an epoch, no further batch is to be trained."""
-    return bool(trainer.fit_loop.done)
-
-
-class RemovalSchedule(Callback):
-    """Runs a schedule. Put it last, after the callbacks that react to its stages.
+    A run without it is trained at the data module's stage throughout, which removes nothing.
 
     Args:
         schedule: the rule.
+
+    Attributes:
+        stage: of the next batch, None before training.
+        trained: the stage of the newest trained batch, None before the first.
     """
+
+    state_key = "stages"
 
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
         self.stage: Stage | None = None
+        self.trained: Stage | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin, or go on where a checkpoint left off."""
-        begun = self.stage is not None
+        is_new = self.stage is None
         if self.stage is None:
             self.stage = self.schedule.start(datamodule_of(trainer).longest_cot)
         else:
-            self.stage = self.schedule.resumed(self.stage)
+            self.stage = self.schedule.resumed(self.stage, clock_of(trainer).batches)
         datamodule_of(trainer).stage = self.stage
-        if not begun:
-            self._tell("on_stage_start", trainer, pl_module, self.stage)
+        if is_new:
+            tell(trainer, pl_module, "on_stage_start", self.stage)
 
     def on_train_batch_end(
         self,
@@ -83,12 +59,9 @@ class RemovalSchedule(Callback):
         batch: CoTBatch,
         batch_idx: int,
     ) -> None:
-        """Decide the next batch's stage."""
+        """Decide the next batch's stage; a batch that is left out changes nothing."""
         assert self.stage is not None
-        datamodule = datamodule_of(trainer)
-        if batch.skipped:
-            self.stage = self.stage.skipped()
-            datamodule.batch_ended(self.stage)
+        if batch.plan is not None and batch.plan.skipped:
             return
         pl_module.log_dict(
             {
@@ -99,36 +72,44 @@ class RemovalSchedule(Callback):
         accuracy = None
         if self.schedule.needs_accuracy:
             accuracy = _accuracy_at_stage(trainer, outputs["exact"], batch)
+        datamodule = datamodule_of(trainer)
         after = self.schedule.after_batch(
-            self.stage, int(trainer.num_training_batches), datamodule.longest_cot, accuracy
+            self.stage,
+            clock_of(trainer).batches,
+            int(trainer.num_training_batches),
+            datamodule.longest_cot,
+            accuracy,
         )
+        self.trained = self.stage.trained(self.stage.tokens_removed)
         moves_on = after.index != self.stage.index
         if moves_on:
-            ended = self.stage.trained(self.stage.tokens_removed)
-            self._tell("on_stage_end", trainer, pl_module, ended)
-        self.stage = after
-        datamodule.batch_ended(after)
+            tell(trainer, pl_module, "on_stage_end", self.trained)
+        self.stage = datamodule.stage = after
         if moves_on:
-            self._tell("on_stage_start", trainer, pl_module, after)
+            tell(trainer, pl_module, "on_stage_start", after)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The last stage ends with training, unless no batch of it was trained."""
         if self.stage is not None and self.stage.batches_in_stage > 0:
-            self._tell("on_stage_end", trainer, pl_module, self.stage)
+            tell(trainer, pl_module, "on_stage_end", self.stage)
 
-    def _tell(self, hook: str, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, StageCallback):
-                getattr(callback, hook)(trainer, module, stage)
+    def header_part(self, trainer: Trainer) -> dict[str, Any]:
+        """The stage of the newest trained batch, and that of the next one."""
+        if self.stage is None:
+            return {}
+        return {"trained_at": self.trained or self.stage, "next_stage": self.stage}
 
     def state_dict(self) -> dict[str, Any]:
-        """The stage of the next batch."""
-        return {"stage": None if self.stage is None else self.stage.state_dict()}
+        """The stages of the next batch and of the newest trained one."""
+        stages = {"stage": self.stage, "trained": self.trained}
+        return {k: None if s is None else s.state_dict() for k, s in stages.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of ``state_dict``."""
-        stage = state_dict["stage"]
-        self.stage = None if stage is None else Stage.from_state_dict(stage)
+        self.stage, self.trained = (
+            None if state_dict[key] is None else Stage.from_state_dict(state_dict[key])
+            for key in ("stage", "trained")
+        )
 
 
 def _accuracy_at_stage(trainer: Trainer, exact: Tensor, batch: CoTBatch) -> float:
@@ -136,7 +117,7 @@ def _accuracy_at_stage(trainer: Trainer, exact: Tensor, batch: CoTBatch) -> floa
 
     Without any such row the offsets' rows stand in for them.
     """
-    offsets = batch.offsets
+    offsets = None if batch.plan is None else batch.plan.offsets
     chosen = torch.ones_like(exact) if offsets is None else offsets == 0
     counts = torch.stack(
         [(exact & chosen).sum(), chosen.sum(), exact.sum(), torch.ones_like(exact).sum()]

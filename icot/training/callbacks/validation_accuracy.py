@@ -1,55 +1,63 @@
 """Validation at exactly the stage that was trained: at the end of every stage and every epoch.
 
 The schedule's own hooks call this before anything changes, so what is measured is the model as it
-was trained, at the removal it was trained at, without offsets.
+was trained, at the removal it was trained at, without offsets. The other callbacks learn of it by
+``on_validated``.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
+from torch import nn
 
 from icot.evaluation.scoring import Evaluation, evaluate
-from icot.inference.predictor import Decode, GreedyPredictor
+from icot.inference.predictor import GreedyPredictor, Predictor
 from icot.schedule import Stage
-from icot.training.callbacks.stages import (
-    TOKENS_REMOVED,
-    RemovalSchedule,
-    StageCallback,
-    datamodule_of,
-    find,
-    training_is_over,
-)
-from icot.training.causal_lm import CausalLM
+from icot.training.callbacks.clock import clock_of
+from icot.training.callbacks.stages import TOKENS_REMOVED, Stages
+from icot.training.hooks import RunCallback, Validated, datamodule_of, find, tell
+from icot.training.lightning_internals import training_is_over
+from icot.training.module import TrainingModule
 
 ACCURACY = "val/accuracy"
 TOKEN_ACCURACY = "val/token_accuracy"
 PERPLEXITY = "val/perplexity"
 
 
-class ValidationAccuracy(StageCallback):
+class ValidationAccuracy(RunCallback):
     """Scores the validation split and tells the loggers.
 
     Args:
-        batch_size: examples decoded at once, per device.
+        build_predictor: what answers the questions, made for the model in training.
         examples: how many of the split are scored at the end of a stage or epoch; None is all.
             The end of training always scores all.
-        decode: ``verify`` first, or decode ``always``.
 
     Attributes:
         latest: the newest evaluation.
         stage: the stage it was made at, None before the first.
     """
 
+    state_key = "validation_accuracy"
+
     def __init__(
-        self, batch_size: int = 500, examples: int | None = None, decode: Decode = "verify"
+        self,
+        build_predictor: Callable[[nn.Module], Predictor] = GreedyPredictor,
+        examples: int | None = None,
     ) -> None:
-        self.batch_size, self.examples, self.decode = batch_size, examples, decode
+        self.build_predictor, self.examples = build_predictor, examples
         self.latest = Evaluation()
         self.stage: Stage | None = None
+        self._batches = -1  # of the run, trained before it
         self._complete = False
         self._restored = False  # latest comes from a checkpoint, which keeps no predictions
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tell what a checkpoint has kept."""
+        if self._restored:
+            self._tell(trainer, pl_module)
 
     def on_stage_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
         """Score the stage that has ended."""
@@ -57,51 +65,65 @@ class ValidationAccuracy(StageCallback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the epoch, unless its last batch ended a stage or the training."""
-        schedule = find(trainer, RemovalSchedule)
-        assert schedule is not None
-        assert schedule.stage is not None
-        if schedule.stage.batches_in_stage > 0 and not training_is_over(trainer):
-            self.validate(trainer, pl_module, schedule.stage, self.examples)
+        if not _stage_has_just_ended(trainer) and not training_is_over(trainer):
+            self.validate(trainer, pl_module, datamodule_of(trainer).stage, self.examples)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score the whole split at the last trained stage."""
-        schedule = find(trainer, RemovalSchedule)
-        assert schedule is not None
-        stage = schedule.stage
-        if stage is not None and stage.batches_in_stage == 0:
-            stage = self.stage  # the last batch ended a stage, and the next was never trained
-        if stage is not None:
-            self.validate(trainer, pl_module, stage, None)
+        if not _stage_has_just_ended(trainer):
+            self.validate(trainer, pl_module, datamodule_of(trainer).stage, None)
+        elif self.stage is not None:  # the last batch ended a stage; the next was never trained
+            self.validate(trainer, pl_module, self.stage, None, self._batches)
 
     def validate(
-        self, trainer: Trainer, module: LightningModule, stage: Stage, examples: int | None
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        stage: Stage,
+        examples: int | None,
+        batches: int | None = None,
     ) -> None:
-        """Score ``examples`` of the split, or all; does nothing where that is already known."""
+        """Score the model; does nothing where the score is there already.
+
+        Args:
+            trainer, module: in training.
+            stage: at which the model was trained.
+            examples: of the split; None for all.
+            batches: of the run, trained before; None for as many as the clock says.
+        """
         datamodule = datamodule_of(trainer)
         complete = examples is None or examples >= len(datamodule.split("valid"))
-        known = self.stage is not None and self.stage.batches == stage.batches
-        known = known and (self._complete or not complete)
-        if known and not self._restored:
+        batches = clock_of(trainer).batches if batches is None else batches
+        is_scored = self.stage is not None and self._batches == batches
+        is_scored = is_scored and (self._complete or not complete)
+        if is_scored and not self._restored:
             return
-        assert isinstance(module, CausalLM)
+        assert isinstance(module, TrainingModule)
         held_out = datamodule.held_out(
             "valid", stage.tokens_removed, examples, trainer.global_rank, trainer.world_size
         )
-        predictor = GreedyPredictor(module.model, self.batch_size, self.decode)
+        predictor = self.build_predictor(module.model)
         with trainer.precision_plugin.forward_context():
             share = module.with_whole_weights(
                 lambda: evaluate(predictor, held_out, datamodule.task, datamodule.tokenizer)
             )
         self.latest, self.stage, self._complete = _over_devices(trainer, share), stage, complete
-        self._restored = False
-        if not known:
+        self._batches, self._restored = batches, False
+        if not is_scored:
             self._log(trainer, stage)
+        self._tell(trainer, module)
+
+    def _tell(self, trainer: Trainer, module: LightningModule) -> None:
+        assert self.stage is not None
+        validated = Validated(self.latest, self.stage, self._batches, self._complete)
+        tell(trainer, module, "on_validated", validated)
 
     def state_dict(self) -> dict[str, Any]:
         """The newest evaluation without its predictions, and its stage."""
         return {
             "latest": asdict(replace(self.latest, predictions=[])),
             "stage": None if self.stage is None else self.stage.state_dict(),
+            "batches": self._batches,
             "complete": self._complete,
         }
 
@@ -110,7 +132,8 @@ class ValidationAccuracy(StageCallback):
         self.latest = Evaluation(**state_dict["latest"])
         stage = state_dict["stage"]
         self.stage = None if stage is None else Stage.from_state_dict(stage)
-        self._complete, self._restored = state_dict["complete"], stage is not None
+        self._batches, self._complete = state_dict["batches"], state_dict["complete"]
+        self._restored = stage is not None
 
     def _log(self, trainer: Trainer, stage: Stage) -> None:
         low, high = self.latest.interval
@@ -127,6 +150,12 @@ class ValidationAccuracy(StageCallback):
         with_axis = {**values, TOKENS_REMOVED: float(stage.tokens_removed)}
         for logger in trainer.loggers:
             logger.log_metrics(with_axis, step=trainer.global_step)
+
+
+def _stage_has_just_ended(trainer: Trainer) -> bool:
+    """Whether no batch of the present stage is trained yet; a run without stages has but one."""
+    stages = find(trainer, Stages)
+    return stages is not None and (stages.stage is None or stages.stage.batches_in_stage == 0)
 
 
 def _over_devices(trainer: Trainer, share: Evaluation) -> Evaluation:

@@ -1,15 +1,16 @@
 """When accuracy counts as lost, by accuracies made up by hand."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from icot.evaluation.scoring import Evaluation
-from icot.methods.icot_si.collapse_watch import CollapseError, CollapseWatch
+from icot.methods.icot_si.collapse_watch import CollapseWatch
 from icot.schedule import Stage
-from icot.training.callbacks.validation_accuracy import ValidationAccuracy
+from icot.training.hooks import Validated
+from icot.training.rollback import CollapseError
 
 
 @dataclass
@@ -17,17 +18,19 @@ class Run:
     """As much of a trainer as the watch looks at."""
 
     watch: CollapseWatch
-    validation: ValidationAccuracy = field(default_factory=ValidationAccuracy)
     batches: int = 0
 
     def stage_ends(self, tokens_removed: int, accuracy: float) -> None:
         self.batches += 10
-        stage = Stage(tokens_removed=tokens_removed, batches=self.batches)
-        self.validation.stage = stage
-        self.validation.latest = Evaluation(n=100, correct=round(100 * accuracy))
-        trainer: Any = SimpleNamespace(callbacks=[self.validation, self.watch], is_global_zero=True)
-        self.watch.on_stage_end(trainer, None, stage)  # type: ignore[arg-type]
-        self.watch.on_train_epoch_end(trainer, None)  # type: ignore[arg-type]  # known already
+        stage = Stage(tokens_removed=tokens_removed)
+        score = Evaluation(n=100, correct=round(100 * accuracy))
+        validated = Validated(score, stage, self.batches, complete=False)
+        trainer: Any = SimpleNamespace(is_global_zero=True)
+        module: Any = None
+        self.watch.on_validated(trainer, module, validated)  # says nothing yet
+        self.watch.on_stage_end(trainer, module, stage)
+        self.watch.on_validated(trainer, module, validated)  # of the same weights once more
+        self.watch.on_train_epoch_end(trainer, module)
 
 
 def test_it_waits_for_as_many_validations_as_it_is_told(caplog):
@@ -54,3 +57,15 @@ def test_it_stops_the_run_where_it_is_told_to_and_its_state_is_kept():
     run.watch = restored
     with pytest.raises(CollapseError, match="for 2 validations since 0 were removed"):
         run.stage_ends(2, 0.2)
+
+
+def test_it_raises_only_once_the_stage_has_ended():
+    watch = CollapseWatch(share=0.5, validations=1, stop=True)
+    trainer: Any = SimpleNamespace(is_global_zero=True)
+    module: Any = None
+    for batches, correct in ((1, 90), (2, 1)):
+        score, stage = Evaluation(n=100, correct=correct), Stage(tokens_removed=batches)
+        watch.on_validated(trainer, module, Validated(score, stage, batches, complete=False))
+    with pytest.raises(CollapseError):
+        watch.on_train_epoch_end(trainer, module)
+    assert watch.header_part(trainer) == {"last_good": None}

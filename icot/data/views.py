@@ -1,0 +1,122 @@
+"""What is left of a whole batch when it is trained on: worked out on the host, done on the device.
+
+    whole batch --plan(stage)--> the same batch with a plan      on the host, before the transfer
+                --apply--------> what the model is trained on    on the device
+
+``apply`` is a pure function of the batch, since all that ``plan`` has found out travels in it.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from icot.data.packing import Layout, layout, pack, supervised_places
+from icot.removal import IGNORED, CoTBatch, Plan, Side, length_after, remove_cot
+from icot.schedule import Stage
+
+
+class View(Protocol):
+    """What a method makes of a batch.
+
+    Attributes:
+        side: the end of the chain that a stage removes.
+        keep_position_ids: what follows the removed tokens keeps its position ids.
+    """
+
+    side: Side
+    keep_position_ids: bool
+
+    def plan(self, batch: CoTBatch, stage: Stage, positions: Tensor) -> CoTBatch:
+        """On the host: the batch, perhaps without some of its rows, with a plan for the device.
+
+        Args:
+            batch: whole, B rows.
+            stage: what the schedule says of this batch.
+            positions: [B] each row's place among all examples of the run, over all devices.
+        """
+
+    def apply(self, batch: CoTBatch) -> CoTBatch:
+        """On the device: what the model is trained on, by the plan in ``batch`` alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagePlan(Plan):
+    """The plan of a ``StageView``.
+
+    Attributes:
+        n_removed: [B] tokens to cut out of each chain.
+        width: columns that are left.
+        layout: where the examples go if several share a row, else None.
+    """
+
+    n_removed: Tensor
+    width: int
+    layout: Layout | None = None
+
+
+class StageView:
+    """Removes what the stage says, drops what is still too long, and packs rows if asked to.
+
+    Args:
+        eos_token_id: the separator, which also pads.
+        side: the end of the chain that is removed.
+        keep_position_ids: what follows the removed tokens keeps its position ids.
+        max_train_tokens: examples longer than this after removal are dropped from their batch.
+        packing: put several examples into a row.
+        width_multiple: batches are padded to a multiple of so many columns, where that is no more
+            than their whole examples have.
+    """
+
+    def __init__(
+        self,
+        eos_token_id: int,
+        side: Side = "left",
+        keep_position_ids: bool = False,
+        max_train_tokens: int | None = None,
+        packing: bool = False,
+        width_multiple: int = 1,
+    ) -> None:
+        self.eos_token_id, self.side, self.keep_position_ids = eos_token_id, side, keep_position_ids
+        self.max_train_tokens, self.packing = max_train_tokens, packing
+        self.width_multiple = width_multiple
+
+    def draw_offsets(self, stage: Stage, positions: Tensor) -> Tensor:
+        """Tokens [B] that each row loses beyond the stage; a subclass may draw some."""
+        return torch.zeros_like(positions)
+
+    def plan(self, batch: CoTBatch, stage: Stage, positions: Tensor) -> CoTBatch:
+        """On the host: the rows and columns that the stage leaves, and what is supervised there."""
+        offsets = self.draw_offsets(stage, positions)
+        removed = stage.tokens_removed + offsets
+        left = length_after(batch.lengths, batch.cot_start, batch.cot_end, removed)
+        dropped = 0
+        if self.max_train_tokens is not None and int(left.max()) > self.max_train_tokens:
+            fits = left <= self.max_train_tokens
+            dropped = int((~fits).sum())
+            kept = fits if fits.any() else torch.arange(len(left)) == 0
+            batch, left = batch.rows(kept), left[kept]
+            offsets, removed = offsets[kept], removed[kept]
+            if dropped == len(fits):  # a batch must have a row; this one supervises nothing
+                batch = replace(batch, labels=torch.full_like(batch.labels, IGNORED))
+        rows = layout(left, batch.input_ids.shape[1]) if self.packing else None
+        plan = StagePlan(
+            offsets=offsets,
+            places=supervised_places(batch, left, rows),
+            tokens=int(left.sum()),
+            dropped=dropped,
+            n_removed=removed,
+            width=-(-int(left.max()) // self.width_multiple) * self.width_multiple,
+            layout=rows,
+        )
+        return replace(batch, plan=plan)
+
+    def apply(self, batch: CoTBatch) -> CoTBatch:
+        """On the device: the removal, and the packing."""
+        plan = batch.plan
+        assert isinstance(plan, StagePlan)
+        short = remove_cot(batch, plan.n_removed, self.side, self.keep_position_ids)
+        if plan.layout is not None:
+            return pack(short, plan.layout, self.eos_token_id)
+        return short.columns(plan.width)

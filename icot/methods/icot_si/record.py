@@ -1,0 +1,69 @@
+"""What stepwise internalization brings: smoothed removals, resets, an end, a watch."""
+
+from lightning import Callback
+
+from icot.data.views import View
+from icot.inference.predictor import GreedyPredictor, Predictor
+from icot.methods.base import (
+    CallbackParts,
+    Method,
+    ModuleParts,
+    Options,
+    PredictorParts,
+    ViewParts,
+)
+from icot.methods.icot_si.collapse_watch import CollapseWatch
+from icot.methods.icot_si.finish import Finish
+from icot.methods.icot_si.optimizer_reset import OptimizerReset
+from icot.methods.icot_si.view import SmoothedView
+from icot.training.causal_lm import CausalLM
+from icot.training.module import TrainingModule
+
+NAME = "icot_si"
+
+
+def build_module(parts: ModuleParts, options: Options) -> TrainingModule:
+    """A causal LM."""
+    return CausalLM(
+        parts.model,
+        optimizer=parts.optimizer,
+        warmup_steps=parts.warmup_steps,
+        decay_steps=parts.decay_steps,
+        compile_mode=parts.compile_mode,
+        method=NAME,
+    )
+
+
+def build_view(parts: ViewParts, options: Options) -> View:
+    """The stage's removal, with offsets."""
+    return SmoothedView(
+        parts.eos_token_id,
+        smoothing_lambda=parts.smoothing_lambda,
+        seed=parts.seed,
+        side=parts.side,
+        keep_position_ids=parts.keep_position_ids,
+        max_train_tokens=parts.max_train_tokens,
+        packing=parts.packing,
+        width_multiple=parts.width_multiple,
+    )
+
+
+def build_callbacks(parts: CallbackParts, options: Options) -> list[Callback]:
+    """The end, the reset and the watch, those that are asked for."""
+    callbacks: list[Callback] = []
+    if parts.finish_steps is not None:
+        callbacks.append(Finish(parts.finish_steps))
+    if parts.reset_optimizer:
+        callbacks.append(OptimizerReset(parts.reset_warmup_steps))
+    if parts.collapse is not None:
+        watched = parts.collapse
+        callbacks.append(CollapseWatch(watched.share, watched.validations, watched.stop))
+    return callbacks
+
+
+def build_predictor(parts: PredictorParts, options: Options) -> Predictor:
+    """Greedy decoding of what verification leaves open."""
+    return GreedyPredictor(parts.model, parts.batch_size, parts.decode)
+
+
+METHOD = Method(NAME, build_module, build_view, build_callbacks, build_predictor)

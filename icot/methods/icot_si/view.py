@@ -1,0 +1,37 @@
+"""Removal smoothing (arXiv 2405.14838, section 3): a few examples lose some tokens more.
+
+Each row of each training batch removes s + o tokens, o >= 0 with P(o) proportional to
+exp(-lambda o); never in evaluation, and not while the schedule is held in a warm-up.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from icot.data.views import StageView
+from icot.removal import draw_offsets
+from icot.schedule import Stage
+
+
+class SmoothedView(StageView):
+    """What a stage leaves of a batch, with an offset for each row.
+
+    Args:
+        eos_token_id: the separator, which also pads.
+        smoothing_lambda: above 0; the smaller, the more is removed early.
+        seed: decides every offset, together with the row's place in the run.
+        **others: as ``StageView``.
+    """
+
+    def __init__(
+        self, eos_token_id: int, smoothing_lambda: float, seed: int, **others: Any
+    ) -> None:
+        super().__init__(eos_token_id, **others)
+        self.smoothing_lambda, self.seed = smoothing_lambda, seed
+
+    def draw_offsets(self, stage: Stage, positions: Tensor) -> Tensor:
+        """Smoothing offsets [B]; zeros in a warm-up."""
+        if stage.warming_up:
+            return torch.zeros_like(positions)
+        return draw_offsets(self.smoothing_lambda, self.seed, positions)

@@ -1,0 +1,83 @@
+"""What a run's callbacks react to beyond Lightning's own hooks, and what they tell a checkpoint.
+
+    on_validated(trainer, module, validated)   the validation split has been scored
+    on_stage_end(trainer, module, stage)       after the last batch of a stage, before any change
+    on_stage_start(trainer, module, stage)     before the first batch of a stage
+
+They are called in the order in which the callbacks stand.
+"""
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from lightning import Callback, LightningModule, Trainer
+
+from icot.evaluation.scoring import Evaluation
+from icot.schedule import Stage
+from icot.training.datamodule import CoTDataModule
+from icot.training.lightning_internals import callbacks_of, datamodule_in
+
+
+@dataclass(frozen=True)
+class Validated:
+    """A score of the validation split.
+
+    Attributes:
+        result: the score.
+        stage: at which the model was trained and scored.
+        batches: of the run, trained before; two scores after as many are of the same weights.
+        complete: the whole split was scored.
+    """
+
+    result: Evaluation
+    stage: Stage
+    batches: int
+    complete: bool
+
+
+class RunCallback(Callback):
+    """A callback with hooks for stages and validations, and a part in a checkpoint's header."""
+
+    def on_validated(self, trainer: Trainer, module: LightningModule, validated: Validated) -> None:
+        """The validation split has been scored; once more after a resume, with the same score."""
+
+    def on_stage_start(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
+        """The next batch is the first of ``stage``, also at the start of training."""
+
+    def on_stage_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
+        """``stage`` has ended: the schedule moves on, or training ends."""
+
+    def header_part(self, trainer: Trainer) -> dict[str, Any]:
+        """What a checkpoint taken now says of itself: fields of ``checkpoint_header.Header``."""
+        return {}
+
+
+CallbackT = TypeVar("CallbackT", bound=Callback)
+
+
+def tell(trainer: Trainer, module: LightningModule, hook: str, news: Stage | Validated) -> None:
+    """Call a hook of every ``RunCallback``."""
+    for callback in callbacks_of(trainer):
+        if isinstance(callback, RunCallback):
+            getattr(callback, hook)(trainer, module, news)
+
+
+def header_parts(trainer: Trainer) -> dict[str, Any]:
+    """What all callbacks say of a checkpoint taken now."""
+    parts: dict[str, Any] = {}
+    for callback in callbacks_of(trainer):
+        if isinstance(callback, RunCallback):
+            parts |= callback.header_part(trainer)
+    return parts
+
+
+def find(trainer: Trainer, kind: type[CallbackT]) -> CallbackT | None:
+    """The first callback of a kind, if there is one."""
+    return next((c for c in callbacks_of(trainer) if isinstance(c, kind)), None)
+
+
+def datamodule_of(trainer: Trainer) -> CoTDataModule:
+    """The data module in use."""
+    datamodule = datamodule_in(trainer)
+    assert isinstance(datamodule, CoTDataModule)
+    return datamodule

@@ -1,0 +1,34 @@
+"""Methods are found by name, also in a package of one's own."""
+
+import pytest
+
+from icot.errors import ConfigError
+from icot.methods.base import Method, method_named
+from icot.methods.icot_si.record import METHOD
+
+
+def test_a_method_is_found_by_its_folder_or_by_a_dotted_name(tmp_path, monkeypatch):
+    assert method_named("icot_si") is METHOD
+    assert method_named("icot.methods.icot_si.record.METHOD") is METHOD
+    (tmp_path / "my_method.py").write_text(
+        "from dataclasses import replace\n"
+        "from icot.methods.icot_si.record import METHOD as BASE\n"
+        "METHOD = replace(BASE, name='mine', ignores=('schedule',))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    mine = method_named("my_method.METHOD")
+    assert isinstance(mine, Method)
+    assert (mine.name, mine.ignores) == ("mine", ("schedule",))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("icot_so", "there is no icot.methods.icot_so.record"),
+        ("icot.methods.icot_si.record.NOTHING", "has no NOTHING"),
+        ("icot.methods.icot_si.record.NAME", "is no icot.methods.base.Method"),
+    ],
+)
+def test_a_wrong_name_is_one_clear_error(name, said):
+    with pytest.raises(ConfigError, match=said):
+        method_named(name)
