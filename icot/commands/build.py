@@ -219,6 +219,7 @@ def build_module(
         warmup_steps=cfg.optimizer.warmup_steps,
         decay_steps=cfg.optimizer.decay_steps,
         compile_mode=cfg.model.compile,
+        method=method.name,
     )
     return method.build_module(parts, options)
 

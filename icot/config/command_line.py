@@ -263,7 +263,7 @@ def _unknown_key(
 ) -> str | None:
     """The mistake of a key that does not exist, or not for the chosen option."""
     key = override.key_or_group
-    if key in keys or _is_open(key, base):
+    if key in keys or _is_open(override, base):
         return None
     group = key.partition(".")[0]
     typed = f"{override.input_line}: there is no {key}"
@@ -304,12 +304,13 @@ def _shape_of_pretrained(overrides: Sequence[Override], base: DictConfig) -> lis
     ]
 
 
-def _is_open(key: str, base: DictConfig) -> bool:
-    """Whether a key's content belongs to another library, or to a class of the user's."""
+def _is_open(override: Override, base: DictConfig) -> bool:
+    """Whether a key's content belongs to another library, or is added to a class of the user's."""
+    key = override.key_or_group
     if f"{key}.".startswith(("model.config.", "callbacks.")):
         return True
     group = key.partition(".")[0]
-    if group not in (*CHOSEN_BY, "method") or group not in base:
+    if not override.is_add() or group not in (*CHOSEN_BY, "method") or group not in base:
         return False
     target = base[group].get("_target_")
     return target is not None and target not in SECTIONS["_target_"]

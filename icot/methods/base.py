@@ -40,6 +40,7 @@ class ModuleParts:
         optimizer: makes the optimizer for a model.
         warmup_steps, decay_steps: rise and fall of the learning rate, in updates.
         compile_mode: of ``torch.compile``; None trains without.
+        method: name of the method, for checkpoints.
     """
 
     model: nn.Module
@@ -47,6 +48,7 @@ class ModuleParts:
     warmup_steps: int
     decay_steps: int
     compile_mode: str | None
+    method: str
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def test_a_method_is_found_by_its_folder_or_by_a_dotted_name(tmp_path, monkeypat
     [
         ("icot_so", "there is no icot.methods.icot_so.record"),
         ("icot.methods.icot_si.record.NOTHING", "has no NOTHING"),
-        ("icot.methods.icot_si.record.NAME", "is no icot.methods.base.Method"),
+        ("icot.methods.icot_si.record.Options", "is no icot.methods.base.Method"),
     ],
 )
 def test_a_wrong_name_is_one_clear_error(name, said):

@@ -19,8 +19,6 @@ from icot.methods.icot_si.view import SmoothedView
 from icot.training.causal_lm import CausalLM
 from icot.training.module import TrainingModule
 
-NAME = "icot_si"
-
 
 def build_module(parts: ModuleParts, options: Options) -> TrainingModule:
     """A causal LM."""
@@ -30,7 +28,7 @@ def build_module(parts: ModuleParts, options: Options) -> TrainingModule:
         warmup_steps=parts.warmup_steps,
         decay_steps=parts.decay_steps,
         compile_mode=parts.compile_mode,
-        method=NAME,
+        method=parts.method,
     )
 
 
@@ -66,4 +64,4 @@ def build_predictor(parts: PredictorParts, options: Options) -> Predictor:
     return GreedyPredictor(parts.model, parts.batch_size, parts.decode)
 
 
-METHOD = Method(NAME, build_module, build_view, build_callbacks, build_predictor)
+METHOD = Method("icot_si", build_module, build_view, build_callbacks, build_predictor)
