@@ -5,7 +5,6 @@ updates the plain loop makes one from the same rows. Several stages, each with f
 """
 
 import copy
-from math import inf
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -30,7 +29,6 @@ from icot.config.entry_points import BenchmarkConfig
 from icot.data.tokenized import separator_id
 from icot.methods.base import NoOptions
 from icot.methods.icot_si.record import METHOD as ICOT_SI
-from icot.methods.icot_si.view import SmoothedView
 from icot.removal import CoTBatch
 from icot.schedule import FixedSchedule
 from icot.training.callbacks.clock import Clock
@@ -84,12 +82,10 @@ def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
 
 
 def prepared(cfg: BenchmarkConfig) -> CoTDataModule:
-    """The data, without offsets, which the plain loop does not draw."""
+    """The data; a fixed schedule draws no offsets, as the plain loop draws none."""
     task = build_task(cfg.task)
     tokenizer = build_tokenizer(cfg.model, task)
     view = build_view(cfg, ICOT_SI, NoOptions(), separator_id(tokenizer))
-    assert isinstance(view, SmoothedView)
-    view.smoothing_lambda = inf
     data = build_data(cfg, task, tokenizer, view)
     data.prepare_data()
     return data

@@ -49,7 +49,7 @@ class BatchSampler(Sampler[NDArray[np.int64]]):
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         order = epoch_order(self.examples, self.seed, self.epoch)
-        begin, self.cursor = self.cursor, 0
-        for start in range(begin * self.global_batch_size, self.examples, self.global_batch_size):
+        cursor, self.cursor = self.cursor, 0
+        for start in range(cursor * self.global_batch_size, self.examples, self.global_batch_size):
             batch = order[start : start + self.global_batch_size]
             yield batch[self.rank :: self.world_size]

@@ -31,7 +31,7 @@ class Progress(ProgressBar, RunCallback):
         self._console = Console()
         self._live: Live | None = None
         self._shown = self._begun = 0.0
-        self._first_step = 0
+        self._step_at_start = 0
         self._newest: Validated | None = None
 
     def disable(self) -> None:
@@ -46,7 +46,7 @@ class Progress(ProgressBar, RunCallback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open the display."""
-        self._begun, self._first_step = time.monotonic(), trainer.global_step
+        self._begun, self._step_at_start = time.monotonic(), trainer.global_step
         if self._enabled and self._console.is_terminal:
             self._live = Live(console=self._console, refresh_per_second=4)
             self._live.start()
@@ -97,7 +97,7 @@ class Progress(ProgressBar, RunCallback):
 
     def _seconds_left(self, trainer: Trainer) -> float | None:
         total, done = _total_steps(trainer), trainer.global_step
-        trained = done - self._first_step
+        trained = done - self._step_at_start
         if total is None or trained == 0:
             return None
         return (time.monotonic() - self._begun) / trained * max(0, total - done)
