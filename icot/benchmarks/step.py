@@ -22,8 +22,8 @@ from icot.commands.build import (
     build_task,
     build_tokenizer,
     build_view,
-    trainer_arguments,
 )
+from icot.commands.build_trainer import trainer_arguments
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import BenchmarkConfig
 from icot.data.tokenized import separator_id

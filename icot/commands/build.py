@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from hydra.utils import get_class, instantiate
-from lightning.pytorch import Callback
-from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from hydra.utils import get_class
 from torch import nn
 from torch.optim import Optimizer
 from transformers import PreTrainedTokenizerBase
 
 from icot.config.checks import validate
-from icot.config.command_line import NOTHING, CommandLine
+from icot.config.command_line import CommandLine
 from icot.config.options import (
     AdaptiveScheduleConfig,
     AnyOptimizer,
@@ -31,47 +29,24 @@ from icot.config.options import (
 from icot.config.schema import ModelConfig, TrainConfig
 from icot.data.views import View
 from icot.errors import ConfigError, UserError, first_line
-from icot.inference.predictor import Predictor
 from icot.methods.base import (
-    CallbackParts,
-    CollapseParts,
     Method,
     ModuleParts,
     Options,
-    PredictorParts,
     ViewParts,
     method_named,
 )
 from icot.models.adapters import add_lora
 from icot.models.attention_choice import quickest_attention
-from icot.models.introspection import config_of
 from icot.models.loading import load_model
 from icot.models.tokenizers import load_tokenizer
-from icot.reporting.finished_run import show_finished_run
-from icot.runs.layout import CHECKPOINTS
 from icot.runs.recovery import Recoveries
 from icot.schedule import AdaptiveSchedule, FixedSchedule, LinearSchedule, Schedule
 from icot.system.hardware import device_for, resolve_precision
-from icot.system.signals import signals
 from icot.tasks.base import Task
-from icot.tracking.throughput import Throughput
-from icot.tracking.wandb_logger import wandb_logger
-from icot.tracking.wandb_record import WandbRecord
-from icot.training.callbacks.checkpointing import Checkpointing
-from icot.training.callbacks.clock import Clock
-from icot.training.callbacks.device_use import DeviceUse
-from icot.training.callbacks.progress import Progress
-from icot.training.callbacks.run_record import RunRecord
-from icot.training.callbacks.stage_checkpoint import StageCheckpoint
-from icot.training.callbacks.stages import Stages
-from icot.training.callbacks.validation_accuracy import ValidationAccuracy
-from icot.training.checkpoint_io import SealedCheckpointIO
 from icot.training.datamodule import CoTDataModule
-from icot.training.fully_sharded import FullyShardedStrategy
-from icot.training.metrics_file import MetricsFile
 from icot.training.module import TrainingModule
 from icot.training.optimizers import adamw, muon
-from icot.training.precision import HalfPrecisionWeights
 
 COMPILED_WIDTHS = 16  # a compiled model sees batches of so many columns, or a multiple
 # What of model.config is the shape, which pretrained weights bring along.
@@ -266,176 +241,3 @@ def build_schedule(option: AnySchedule, recoveries: Recoveries) -> Schedule:
             )
         case OtherScheduleConfig():
             return make(Schedule, option, slowdowns=recoveries.slowdowns)  # type: ignore[type-abstract]
-
-
-def build_callbacks(
-    cfg: TrainConfig,
-    method: Method,
-    options: Options,
-    known: dict[str, Any],
-    metrics: MetricsFile,
-    recoveries: Recoveries,
-    loggers: list[Logger],
-) -> list[Callback]:
-    """The callbacks in the order in which they are called: the run's, the method's, tracking's,
-    and the user's own.
-
-    Raises:
-        ConfigError: a callback of the user's is part of every run already.
-    """
-    s, w = cfg.schedule, cfg.collapse
-    watched = cfg.on_collapse != "ignore" and not isinstance(s, FixedScheduleConfig)
-    collapse = CollapseParts(w.share, w.validations, stop=cfg.on_collapse == "rollback")
-    parts = CallbackParts(
-        reset_optimizer=s.reset_optimizer,
-        reset_warmup_steps=s.reset_warmup_steps,
-        finish_steps=cfg.trainer.finish_steps,
-        collapse=collapse if watched else None,
-    )
-    ours = [
-        *_run_callbacks(cfg, method, options, known, metrics, recoveries),
-        *method.build_callbacks(parts, options),
-        *_tracking_callbacks(cfg, [logger for logger in loggers if logger is not metrics]),
-    ]
-    return [*ours, *_user_callbacks(cfg.callbacks, ours)]
-
-
-def _run_callbacks(
-    cfg: TrainConfig,
-    method: Method,
-    options: Options,
-    known: dict[str, Any],
-    metrics: MetricsFile,
-    recoveries: Recoveries,
-) -> list[Callback]:
-    """What every run has, in the order in which a stage's end reaches them."""
-    folder, v, c = Path(cfg.paths.output_dir), cfg.validation, cfg.checkpoints
-    show = partial(show_finished_run, title=known["task"], examples=v.shown)
-
-    def predictor(model: nn.Module) -> Predictor:
-        return method.build_predictor(PredictorParts(model, v.batch_size, v.decode), options)
-
-    return [
-        Checkpointing(
-            folder / CHECKPOINTS,
-            metrics,
-            signals,
-            every_steps=c.every_steps,
-            every_minutes=c.every_minutes,
-            keep=c.keep,
-            requeue=cfg.trainer.requeue and cfg.resume is not None,
-        ),
-        Progress(),
-        DeviceUse(),
-        Clock(cfg.seed),
-        ValidationAccuracy(predictor, v.examples),
-        StageCheckpoint(folder / CHECKPOINTS, c.every_stage),
-        Stages(build_schedule(cfg.schedule, recoveries)),
-        RunRecord(folder, facts=known, show=show),
-    ]
-
-
-def _tracking_callbacks(cfg: TrainConfig, loggers: list[Logger]) -> list[Callback]:
-    """What tells the loggers beyond metrics.csv how quick a run is and how it has ended."""
-    callbacks: list[Callback] = []
-    for logger in loggers:
-        callbacks.append(Throughput(logger, cfg.trainer.log_every_n_steps))
-        if isinstance(logger, WandbLogger):
-            callbacks.append(WandbRecord(logger, Path(cfg.paths.output_dir)))
-    return callbacks
-
-
-def _user_callbacks(named: dict[str, Any], ours: list[Callback]) -> list[Callback]:
-    found = {name: instantiate(one) for name, one in named.items()}
-    built_in = {type(one) for one in ours}
-    mistakes = [
-        f"callbacks.{name}: {type(one).__name__} is part of every run already; leave it out"
-        for name, one in found.items()
-        if type(one) in built_in
-    ]
-    if mistakes:
-        raise ConfigError(mistakes)
-    return list(found.values())
-
-
-def build_loggers(
-    cfg: TrainConfig, metrics: MetricsFile, step: int, known: dict[str, Any]
-) -> list[Logger]:
-    """metrics.csv always, and what the logger group adds.
-
-    Args:
-        cfg: the configuration.
-        metrics: metrics.csv.
-        step: where the run goes on.
-        known: the facts of the run.
-    """
-    folder = Path(cfg.paths.output_dir)
-    loggers: list[Logger] = [metrics]
-    try:
-        if cfg.logger.name == "tensorboard":
-            # What a killed run has logged beyond its checkpoint is logged again.
-            purge = step + 1 if step else None
-            loggers.append(
-                TensorBoardLogger(folder, name="", version="tensorboard", purge_step=purge)
-            )
-        if cfg.logger.name == "wandb":
-            loggers.append(wandb_logger(cfg.logger, cfg.as_dict(), folder, known))
-    except ImportError as error:
-        raise UserError(
-            f"logger={cfg.logger.name} needs a package: pip install 'icot[{cfg.logger.name}]' "
-            f"({error})."
-        ) from None
-    return loggers
-
-
-def trainer_arguments(cfg: TrainConfig) -> dict[str, Any]:
-    """Arguments of Lightning's Trainer."""
-    t = cfg.trainer
-    precision: str | None = resolve_precision(t.precision, t.accelerator, cfg.model.dtype)
-    plugins: list[Any] = [SealedCheckpointIO()]
-    if precision == "bf16-true":
-        plugins.append(HalfPrecisionWeights("bf16-true"))
-        precision = None  # the plugin says it
-    return {
-        "accelerator": t.accelerator,
-        "devices": t.devices,
-        "num_nodes": t.num_nodes,
-        "strategy": FullyShardedStrategy() if t.strategy == "fsdp" else t.strategy,
-        "precision": precision,
-        "max_epochs": t.max_epochs,
-        "max_steps": t.max_steps,
-        "max_time": t.max_time,
-        "accumulate_grad_batches": t.accumulate_grad_batches,
-        "gradient_clip_val": t.gradient_clip_val,
-        "log_every_n_steps": t.log_every_n_steps,
-        "deterministic": t.deterministic,
-        "use_distributed_sampler": False,
-        "plugins": plugins,
-        "enable_checkpointing": False,
-        "enable_model_summary": False,
-        "enable_progress_bar": True,
-    }
-
-
-def facts(
-    cfg: TrainConfig, model: nn.Module, choices: dict[str, str], sweep: Path | None = None
-) -> dict[str, Any]:
-    """What is known of a run before it starts.
-
-    Args:
-        cfg: its configuration.
-        model: what is trained.
-        choices: its options by group.
-        sweep: the directory of the sweep that it belongs to.
-    """
-    experiment = choices.get("experiment", NOTHING)
-    return {
-        "experiment": None if experiment == NOTHING else experiment,
-        "sweep": None if sweep is None else sweep.name,
-        "task": choices.get("task", ""),
-        "model": choices.get("model", ""),
-        "schedule": choices.get("schedule", cfg.schedule.kind),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "attn_implementation": config_of(model)._attn_implementation,
-        "seed": cfg.seed,
-    }

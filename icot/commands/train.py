@@ -13,18 +13,15 @@ from lightning import Trainer, seed_everything
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from icot.commands.build import (
-    build_callbacks,
     build_data,
-    build_loggers,
     build_method,
     build_model,
     build_module,
     build_task,
     build_tokenizer,
     build_view,
-    facts,
-    trainer_arguments,
 )
+from icot.commands.build_trainer import build_callbacks, build_loggers, facts, trainer_arguments
 from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.schema import TrainConfig
