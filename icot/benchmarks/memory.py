@@ -6,7 +6,7 @@ from typing import Any
 from lightning import seed_everything
 
 from icot.benchmarks import plain_loop
-from icot.benchmarks.step import prepared, stages_of, train, whole_example
+from icot.benchmarks.step import prepare_data, stages_of, train, whole_example
 from icot.commands.build import build_model, build_optimizer
 from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
@@ -46,7 +46,7 @@ def _peak(content: Any, way: str) -> tuple[int, int]:
     quiet_libraries()
     cfg = BenchmarkConfig.model_validate(content)
     seed_everything(cfg.seed, verbose=False)
-    data, device = prepared(cfg), device_for(cfg.trainer.accelerator)
+    data, device = prepare_data(cfg), device_for(cfg.trainer.accelerator)
     removed = stages_of(cfg, data.longest_cot)[0]
     model = build_model(cfg, data.tokenizer, data.longest)
     parameters = sum(p.numel() for p in model.parameters())

@@ -10,14 +10,14 @@ from typing import Any
 
 from lightning import seed_everything
 
-from icot.benchmarks.step import WARM_UP, UpdateClock, prepared, train
+from icot.benchmarks.step import WARM_UP, UpdateClock, prepare_data, train
 from icot.commands.build import build_model
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import BenchmarkConfig
 from icot.config.identity import put
 from icot.config.options import MultiplicationConfig
 from icot.errors import ConfigError
-from icot.reporting.theme import LIGHT, dressed, legend, save, sheet
+from icot.reporting.theme import LIGHT, dress, legend, save, sheet
 
 AXES: dict[str, tuple[str | None, tuple[int, ...]]] = {
     "digits": ("task.digits", (2, 3, 4, 6, 8, 10, 12)),
@@ -66,7 +66,7 @@ def _growth(points: list[dict[str, float]]) -> float:
 def _cost(cfg: BenchmarkConfig, share: float) -> dict[str, float]:
     """Of 1,000 examples with a share of the chain removed."""
     seed_everything(cfg.seed, verbose=False)
-    data = prepared(cfg)
+    data = prepare_data(cfg)
     removed = round(share * data.longest_cot)
     model = build_model(cfg, data.tokenizer, data.longest)
     clock = UpdateClock()
@@ -103,6 +103,6 @@ def draw(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
         axes.set_ylim(bottom=0)
         axes.set_xlabel(axis)
         axes.set_ylabel("1,000 examples, first = 1")
-        dressed(axes, LIGHT)
+        dress(axes, LIGHT)
         legend(axes, LIGHT)
     save(figure, path)

@@ -14,7 +14,7 @@ from typing import Any
 
 from lightning import Callback, Trainer
 
-from icot.benchmarks.step import prepared
+from icot.benchmarks.step import prepare_data
 from icot.benchmarks.turns import medians, starts_by_turns
 from icot.commands.build import build_model
 from icot.config.command_line import CommandLine
@@ -50,7 +50,7 @@ def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
     asked = [o for o in command.overrides if o.split("=")[0] not in OWN_KEYS]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        data = prepared(cfg)
+        data = prepare_data(cfg)
         task, tokenizer = data.task, data.tokenizer
         model: Any = build_model(cfg, tokenizer, data.longest)
         model.save_pretrained(place / "model")

@@ -45,7 +45,7 @@ def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
 
     The utilisation of each is that of the ceiling which the model's matrix products alone reach.
     """
-    data = prepared(cfg)
+    data = prepare_data(cfg)
     tokenizer = data.tokenizer
     stages = {}
     for removed in stages_of(cfg, data.longest_cot):
@@ -81,7 +81,7 @@ def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
     }
 
 
-def prepared(cfg: BenchmarkConfig) -> CoTDataModule:
+def prepare_data(cfg: BenchmarkConfig) -> CoTDataModule:
     """The data; a fixed schedule draws no offsets, as the plain loop draws none."""
     task = build_task(cfg.task)
     tokenizer = build_tokenizer(cfg.model, task)

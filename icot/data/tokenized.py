@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from icot.errors import DataError
-from icot.system.files import explained
+from icot.system.files import explain_refusal
 from icot.tasks.base import Example, Split, Task
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def tokenize_split(
     folder = cache_dir / f"{name}-{split}-{digest}"
     index = _intact_index(folder)
     if index is None:
-        with explained(folder), _alone(folder):
+        with explain_refusal(folder), _alone(folder):
             index = _intact_index(folder)  # another process may have built it meanwhile
             if index is None:
                 if folder.exists():

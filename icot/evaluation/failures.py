@@ -61,13 +61,13 @@ def by_difficulty(
             for prediction, of_one in zip(predictions, numbers, strict=True)
             if name in of_one
         ]
-        groups[name] = _grouped(
+        groups[name] = _group(
             np.array([value for value, _ in rows]), np.array([correct for _, correct in rows])
         )
     return groups
 
 
-def _grouped(values: np.ndarray, correct: np.ndarray) -> list[Group]:
+def _group(values: np.ndarray, correct: np.ndarray) -> list[Group]:
     distinct = np.unique(values)
     if len(distinct) <= MOST_VALUES:
         return [

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from icot.errors import DataError
-from icot.system.files import replacing
+from icot.system.files import replace_file
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
     Raises:
         RunError: the file cannot be written.
     """
-    with replacing(path) as file:
+    with replace_file(path) as file:
         for prediction in predictions:
             file.write(json.dumps(asdict(prediction), ensure_ascii=False) + "\n")
 

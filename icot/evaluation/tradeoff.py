@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from icot.system.files import replacing
+from icot.system.files import replace_file
 
 UNTOLD = 0.03  # speeds that differ by less from No CoT's are its own
 
@@ -36,7 +36,7 @@ class TradeoffPoint:
     baseline: bool = False
 
 
-def dominated(points: Sequence[TradeoffPoint]) -> list[bool]:
+def find_dominated(points: Sequence[TradeoffPoint]) -> list[bool]:
     """Which points another one beats in accuracy or speed without losing in the other.
 
     Nothing that writes an answer is faster than writing the answer alone: a speed above 1, of
@@ -52,13 +52,13 @@ def dominated(points: Sequence[TradeoffPoint]) -> list[bool]:
 def tradeoff_rows(points: Sequence[TradeoffPoint]) -> list[dict[str, Any]]:
     """The points as rows that say which stages are ``dominated``, by another stage of the run."""
     stages = [p for p in points if not p.baseline]
-    beaten = {p.name for p, lost in zip(stages, dominated(stages), strict=True) if lost}
+    beaten = {p.name for p, lost in zip(stages, find_dominated(stages), strict=True) if lost}
     return [{**asdict(p), "dominated": not p.baseline and p.name in beaten} for p in points]
 
 
 def write_tradeoff(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write ``tradeoff.csv``, one row a point."""
-    with replacing(path) as file:
+    with replace_file(path) as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from icot.reporting.runs import Run, Series
 from icot.reporting.statistics import mean_interval
-from icot.reporting.theme import DASHES, MARKERS, Theme, dressed, legend, panel, sheet
+from icot.reporting.theme import DASHES, MARKERS, Theme, dress, legend, panel, sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +72,7 @@ def seed_curves(series: Sequence[Series], theme: Theme) -> "Figure":
                 label=f"seed {run.cfg.seed}",
             )
         _accuracy_axes(axes, small=True)
-        dressed(axes, theme)
+        dress(axes, theme)
         axes.set_title(one.label, fontsize=9, color=theme.ink)
         if place == 0:
             legend(axes, theme, outside=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from icot.config.command_line import compose_config
 from icot.config.identity import leaves, matches
 from icot.config.section import Section
-from icot.reporting.runs import OTHER_THAN_A_SERIES, Run, Series, gathered
+from icot.reporting.runs import OTHER_THAN_A_SERIES, Run, Series, gather_series
 
 # Keys that matter to a result, with their names in a comparison.
 COMPARED = {
@@ -33,7 +33,7 @@ COMPARED = {
 }
 
 
-def composed(experiment: str) -> Section:
+def compose_experiment(experiment: str) -> Section:
     """The configuration of an experiment."""
     return compose_config("train", [f"experiment={experiment}"])
 
@@ -43,19 +43,19 @@ def nearest(runs: Sequence[Run], experiment: str) -> Series | None:
     own = [run for run in runs if run.experiment == experiment and run.finished]
     if not own:
         return None
-    written = leaves(composed(experiment).as_dict())
+    written = leaves(compose_experiment(experiment).as_dict())
 
     def changed(series: Series) -> int:
         found = leaves(series.cfg.as_dict())
         keys = [key for key in found if not matches(key, OTHER_THAN_A_SERIES)]
         return sum(str(found[key]) != str(written.get(key)) for key in keys)
 
-    return min(gathered(own), key=changed)
+    return min(gather_series(own), key=changed)
 
 
 def differences(runs: Sequence[Run], experiment: str) -> list[str]:
     """In what runs of an experiment's shape differ from the experiment and the paper."""
-    paper, own = leaves(composed(experiment).as_dict()), leaves(runs[0].cfg.as_dict())
+    paper, own = leaves(compose_experiment(experiment).as_dict()), leaves(runs[0].cfg.as_dict())
     texts = []
     for key, name in COMPARED.items():
         if key == "seed" and len(runs) > 1:

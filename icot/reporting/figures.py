@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from icot.system.files import replacing
+from icot.system.files import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,7 +43,7 @@ def accuracy_by_tokens_removed(
     axes.set_ylabel("validation exact match (95 % interval)")
     if title:
         axes.set_title(title, fontsize=11)
-    with replacing(path, "wb") as file:
+    with replace_file(path, "wb") as file:
         figure.savefig(file, format=path.suffix[1:])
 
 
@@ -100,7 +100,7 @@ def tradeoff(
     axes.legend(
         title="numbers: tokens removed", title_fontsize=8, fontsize=8, loc="best", framealpha=0.9
     )
-    with replacing(path, "wb") as file:
+    with replace_file(path, "wb") as file:
         figure.savefig(file, format=path.suffix[1:])
 
 
@@ -135,7 +135,7 @@ def failures(groups: Mapping[str, Sequence[Any]], path: Path, title: str = "") -
         _plain(axes)
     if title:
         figure.suptitle(title, fontsize=11)
-    with replacing(path, "wb") as file:
+    with replace_file(path, "wb") as file:
         figure.savefig(file, format=path.suffix[1:])
 
 

@@ -33,7 +33,7 @@ def page(document: Document) -> str:
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.tests["code"] = lambda cell: isinstance(cell, Code)
     return environment.from_string(template).render(
-        document=document, light=lambda p: _embedded(p, LIGHT), dark=lambda p: _embedded(p, DARK)
+        document=document, light=lambda p: _embed(p, LIGHT), dark=lambda p: _embed(p, DARK)
     )
 
 
@@ -62,7 +62,7 @@ def _markdown_cell(cell: str) -> str:
     return f"`{text}`" if isinstance(cell, Code) and text else text
 
 
-def _embedded(picture: Picture, theme: Theme) -> str:
+def _embed(picture: Picture, theme: Theme) -> str:
     """A picture as a data URI."""
     buffer = io.BytesIO()
     picture.draw(theme).savefig(buffer, format="svg", metadata={"Date": None})

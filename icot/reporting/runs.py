@@ -211,7 +211,7 @@ def find_runs(places: Sequence[Path]) -> tuple[list[Run], list[Missing]]:
     return list(runs.values()), missing
 
 
-def gathered(runs: Sequence[Run]) -> list[Series]:
+def gather_series(runs: Sequence[Run]) -> list[Series]:
     """The series among runs, labelled so that no two have one label."""
     found: dict[str, Series] = {}
     for run in runs:

@@ -12,7 +12,7 @@ from icot.reporting import charts
 from icot.reporting.differences import differences, nearest
 from icot.reporting.document import Code, Document, Picture, Section, Table
 from icot.reporting.paper import PAPER, paper_rows
-from icot.reporting.runs import Missing, Run, Series, gathered
+from icot.reporting.runs import Missing, Run, Series, gather_series
 from icot.reporting.statistics import mean_interval
 
 MISSING = "missing"
@@ -20,7 +20,7 @@ MISSING = "missing"
 
 def document(runs: Sequence[Run], missing: Sequence[Missing]) -> Document:
     """Everything that these runs show."""
-    series = gathered(runs)
+    series = gather_series(runs)
     done = [one for one in series if one.accuracies]
     sections = [
         against_the_paper(runs),
@@ -124,7 +124,7 @@ def by_sweep(runs: Sequence[Run]) -> list[Section]:
     for (task, sweep), alike in groups.items():
         # A baseline stands for all of its task.
         others = [r for r in runs if r not in alike and _task(r) == task and _is_baseline(r)]
-        series = [one for one in gathered([*alike, *others]) if one.accuracies]
+        series = [one for one in gather_series([*alike, *others]) if one.accuracies]
         moving = [one for one in series if len(charts.stage_accuracies(one)) > 1]
         if not moving:
             continue
@@ -134,7 +134,7 @@ def by_sweep(runs: Sequence[Run]) -> list[Section]:
         pictures = [
             Picture(
                 f"accuracy_by_tokens_removed_{name}",
-                f"Validation exact match against tokens removed, {title}. " + _described(shown),
+                f"Validation exact match against tokens removed, {title}. " + _describe(shown),
                 "Mean over seeds at the end of each stage, band from the lowest to the highest "
                 "seed; dotted levels are baselines at their end.",
                 partial(charts.accuracy_curves, shown),
@@ -314,7 +314,7 @@ def _task(run: Run) -> str:
     return str(values.get("name") or values.get("dataset") or values["_target_"])
 
 
-def _described(series: Sequence[Series]) -> str:
+def _describe(series: Sequence[Series]) -> str:
     return (
         "At the end: "
         + "; ".join(f"{one.label} {mean(one.accuracies):.3f}" for one in series)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from icot.system.files import replacing
+from icot.system.files import replace_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,11 +56,11 @@ def panel(theme: Theme, width: float, height: float) -> "tuple[Figure, Axes]":
     """A figure with one panel in the theme's colours."""
     figure = sheet(theme, width, height)
     axes = figure.add_subplot()
-    dressed(axes, theme)
+    dress(axes, theme)
     return figure, axes
 
 
-def dressed(axes: "Axes", theme: Theme) -> None:
+def dress(axes: "Axes", theme: Theme) -> None:
     """Give axes the theme's colours."""
     axes.set_facecolor(theme.paper)
     axes.grid(color=theme.faint, alpha=0.3)
@@ -92,7 +92,7 @@ def legend(axes: "Axes", theme: Theme, outside: bool = False) -> None:
 
 def save(figure: "Figure", path: Path) -> None:
     """Write a figure, in the format that the path's suffix names."""
-    with replacing(path, "wb") as file:
+    with replace_file(path, "wb") as file:
         figure.savefig(file, format=path.suffix[1:], metadata=_undated(path))
 
 

@@ -15,7 +15,7 @@ from typing import IO, Any, cast
 import torch
 
 from icot.errors import RunError
-from icot.system.files import replacing
+from icot.system.files import replace_file
 
 MARK = b"sha256:"
 SEAL = len(MARK) + 64  # bytes of the comment
@@ -43,7 +43,7 @@ def save(content: dict[str, Any], path: Path) -> None:
     Raises:
         RunError: it cannot be written; what was at ``path`` is untouched.
     """
-    with replacing(path, "wb") as file:
+    with replace_file(path, "wb") as file:
         sealed = _Sealed(file)
         try:
             torch.save(content, cast(IO[bytes], sealed))

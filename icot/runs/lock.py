@@ -9,7 +9,7 @@ from pathlib import Path
 
 from icot.errors import RunError
 from icot.runs.layout import LOCK
-from icot.system.files import explained
+from icot.system.files import explain_refusal
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def lock_run(folder: Path, wanted: bool = True) -> Iterator[None]:
         yield
         return
     path = folder / LOCK
-    with explained(path):
+    with explain_refusal(path):
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     with os.fdopen(descriptor, "r+", encoding="utf-8") as file:

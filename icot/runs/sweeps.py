@@ -22,7 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from icot.config.command_line import SWEEP
 from icot.runs.directory import read_summary
 from icot.runs.layout import SWEEP_INDEX, SWEEP_LOCK
-from icot.system.files import explained, replacing
+from icot.system.files import explain_refusal, replace_file
 
 NOT_STARTED, UNFINISHED, FAILED, FINISHED = "not started", "unfinished", "failed", "finished"
 RESULTS = ("accuracy", "tokens_removed", "examples_seen", "seconds")  # of summary.json
@@ -79,7 +79,7 @@ def index_row(folder: Path, overrides: str, directory: str = "", error: str = ""
 
 def write_index(folder: Path, rows: list[Row]) -> None:
     """Replace the index."""
-    with replacing(folder / SWEEP_INDEX) as file:
+    with replace_file(folder / SWEEP_INDEX) as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
@@ -88,7 +88,7 @@ def write_index(folder: Path, rows: list[Row]) -> None:
 @contextmanager
 def lock_index(folder: Path) -> Iterator[None]:
     """Let one process at a time change the index."""
-    with explained(folder / SWEEP_LOCK):
+    with explain_refusal(folder / SWEEP_LOCK):
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / SWEEP_LOCK).open("w")
     with file:

@@ -18,7 +18,7 @@ PARTIAL = ".partial"  # suffix of a file that is being written
 
 
 @contextmanager
-def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+def replace_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """A file to write to, which takes the place of ``path`` once the block has ended well.
 
     A symbolic link at ``path`` is replaced, not followed.
@@ -28,7 +28,7 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
-    with explained(path):
+    with explain_refusal(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with partial.open(mode, **text) as file:
@@ -43,7 +43,7 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explain_refusal(path: Path) -> Iterator[None]:
     """Turn the system's refusal to write ``path`` into an error that says what to do.
 
     Raises:
@@ -65,7 +65,7 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         RunError: it cannot be written; what was at ``path`` is untouched.
     """
-    with replacing(path) as file:
+    with replace_file(path) as file:
         file.write(text)
 
 
@@ -76,7 +76,7 @@ def link(source: Path, path: Path) -> None:
         RunError: it cannot be written.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
-    with explained(path):
+    with explain_refusal(path):
         beside.unlink(missing_ok=True)
         try:
             os.link(source, beside)
@@ -111,6 +111,6 @@ def check_writable(folder: Path) -> None:
     place = folder.absolute()
     while not place.exists():
         place = place.parent
-    with explained(folder), tempfile.TemporaryFile(dir=place) as file:
+    with explain_refusal(folder), tempfile.TemporaryFile(dir=place) as file:
         file.write(bytes(ROOM))
         file.flush()

@@ -22,12 +22,12 @@ class Interrupted(SystemExit):
 
     Args:
         number: of the signal.
-        first: whether this is the first of several processes of one run; the others exit with 0,
-            lest their launcher take them for crashed.
+        is_main: whether this is the main one of several processes of one run; the others exit with
+            0, lest their launcher take them for crashed.
     """
 
-    def __init__(self, number: int, first: bool = True) -> None:
-        super().__init__(exit_code(number) if first else 0)
+    def __init__(self, number: int, is_main: bool = True) -> None:
+        super().__init__(exit_code(number) if is_main else 0)
 
 
 def exit_code(number: int) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.pytorch.loggers import Logger
 
-from icot.system.files import explained, replacing
+from icot.system.files import explain_refusal, replace_file
 
 FIRST = ("step", "epoch")  # columns; the others follow by name
 
@@ -63,7 +63,10 @@ class MetricsFile(Logger):
             self._columns = sorted({*self._columns, *row}, key=_order)
             self._rewrite([*kept, row])
         else:
-            with explained(self.path), self.path.open("a", encoding="utf-8", newline="") as file:
+            with (
+                explain_refusal(self.path),
+                self.path.open("a", encoding="utf-8", newline="") as file,
+            ):
                 csv.DictWriter(file, self._columns).writerow(row)
         self.rows += 1
 
@@ -76,7 +79,7 @@ class MetricsFile(Logger):
             return [{k: v for k, v in row.items() if k and v} for row in rows]
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
-        with replacing(self.path) as file:
+        with replace_file(self.path) as file:
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
             writer.writerows(rows)

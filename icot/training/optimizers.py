@@ -72,7 +72,7 @@ class Float32Muon(torch.optim.Muon):
                 if parameter.grad is not None:
                     by_shape.setdefault(parameter.shape, []).append(parameter)
             for shape, parameters in by_shape.items():
-                updates = orthogonalised(
+                updates = orthogonalise(
                     torch.stack([self._averaged(p, group) for p in parameters]),
                     group["ns_coefficients"],
                     group["ns_steps"],
@@ -94,7 +94,7 @@ class Float32Muon(torch.optim.Muon):
         return parameter.grad.lerp(average, group["momentum"])
 
 
-def orthogonalised(
+def orthogonalise(
     matrices: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float
 ) -> Tensor:
     """Matrices [n, rows, columns] with singular values moved towards 1, by Newton-Schulz steps."""

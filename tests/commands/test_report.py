@@ -12,7 +12,7 @@ from icot.reporting.differences import nearest
 from icot.reporting.document import Code, Document, Section, Table
 from icot.reporting.page import markdown, page
 from icot.reporting.paper import paper_rows
-from icot.reporting.runs import find_runs, gathered
+from icot.reporting.runs import find_runs, gather_series
 from icot.reporting.statistics import mean_interval
 from icot.runs.sweeps import read_index
 from tests.conftest import icot
@@ -146,7 +146,7 @@ def test_cost_is_counted(report, sweep):
 
 def test_series_are_runs_that_differ_in_their_seed_alone(sweep):
     runs, missing = find_runs([sweep])
-    series = {one.label: one for one in gathered(runs)}
+    series = {one.label: one for one in gather_series(runs)}
     assert len(missing) == 1
     assert sorted(series) == [
         "No CoT",
@@ -163,7 +163,7 @@ def test_a_seed_counts_once_however_often_it_was_run(sweep, tmp_path):
     (first,) = sweep.glob("delta_4.0_lambda_inf_seed_1")
     shutil.copytree(first, again)
     runs, _ = find_runs([sweep, again])
-    (series,) = [one for one in gathered(runs) if one.label == "full method, Δ 4, λ inf"]
+    (series,) = [one for one in gather_series(runs) if one.label == "full method, Δ 4, λ inf"]
     assert len(series.runs) == 3
     assert [run.cfg.seed for run in series.seeds] == [1, 2]
     assert len(series.accuracies) == 2

@@ -1,6 +1,6 @@
 import csv
 
-from icot.evaluation.tradeoff import TradeoffPoint, dominated, tradeoff_rows, write_tradeoff
+from icot.evaluation.tradeoff import TradeoffPoint, find_dominated, tradeoff_rows, write_tradeoff
 
 
 def point(name: str, accuracy: float, speed: float, baseline: bool = False) -> TradeoffPoint:
@@ -16,13 +16,13 @@ def test_dominated_points_by_hand():
         point("No CoT's speed", 0.6, 1.0),
         point("a twin of it", 0.6, 1.0),
     ]
-    assert dominated(points) == [False, True, False, True, False, False]
+    assert find_dominated(points) == [False, True, False, True, False, False]
 
 
 def test_nothing_is_faster_than_writing_the_answer_alone():
     """Outputs that break off are quick, and no use."""
-    assert dominated([point("7", 1.0, 1.01), point("6", 0.01, 2.7)]) == [False, True]
-    assert dominated([point("7", 1.0, 0.99), point("6", 0.01, 2.7)]) == [False, True]
+    assert find_dominated([point("7", 1.0, 1.01), point("6", 0.01, 2.7)]) == [False, True]
+    assert find_dominated([point("7", 1.0, 0.99), point("6", 0.01, 2.7)]) == [False, True]
 
 
 def test_baselines_are_written_but_not_compared_with_the_stages(tmp_path):

@@ -5,13 +5,13 @@ from contextlib import suppress
 import pytest
 
 from icot.errors import RunError
-from icot.system.files import link, remove_partial_files, replacing, write_text
+from icot.system.files import link, remove_partial_files, replace_file, write_text
 
 
 def test_an_error_on_the_way_leaves_the_former_file(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "first")
-    with suppress(ZeroDivisionError), replacing(path) as file:
+    with suppress(ZeroDivisionError), replace_file(path) as file:
         file.write("second")
         raise ZeroDivisionError
     assert path.read_text() == "first"

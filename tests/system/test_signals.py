@@ -64,4 +64,4 @@ finally:
 
 
 def test_further_processes_of_a_run_end_quietly():
-    assert Interrupted(signal.SIGTERM, first=False).code == 0
+    assert Interrupted(signal.SIGTERM, is_main=False).code == 0

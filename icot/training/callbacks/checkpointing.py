@@ -144,7 +144,7 @@ class Checkpointing(RunCallback):
                 f"Saved at step {trainer.global_step}; resume={self.folder.parent} goes on.{again}",
                 flush=True,
             )
-        raise Interrupted(signal, first=trainer.is_global_zero)
+        raise Interrupted(signal, is_main=trainer.is_global_zero)
 
     def _agreed(self, trainer: Trainer, updates: int) -> tuple[bool, int]:
         """Whether to save, and the signal that ends training or 0: the same on every device."""

@@ -17,7 +17,7 @@ from lightning import LightningModule, Trainer
 from icot.evaluation.predictions import Prediction, write_predictions
 from icot.runs.layout import PREDICTIONS, STAGES, SUMMARY
 from icot.schedule import Stage
-from icot.system.files import replacing, write_text
+from icot.system.files import replace_file, write_text
 from icot.training.callbacks.clock import clock_of
 from icot.training.callbacks.device_use import DeviceUse
 from icot.training.callbacks.stages import Stages
@@ -123,7 +123,7 @@ class RunRecord(RunCallback):
 
     def _write_stages(self, trainer: Trainer) -> None:
         if trainer.is_global_zero:
-            with replacing(self.folder / STAGES) as file:
+            with replace_file(self.folder / STAGES) as file:
                 writer = csv.DictWriter(file, COLUMNS)
                 writer.writeheader()
                 writer.writerows(self.rows)
