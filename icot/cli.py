@@ -23,6 +23,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from icot.config.checks import validate
 from icot.config.command_line import (
@@ -133,7 +134,10 @@ def _check(name: str, arguments: Sequence[str]) -> list[str]:
     shown = args.cfg or args.info or args.hydra_help or args.shell_completion
     if args.help:
         with hydra_at(_folders(args)):
-            print(_help(name, args.overrides))
+            try:
+                print(_help(name, args.overrides))
+            except (HydraException, OmegaConfBaseException) as error:
+                raise ConfigError([first_line(error)]) from None
         raise SystemExit(0)
     trains = name == "train" and not shown
     resumed = resumed_folder(args.overrides) if trains and not args.multirun else None
@@ -202,6 +206,8 @@ def compose_run(name: str, arguments: Sequence[str]) -> tuple[DictConfig, Comman
         ConfigError: with all mistakes.
     """
     register_schemas()
+    if flags := [a for a in arguments if a.startswith("-")]:
+        raise ConfigError([f"{a}: of a command line, not of icot.{name}(...)" for a in flags])
     added = _check(name, arguments)
     args = get_args_parser().parse_args([*arguments, *added])
     with hydra_at(_folders(args)):

@@ -95,3 +95,25 @@ def test_configuration_files_of_ones_own(tmp_path):
     done = icot("train", "--config-dir", "nowhere", "model=small", cwd=tmp_path)
     assert done.returncode == 2
     assert "nowhere" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["task=null"], "choose one of"),
+        (["~schedule"], "choose one of"),
+        (["schedule.kind=[a]"], "choose one of linear"),
+        (["task._target_=[a]"], "task"),
+        (["experiment=figure3_full,figure4_seed1"], "add -m"),
+        (["resume="], "names no run"),
+        (["+resume=nowhere"], "run directory nowhere"),
+        (["-m", "task=glob(nothing*)", "schedule.side=up"], "no task is of that name"),
+        (["--help", "task=nope"], "nope"),
+    ],
+)
+def test_odd_words_are_answered_with_a_message(arguments, said, tmp_path):
+    done = icot("train", *arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -21,9 +21,10 @@ from icot.commands import train as train_command
 from icot.commands.build import build_task
 from icot.config.checks import validate
 from icot.config.entry_points import EvaluateConfig
+from icot.errors import ConfigError, RunError
 from icot.evaluation.loading import restore_weights
 from icot.inference.answering import answer
-from icot.runs.checkpoints import Checkpoint, select_stage
+from icot.runs.checkpoints import ALL, Checkpoint, select_stage
 from icot.runs.kept_run import KeptRun
 from icot.runs.layout import STAGES
 from icot.runs.resume import settle
@@ -52,6 +53,8 @@ class Run(KeptRun):
     @cached_property
     def stages(self) -> list[dict[str, float]]:
         """The rows of stages.csv, one per finished stage, without the cells that are empty."""
+        if not (self.folder / STAGES).is_file():
+            return []
         with (self.folder / STAGES).open(encoding="utf-8", newline="") as file:
             return [
                 {key: float(text) for key, text in row.items() if text}
@@ -59,7 +62,7 @@ class Run(KeptRun):
             ]
 
     def answer(
-        self, questions: Sequence[str], stage: str = "final", max_new_tokens: int = 512
+        self, questions: Sequence[str], stage: str | int = "final", max_new_tokens: int = 512
     ) -> list[str]:
         """What the model writes for questions in the task's text, ``2 1 * 3 4``.
 
@@ -75,6 +78,11 @@ class Run(KeptRun):
             RunError: such weights are not kept.
             DataError: a question is too long for the model, or contains the separator.
         """
+        stage = str(stage)
+        if isinstance(questions, str):
+            raise ConfigError([f"answer takes a list of questions: answer([{questions!r}])"])
+        if stage == ALL:
+            raise ConfigError(["answer takes the weights of one stage: final, best, or a number"])
         if stage not in self._models:
             task = build_task(self.cfg.task)
             checkpoint = select_stage(self, stage)[0]
@@ -119,7 +127,7 @@ def train(*overrides: str) -> Run:
     composed, command = compose_run("train", overrides)
     cfg = settle(composed, command)
     train_command.run(cfg, command)
-    return Run(command.output_dir, cfg.trust)
+    return Run(cfg.paths.output_dir, cfg.trust)
 
 
 def load(folder: str | Path, trust: Iterable[str] = ()) -> Run:
@@ -132,7 +140,10 @@ def load(folder: str | Path, trust: Iterable[str] = ()) -> Run:
     Raises:
         RunError: there is none, or it names code of a package that is not trusted.
     """
+    trust = [trust] if isinstance(trust, str) else list(trust)
     path = Path(folder)
+    if path.suffix == ".ckpt" and not path.is_file():
+        raise RunError(f"checkpoint {path}: no such file.")
     run = Run.of_checkpoint(path, trust) if path.is_file() else Run(path, trust)
     assert isinstance(run, Run)
     _ = run.cfg  # speak of mistakes now
@@ -149,5 +160,6 @@ def evaluate(**options: Any) -> dict[str, Any]:
         UserError: a key or value is wrong, or something cannot be read.
     """
     values = {"paths": {"output_dir": ""}, **options}
-    values["trust"] = list(values.get("trust", ()))
+    trust = values.get("trust", ())
+    values["trust"] = [trust] if isinstance(trust, str) else list(trust)
     return evaluate_command.evaluate(validate(values, EvaluateConfig))

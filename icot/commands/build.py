@@ -71,6 +71,9 @@ def make(kind: type[T], option: OfAnotherPackage, **further: Any) -> T:
         raise ConfigError([f"{option.target}: cannot be imported: {first_line(error)}"]) from None
     if not issubclass(own, kind):
         raise ConfigError([f"{option.target} is no {kind.__name__} of icot"])
+    if inspect.isabstract(own):
+        lacking = ", ".join(sorted(getattr(own, "__abstractmethods__", ())))
+        raise ConfigError([f"{option.target} lacks {lacking}"])
     wanted = inspect.signature(own).parameters
     arguments = {**option.arguments(), **{k: v for k, v in further.items() if k in wanted}}
     try:

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
@@ -15,7 +16,7 @@ from icot.config.options import (
     FixedScheduleConfig,
 )
 from icot.config.schema import TrainConfig
-from icot.errors import ConfigError, UserError
+from icot.errors import ConfigError, UserError, first_line
 from icot.inference.predictor import Predictor
 from icot.methods.base import (
     CallbackParts,
@@ -56,12 +57,7 @@ def build_callbacks(
     recoveries: Recoveries,
     loggers: list[Logger],
 ) -> list[Callback]:
-    """The callbacks in the order in which they are called: the run's, the method's, tracking's,
-    and the user's own.
-
-    Raises:
-        ConfigError: a callback of the user's is part of every run already.
-    """
+    """Our callbacks in the order in which they are called: the run's, the method's, tracking's."""
     s, w = cfg.schedule, cfg.collapse
     watched = cfg.on_collapse != "ignore" and not isinstance(s, FixedScheduleConfig)
     collapse = CollapseParts(w.share, w.validations, stop=cfg.on_collapse == "rollback")
@@ -71,12 +67,11 @@ def build_callbacks(
         finish_steps=cfg.trainer.finish_steps,
         collapse=collapse if watched else None,
     )
-    ours = [
+    return [
         *_run_callbacks(cfg, method, options, known, metrics, recoveries),
         *method.build_callbacks(parts, options),
         *_tracking_callbacks(cfg, [logger for logger in loggers if logger is not metrics]),
     ]
-    return [*ours, *_user_callbacks(cfg.callbacks, ours)]
 
 
 def _run_callbacks(
@@ -124,8 +119,18 @@ def _tracking_callbacks(cfg: TrainConfig, loggers: list[Logger]) -> list[Callbac
     return callbacks
 
 
-def _user_callbacks(named: dict[str, Any], ours: list[Callback]) -> list[Callback]:
-    found = {name: instantiate(one) for name, one in named.items()}
+def build_user_callbacks(named: dict[str, Any], ours: list[Callback]) -> list[Callback]:
+    """The callbacks that the configuration names, to be called behind ``ours``.
+
+    Raises:
+        ConfigError: one cannot be made, or is part of every run already.
+    """
+    found = {}
+    for name, one in named.items():
+        try:
+            found[name] = instantiate(one)
+        except InstantiationException as error:
+            raise ConfigError([f"callbacks.{name}: {first_line(error)}"]) from None
     built_in = {type(one) for one in ours}
     mistakes = [
         f"callbacks.{name}: {type(one).__name__} is part of every run already; leave it out"

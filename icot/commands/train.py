@@ -21,7 +21,13 @@ from icot.commands.build import (
     build_tokenizer,
     build_view,
 )
-from icot.commands.build_trainer import build_callbacks, build_loggers, facts, trainer_arguments
+from icot.commands.build_trainer import (
+    build_callbacks,
+    build_loggers,
+    build_user_callbacks,
+    facts,
+    trainer_arguments,
+)
 from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.schema import TrainConfig
@@ -36,7 +42,7 @@ from icot.runs.recovery import Recoveries, RollbackError, go_back
 from icot.system.hardware import keep_freed_memory
 from icot.system.machine import machine
 from icot.tracking.wandb_logger import finish
-from icot.training.lightning_internals import end_also_when_resumed_at_the_end
+from icot.training.lightning_internals import callbacks_of, end_also_when_resumed_at_the_end
 from icot.training.metrics_file import MetricsFile
 from icot.training.module import NonFiniteError
 from icot.training.rollback import (
@@ -121,6 +127,7 @@ def fit(
         default_root_dir=folder,
     )
     end_also_when_resumed_at_the_end(trainer)
+    callbacks_of(trainer).extend(build_user_callbacks(cfg.callbacks, callbacks_of(trainer)))
     if trainer.is_global_zero and not recoveries.gone_back:
         of_this_start = {
             **known,

@@ -31,10 +31,12 @@ def validate(composed: DictConfig | Mapping[str, Any], schema: type[SectionT]) -
     """
     values, mistakes = _plain(composed)
     mistakes += _field_mistakes(values, schema)
-    mistakes += cross_checks(values)
     if mistakes:
-        raise ConfigError(list(dict.fromkeys(mistakes)))
-    return schema.model_validate(values)
+        raise ConfigError(list(dict.fromkeys([*mistakes, *cross_checks(values)])))
+    typed = schema.model_validate(values)
+    if mistakes := cross_checks(typed.as_dict()):
+        raise ConfigError(mistakes)
+    return typed
 
 
 def mistakes_of(composed: DictConfig | Mapping[str, Any], schema: type[Section]) -> list[str]:

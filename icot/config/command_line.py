@@ -4,6 +4,7 @@ python -m icot.train task=mult4 schedule.tokens_per_epoch=4
                      ^ option of a group    ^ value of a key
 """
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_module
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -30,6 +32,7 @@ from icot.errors import first_line
 
 NOTHING = "null"  # the option of a group of which none is chosen
 INTERNAL_GROUPS = {"schema", "settings", "hydra"}
+REQUIRED = ("task", "model", "schedule", "optimizer", "trainer", "method", "logger")
 SWEEP = "sweep"  # the group that is added, not chosen: -m +sweep=NAME
 # The shape of a model, which comes with pretrained weights.
 SHAPE = {
@@ -70,7 +73,9 @@ class CommandLine:
             if any(text.startswith(f"+{SWEEP}=") for text in job):  # it chooses the experiment
                 kept = [t for t in job if not t.startswith((f"+{SWEEP}=", "experiment="))]
                 job = [f"experiment={self.choices['experiment']}", *kept]
-            place = f"hydra.run.dir={self.sweep / self.subdir}"
+            folder = str(self.sweep / self.subdir)
+            typed = folder if re.fullmatch(r"[\w./:-]+", folder) else quote(folder)
+            place = f"hydra.run.dir={typed}"
             words = ["python", "-m", f"icot.{self.name}", *job, place]
         return shlex.join(words)
 
@@ -93,7 +98,7 @@ def option_name(group: str, option: Any) -> str:
 
 def named_values(overrides: Sequence[str]) -> dict[str, str]:
     """The overrides of a command line by key, as they were typed."""
-    return dict(text.split("=", 1) for text in overrides if "=" in text)
+    return dict(text.lstrip("+").split("=", 1) for text in overrides if "=" in text)
 
 
 def quote(text: str) -> str:
@@ -111,8 +116,9 @@ def unquote(text: str) -> str:
 
 def name_folders(arguments: Sequence[str]) -> list[str]:
     """A command line of icot.report with its bare words, which are folders, as ``runs=[...]``."""
-    bare = [a for a in arguments if "=" not in a and not a.startswith("-")]
-    if not bare:
+    args, _ = get_args_parser().parse_known_args(list(arguments))
+    bare = [a for a in args.overrides if "=" not in a or Path(a).is_dir()]
+    if not bare or any(a.startswith("runs=") for a in arguments):
         return list(arguments)
     rest = [a for a in arguments if a not in bare]
     return [*rest, f"runs=[{','.join(quote(folder) for folder in bare)}]"]
@@ -147,12 +153,15 @@ def mistakes_in(overrides: Sequence[str], config_name: str, multirun: bool = Fal
 
     Unknown groups, options and keys are named with the nearest valid name, also behind ``+``.
     """
-    parser = OverridesParser.create()
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
     mistakes: list[str] = []
     parsed: list[Override] = []
     for text in overrides:
         try:
-            parsed.append(parser.parse_override(text))
+            (override,) = parser.parse_overrides([text])
+            if override.is_sweep_override() and not multirun:
+                mistakes.append(f"{text}: several values make several runs: add -m")
+            parsed.append(override)
         except HydraException as error:
             mistakes.append(f"{text}: {first_line(error)}")
     options = GroupOptions()
@@ -160,12 +169,14 @@ def mistakes_in(overrides: Sequence[str], config_name: str, multirun: bool = Fal
     values: list[Override] = []
     for override in parsed:
         key = override.key_or_group
-        if key.split(".")[0].split("/")[0] == "hydra" or override.is_delete():
+        if key.split(".")[0].split("/")[0] == "hydra":
             good.append(override)
         elif key in options.groups:
             found = options.mistakes(override, multirun)
             mistakes += found
             good += [] if found else [override]
+        elif override.is_delete():
+            good.append(override)
         else:
             values.append(override)
     chosen = [_as_choice(o) for o in good if o.key_or_group in options.groups]
@@ -213,11 +224,16 @@ class GroupOptions:
         key = override.key_or_group
         if key == SWEEP and not (multirun and override.is_add()):
             return [f"{override.input_line}: a sweep is many runs: -m +{key}=NAME"]
+        chosen = _options_of(override)
+        if override.is_sweep_override() and not chosen:
+            return [f"{override.input_line}: no {key} is of that name"]
+        if key in REQUIRED and (override.is_delete() or None in chosen):
+            return [f"{override.input_line}: {choose('', self.of(key))}"]
         allowed = self.of(key)
         short = [option for option in allowed if "/" not in option]
         return [
             f"{key}={option}: {choose(option, short)}"
-            for option in _options_of(override)
+            for option in chosen
             if option is not None and option not in allowed
         ]
 
@@ -320,7 +336,8 @@ def _options_of(override: Override) -> list[Any]:
     """The options that an override of a group names; one may name several at once."""
     values: list[Any] = [override.value()]
     if override.is_sweep_override():
-        values = list(override.sweep_iterator()) if override.is_choice_sweep() else []
+        one_by_one = not override.is_range_sweep() and not override.is_interval_sweep()
+        values = list(override.sweep_iterator()) if one_by_one else []
     return values[0] if len(values) == 1 and isinstance(values[0], list) else values
 
 

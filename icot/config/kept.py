@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 OURS = "icot"
 PLUGINS = "icot.packages"  # entry points by which an installed package makes itself known
-NEEDED = ("task", "model", "schedule", "trainer")
+NEEDED = ("task", "model", "schedule", "optimizer", "trainer", "paths")
 
 
 def read_config(path: Path) -> TrainConfig:
@@ -65,6 +65,8 @@ def check_trusted(cfg: TrainConfig, trusted: Iterable[str], path: Path) -> None:
     allowed = {OURS, *trusted, *(point.value for point in entry_points(group=PLUGINS))}
     for key, target in targets_of(cfg).items():
         package = target.partition(".")[0]
+        if "." not in target and key.startswith("method."):  # the name of a folder of icot.methods
+            continue
         if package not in allowed:
             raise RunError(
                 f"{path}: {key} is {target!r}; a run directory runs code of icot and of packages "

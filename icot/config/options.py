@@ -246,9 +246,10 @@ def _by(key: str) -> Any:
             value = value.as_dict()
         if not isinstance(value, dict):
             return None
-        if value.get(key) is not None and value[key] in SECTIONS[key]:
-            return str(value[key])
-        return OTHER if TARGET in value else str(value.get(key))
+        chosen = value.get(key)
+        if isinstance(chosen, str) and chosen in SECTIONS[key]:
+            return chosen
+        return OTHER if TARGET in value else str(chosen)
 
     return Discriminator(tag)
 

@@ -4,20 +4,21 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from icot.removal import offset_probabilities
 from icot.reporting.runs import Run, Series
 from icot.reporting.statistics import mean_interval
 from icot.reporting.theme import DASHES, MARKERS, Theme, dress, legend, panel, sheet
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 SEED_COLUMNS = 3  # panels in a row
 
 
-def accuracy_curves(series: Sequence[Series], theme: Theme) -> "Figure":
+def accuracy_curves(series: Sequence[Series], theme: Theme) -> Figure:
     """Accuracy at the end of each stage against tokens removed (Figure 3).
 
     A line is the mean over seeds, its band reaches from the lowest to the highest; a baseline,
@@ -53,7 +54,7 @@ def accuracy_curves(series: Sequence[Series], theme: Theme) -> "Figure":
     return figure
 
 
-def seed_curves(series: Sequence[Series], theme: Theme) -> "Figure":
+def seed_curves(series: Sequence[Series], theme: Theme) -> Figure:
     """The same, a panel for each series and a line for each of its seeds (Figure 4)."""
     rows = -(-len(series) // SEED_COLUMNS)
     figure = sheet(theme, width=9, height=2.9 * rows)
@@ -79,7 +80,7 @@ def seed_curves(series: Sequence[Series], theme: Theme) -> "Figure":
     return figure
 
 
-def seeds(series: Sequence[Series], theme: Theme) -> "Figure":
+def seeds(series: Sequence[Series], theme: Theme) -> Figure:
     """Final accuracy of every seed, with mean and 95 % interval of each series."""
     figure, axes = panel(theme, width=8, height=0.8 + 0.45 * len(series))
     for i, one in enumerate(series):
@@ -100,7 +101,7 @@ def seeds(series: Sequence[Series], theme: Theme) -> "Figure":
     return figure
 
 
-def heat_map(grid: Mapping[tuple[float, float], float], theme: Theme) -> "Figure":
+def heat_map(grid: Mapping[tuple[float, float], float], theme: Theme) -> Figure:
     """Final accuracy by tokens per epoch and by λ; ``grid`` maps (Δ, λ) to it."""
     deltas = sorted({delta for delta, _ in grid})
     lambdas = sorted({smoothing for _, smoothing in grid})
@@ -128,10 +129,8 @@ def heat_map(grid: Mapping[tuple[float, float], float], theme: Theme) -> "Figure
     return figure
 
 
-def offset_distribution(lambdas: Sequence[float], theme: Theme) -> "Figure":
+def offset_distribution(lambdas: Sequence[float], theme: Theme) -> Figure:
     """How probable it is that o more tokens than the schedule's are removed (Figure 2b)."""
-    from icot.removal import offset_probabilities
-
     figure, axes = panel(theme, width=7, height=3.4)
     most = 8
     for i, smoothing in enumerate(lambdas):
@@ -152,7 +151,7 @@ def offset_distribution(lambdas: Sequence[float], theme: Theme) -> "Figure":
     return figure
 
 
-def tradeoffs(runs: Sequence[tuple[str, Run]], theme: Theme) -> "Figure":
+def tradeoffs(runs: Sequence[tuple[str, Run]], theme: Theme) -> Figure:
     """Accuracy against speed over No CoT, over the stages of each run (Figure 2a)."""
     figure, axes = panel(theme, width=7.5, height=4.4)
     for i, (label, run) in enumerate(runs):
@@ -207,9 +206,7 @@ def _named(series: Series) -> str:
     return series.label + (f" ({count} seeds)" if count > 1 else "")
 
 
-def _accuracy_axes(axes: "Axes", small: bool = False) -> None:
-    from matplotlib.ticker import MaxNLocator
-
+def _accuracy_axes(axes: Axes, small: bool = False) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylim(-0.02, 1.03)
     size = 8 if small else 10

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from icot.system.files import replace_file
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 BLUE, GREY, ORANGE, LIGHT = "#1f5a99", "#6e6e6e", "#e08a1e", "#b9c7d8"
 MARKERS = ("s", "^", "D", "v", "P", "X")
@@ -113,8 +112,6 @@ def failures(groups: Mapping[str, Sequence[Any]], path: Path, title: str = "") -
         path: the file to write.
         title: above the plot.
     """
-    from matplotlib.figure import Figure
-
     panels = {name: of_one for name, of_one in groups.items() if of_one}
     figure = Figure(figsize=(7, 2.6 * len(panels)), dpi=150, layout="constrained")
     all_axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
@@ -140,21 +137,19 @@ def failures(groups: Mapping[str, Sequence[Any]], path: Path, title: str = "") -
 
 
 def _one_panel() -> "tuple[Figure, Axes]":
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     _plain(axes)
     return figure, axes
 
 
-def _plain(axes: "Axes") -> None:
+def _plain(axes: Axes) -> None:
     axes.grid(alpha=0.3)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _vertical(axes: "Axes", x: float, label: str) -> None:
+def _vertical(axes: Axes, x: float, label: str) -> None:
     axes.axvline(x, color=GREY, linestyle="--", linewidth=1)
     axes.annotate(
         label,
@@ -169,7 +164,7 @@ def _vertical(axes: "Axes", x: float, label: str) -> None:
     )
 
 
-def _with_intervals(axes: "Axes", points: Sequence[Mapping[str, Any]], **style: Any) -> None:
+def _with_intervals(axes: Axes, points: Sequence[Mapping[str, Any]], **style: Any) -> None:
     if not points:
         return
     y = [p["accuracy"] for p in points]

@@ -5,6 +5,8 @@ import io
 from importlib.resources import files
 from pathlib import Path
 
+from jinja2 import Environment
+
 from icot.reporting.document import Code, Document, Picture, Table
 from icot.reporting.theme import DARK, LIGHT, Theme, save
 from icot.system.files import write_text
@@ -27,8 +29,6 @@ def write_report(document: Document, folder: Path) -> None:
 
 def page(document: Document) -> str:
     """The document as HTML, its pictures within, for light and for dark screens."""
-    from jinja2 import Environment
-
     template = files("icot.reporting").joinpath("page.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.tests["code"] = lambda cell: isinstance(cell, Code)

@@ -246,7 +246,7 @@ def _differences(series: Series, alike: Sequence[Series]) -> list[str]:
     all_leaves = [leaves(other.cfg.as_dict()) for other in alike]
     own = leaves(series.cfg.as_dict())
     texts = []
-    for key in own:
+    for key in [*(k for k in SYMBOLS if k in own), *(k for k in own if k not in SYMBOLS)]:
         if matches(key, OTHER_THAN_A_SERIES):
             continue
         if len({str(other.get(key)) for other in all_leaves}) > 1:

@@ -8,6 +8,7 @@ from statistics import mean
 
 from icot.config.identity import digest
 from icot.config.options import FixedScheduleConfig, LinearScheduleConfig, MultiplicationConfig
+from icot.removal import offset_probabilities
 from icot.reporting import charts
 from icot.reporting.differences import differences, nearest
 from icot.reporting.document import Code, Document, Picture, Section, Table
@@ -221,8 +222,6 @@ def offsets(series: Sequence[Series]) -> Section:
     """What removal smoothing draws (Figure 2b)."""
     found = {one.cfg.schedule.smoothing_lambda for one in series}
     lambdas = sorted({4.0, *(lam for lam in found if math.isfinite(lam))})
-    from icot.removal import offset_probabilities
-
     cells = "; ".join(
         f"λ {lam:g}: " + ", ".join(f"{p:.5f}" for p in offset_probabilities(lam)[:3].tolist())
         for lam in lambdas

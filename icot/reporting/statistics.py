@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from statistics import mean, stdev
 
+from scipy.stats import t
+
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
     """Mean and 95 % interval by Student's t, within 0 and 1; one value has no interval.
@@ -10,8 +12,6 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float |
     Three seeds tell little: with two degrees of freedom the interval is 2.5 standard deviations
     wide to each side, and accuracies that jump are not normally distributed.
     """
-    from scipy.stats import t
-
     middle = mean(values)
     if len(values) < 2:
         return middle, None, None

@@ -6,13 +6,11 @@ too.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from icot.system.files import replace_file
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", "--", "-.", ":")
@@ -45,10 +43,8 @@ DARK = Theme(
 )
 
 
-def sheet(theme: Theme, width: float, height: float) -> "Figure":
+def sheet(theme: Theme, width: float, height: float) -> Figure:
     """An empty figure, in inches."""
-    from matplotlib.figure import Figure
-
     return Figure(figsize=(width, height), dpi=150, layout="constrained", facecolor=theme.paper)
 
 
@@ -60,7 +56,7 @@ def panel(theme: Theme, width: float, height: float) -> "tuple[Figure, Axes]":
     return figure, axes
 
 
-def dress(axes: "Axes", theme: Theme) -> None:
+def dress(axes: Axes, theme: Theme) -> None:
     """Give axes the theme's colours."""
     axes.set_facecolor(theme.paper)
     axes.grid(color=theme.faint, alpha=0.3)
@@ -73,7 +69,7 @@ def dress(axes: "Axes", theme: Theme) -> None:
         text.set_color(theme.ink)
 
 
-def legend(axes: "Axes", theme: Theme, outside: bool = False) -> None:
+def legend(axes: Axes, theme: Theme, outside: bool = False) -> None:
     """A legend in the theme's colours: where it hides least, or right of all axes."""
     place = axes.get_figure() if outside else axes
     assert place is not None
@@ -90,7 +86,7 @@ def legend(axes: "Axes", theme: Theme, outside: bool = False) -> None:
     )
 
 
-def save(figure: "Figure", path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Write a figure, in the format that the path's suffix names."""
     with replace_file(path, "wb") as file:
         figure.savefig(file, format=path.suffix[1:], metadata=_undated(path))

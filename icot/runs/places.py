@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 
 from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
@@ -66,6 +67,8 @@ def place_of_run(config_name: str, overrides: Sequence[str], multirun: bool) -> 
     """
     named = named_values(overrides)
     resume = unquote(named.get("resume", ""))
+    if "resume" in named and not resume:
+        raise ConfigError(["resume= names no run: set it to a run directory, or to auto"])
     goes_on = bool(resume) and resume not in (AUTO, NOTHING)
     if multirun:
         if goes_on:
@@ -129,7 +132,8 @@ def _directory_of_sweep(config_name: str, overrides: Sequence[str]) -> Path:
     That of a named sweep depends on what all its runs have in common, so that the same command
     finds it again, and one with further values adds to it. Any other has the time in its name.
     """
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    loader = GlobalHydra.instance().config_loader()
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
     named = [o for o in parsed if o.key_or_group == SWEEP]
     varied = {o.key_or_group for o in parsed if o.is_sweep_override()}
     if named:

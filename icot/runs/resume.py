@@ -40,7 +40,7 @@ def settle(composed: DictConfig, command: CommandLine) -> TrainConfig:
     Raises:
         UserError: the run directory is none, or the command line would change its result.
     """
-    folder, resume = command.output_dir, composed.resume
+    folder, resume = Path(composed.paths.output_dir), composed.resume
     if resume not in (None, AUTO) and Path(resume).resolve() != folder.resolve():
         raise one_run_only(resume)
     if resume is None or not (folder / CONFIG).is_file():

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.loggers import WandbLogger
+
 from icot.runs.layout import WANDB_ID
 from icot.system.files import write_text
 from icot.tracking.wandb_record import RUN
@@ -26,8 +28,6 @@ def wandb_logger(options: Any, config: dict[str, Any], folder: Path, facts: dict
     Raises:
         ImportError: wandb is not installed.
     """
-    from lightning.pytorch.loggers import WandbLogger
-
     logged_in = bool(os.environ.get("WANDB_API_KEY")) or _netrc()
     offline = os.environ.get("WANDB_MODE", "online" if logged_in else "offline") != "online"
     logger = WandbLogger(
@@ -51,8 +51,6 @@ def wandb_logger(options: Any, config: dict[str, Any], folder: Path, facts: dict
 
 def finish(loggers: Iterable[Any]) -> None:
     """End the runs at W&B, lest the next run of this process, in a sweep, be taken for the same."""
-    from lightning.pytorch.loggers import WandbLogger
-
     for logger in loggers:
         if isinstance(logger, WandbLogger) and logger._experiment is not None:
             logger.experiment.finish()

@@ -72,3 +72,19 @@ def test_mistakes_are_the_shells_messages(small_run, tmp_path, monkeypatch):
     with pytest.raises(RunError, match="holds a run already"):
         icot.train(*SMALL, f"hydra.run.dir={small_run}")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_arguments_are_messages_too(small_run, tmp_path):
+    run = icot.load(small_run, trust="mine")
+    assert run.trusted == ("mine",)
+    for call, said in (
+        (lambda: icot.train("--help"), "of a command line"),
+        (lambda: icot.evaluate(), "nothing to work on"),
+        (lambda: run.answer("2 1 * 3 4"), "a list of questions"),
+        (lambda: run.answer(["2 1 * 3 4"], stage="all"), "one stage"),
+        (lambda: icot.load(tmp_path / "no.ckpt"), "no such file"),
+        (lambda: icot.evaluate(run_dir=str(small_run), predictions="x"), "scored by itself"),
+    ):
+        with pytest.raises((ConfigError, RunError), match=said):
+            call()
+    assert run.answer(["2 1 * 3 4"], stage=0) == run.answer(["2 1 * 3 4"], stage="0")

@@ -160,7 +160,7 @@ def test_series_are_runs_that_differ_in_their_seed_alone(sweep):
 
 def test_a_seed_counts_once_however_often_it_was_run(sweep, tmp_path):
     again = tmp_path / "again"
-    (first,) = sweep.glob("delta_4.0_lambda_inf_seed_1")
+    (first,) = sweep.glob("delta_4_lambda_inf_seed_1")
     shutil.copytree(first, again)
     runs, _ = find_runs([sweep, again])
     (series,) = [one for one in gather_series(runs) if one.label == "full method, Δ 4, λ inf"]

@@ -363,4 +363,4 @@ def test_help_and_cfg_are_readable(tmp_path):
     assert "schedule: adaptive, explicit, icot_si, no_cot, official" in shown.stdout
     composed = icot("train", "--cfg", "job", cwd=tmp_path)
     assert composed.returncode == 0, composed.stderr
-    assert "tokens_per_epoch" in composed.stdout
+    assert "tokens_per_stage" in composed.stdout

@@ -130,7 +130,10 @@ def test_unknown_keys_and_values_out_of_range_are_told_together():
 
 
 def test_sweeps_are_checked_value_by_value():
-    assert len(mistakes_in(["schedule.side=left,up", "data.batch_size=8,0"], "train")) == 2
+    assert (
+        len(mistakes_in(["schedule.side=left,up", "data.batch_size=8,0"], "train", multirun=True))
+        == 2
+    )
     assert (
         mistakes_in(
             [
@@ -139,11 +142,14 @@ def test_sweeps_are_checked_value_by_value():
                 "schedule.smoothing_lambda=4,inf",
             ],
             "train",
+            multirun=True,
         )
         == []
     )
     mistakes = mistakes_in(
-        ["schedule=icot_si", "schedule.tokens_per_epoch=2,x", "task=mult4,mult55"], "train"
+        ["schedule=icot_si", "schedule.tokens_per_epoch=2,x", "task=mult4,mult55"],
+        "train",
+        multirun=True,
     )
     assert len(mistakes) == 2
 

@@ -10,7 +10,7 @@ import torch
 from icot.errors import RunError
 from icot.runs import checkpoint_file
 from icot.runs.checkpoint_header import Header, StageMark, read_header, upgrade
-from icot.runs.checkpoints import KeptRun
+from icot.runs.checkpoints import KeptRun, select_stage
 from icot.runs.position import End, Position, find_position
 from tests.conftest import icot
 
@@ -75,7 +75,7 @@ def test_what_0_1_0_said_of_a_collapse_and_of_an_end():
 
 def test_the_run_is_read_as_any_other(old):
     run = KeptRun(old / "run")
-    assert [(c.name, c.stage, c.tokens_removed) for c in run.select("all")] == [
+    assert [(c.name, c.stage, c.tokens_removed) for c in select_stage(run, "all")] == [
         ("2", 2, 2),
         ("final", 4, 4),
     ]

@@ -84,6 +84,13 @@ def test_resume_auto_refuses_another_command_and_takes_the_same(copy):
     assert "is complete" in same.stdout
 
 
+def test_the_run_in_output_dir_is_the_one_that_is_compared(copy):
+    place = ["paths.output_dir=run", "resume=auto", "trainer.max_epochs=2"]
+    done = icot("train", *TRAINED, "optimizer.lr=1", *place, cwd=copy)
+    assert done.returncode == 2
+    assert "optimizer.lr is" in done.stderr
+
+
 def test_resume_auto_without_a_directory_finds_its_own_again(copy):
     for said in ("Run directory", "is complete"):
         done = icot("train", *TRAINED, "resume=auto", cwd=copy)

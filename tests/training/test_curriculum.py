@@ -5,6 +5,7 @@ Training set of 70, batches of 16: 5 batches an epoch, the last a remainder of 6
 
 import json
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from lightning import Callback, Trainer, seed_everything
 
 from icot.data.tokenized import separator_id
 from icot.data.views import StageView
+from icot.inference.predictor import GreedyPredictor
 from icot.methods.icot_si.optimizer_reset import OptimizerReset
 from icot.methods.icot_si.view import SmoothedView
 from icot.models.loading import load_model
@@ -212,7 +214,7 @@ def test_validation_is_at_the_stage_that_was_trained(tmp_path, mult2, symbols):
         def on_train_epoch_end(self, trainer, pl_module):
             seen.append(("epoch", validation.stage.tokens_removed, validation.latest.n))
 
-    validation = ValidationAccuracy(batch_size=7, examples=6)
+    validation = ValidationAccuracy(partial(GreedyPredictor, batch_size=7), examples=6)
     schedule = LinearSchedule(tokens_per_epoch=1.5)  # 0 0 0 0 1 | 1 1 2 2 2
     fit(tmp_path, mult2, symbols, schedule, [validation, Spy()], max_epochs=2)
     assert seen == [(0, 0, 6), ("epoch", 1, 6), (1, 1, 6), (2, 2, 6), ("epoch", 2, 6)]
