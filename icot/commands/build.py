@@ -1,7 +1,7 @@
 """From a typed configuration to the parts of a run, which take named arguments and never see it."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +13,6 @@ from torch.optim import Optimizer
 from transformers import PreTrainedTokenizerBase
 
 from icot.config.checks import validate
-from icot.config.command_line import CommandLine
 from icot.config.options import (
     AdaptiveScheduleConfig,
     AnyOptimizer,
@@ -135,8 +134,12 @@ def build_model(cfg: TrainConfig, tokenizer: PreTrainedTokenizerBase, positions:
     return add_lora(model, **cfg.model.lora.as_dict()) if cfg.model.lora.r is not None else model
 
 
-def build_method(option: MethodConfig, command: CommandLine) -> tuple[Method, Options]:
+def build_method(option: MethodConfig, overrides: Sequence[str] = ()) -> tuple[Method, Options]:
     """The method's record, and its own keys of the configuration as the record wants them.
+
+    Args:
+        option: names the record and has its keys.
+        overrides: of the command line, which may not set what the method does not heed.
 
     Raises:
         ConfigError: there is no such method, a key is not its own, or the command line sets what
@@ -145,7 +148,7 @@ def build_method(option: MethodConfig, command: CommandLine) -> tuple[Method, Op
     method = method_named(option.target)
     ignored = [
         f"{text}: method {method.name} does not heed {group}; leave it out"
-        for text in command.overrides
+        for text in overrides
         for group in method.ignores
         if text.lstrip("+~").split("=")[0].split(".")[0] == group
     ]

@@ -16,7 +16,7 @@ from typing import Any
 from hydra.utils import get_class
 from rich.console import Console
 
-from icot.commands.build import build_task
+from icot.commands.build import build_method, build_task
 from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import EvaluateConfig
@@ -26,7 +26,7 @@ from icot.evaluation.loading import Source, load_for_evaluation
 from icot.evaluation.measurement import Measured, as_rows, measure, share
 from icot.evaluation.predictions import read_predictions, write_predictions
 from icot.evaluation.tradeoff import tradeoff_rows, write_tradeoff
-from icot.inference.predictor import GreedyPredictor
+from icot.methods.base import PredictorParts
 from icot.reporting.figures import failures, tradeoff
 from icot.reporting.tables import print_evaluations
 from icot.runs.checkpoints import ALL, FINAL, Checkpoint, select, select_stage
@@ -141,7 +141,9 @@ def _measure(cfg: EvaluateConfig, run: KeptRun, checkpoint: Checkpoint, source: 
         accelerator=cfg.accelerator,
         cache_dir=Path(cfg.paths.cache_dir),
     )
-    predictor = GreedyPredictor(subject.model, cfg.batch_size, cfg.decode)
+    method, options = build_method(run.cfg.method)
+    parts = PredictorParts(subject.model, cfg.batch_size, cfg.decode)
+    predictor = method.build_predictor(parts, options)
     with precision_context(predictor.device, cfg.precision):
         return measure(
             predictor,

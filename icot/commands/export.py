@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
-from icot.commands.build import build_task
+from icot.commands.build import build_method, build_task
 from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import ExportConfig
@@ -23,7 +23,7 @@ from icot.evaluation.loading import Source, load_for_evaluation
 from icot.evaluation.measurement import numbers
 from icot.evaluation.predictions import Prediction
 from icot.evaluation.scoring import evaluate
-from icot.inference.predictor import GreedyPredictor
+from icot.methods.base import PredictorParts
 from icot.models.export import answers_of, make_standalone, prompt_for, save_standalone
 from icot.reporting.cards import model_card
 from icot.runs.checkpoints import select
@@ -51,7 +51,9 @@ def run(cfg: ExportConfig, command: CommandLine) -> None:
     )
     tokenizer, examples = subject.tokenizer, subject.examples
     internalized = subject.fully_internalized
-    found = evaluate(GreedyPredictor(subject.model, cfg.batch_size), examples, task, tokenizer)
+    method, options = build_method(run_.cfg.method)
+    predictor = method.build_predictor(PredictorParts(subject.model, cfg.batch_size), options)
+    found = evaluate(predictor, examples, task, tokenizer)
     base = run_.cfg.model.name_or_path
     model, adapters_of = make_standalone(
         subject.model, examples.position_jump, cfg.merge_lora, base

@@ -108,7 +108,7 @@ def fit(
     """
     folder = Path(cfg.paths.output_dir)
     seed_everything(cfg.seed, verbose=False)
-    method, options = build_method(cfg.method, command)
+    method, options = build_method(cfg.method, command.overrides)
     task = build_task(cfg.task)
     tokenizer = build_tokenizer(cfg.model, task)
     view = build_view(cfg, method, options, separator_id(tokenizer))

@@ -1,7 +1,11 @@
 """Methods are found by name, also in a package of one's own."""
 
+from dataclasses import replace
+
 import pytest
 
+from icot.commands import build
+from icot.config.options import MethodConfig
 from icot.errors import ConfigError
 from icot.methods.base import Method, method_named
 from icot.methods.icot_si.record import METHOD
@@ -32,3 +36,14 @@ def test_a_method_is_found_by_its_folder_or_by_a_dotted_name(tmp_path, monkeypat
 def test_a_wrong_name_is_one_clear_error(name, said):
     with pytest.raises(ConfigError, match=said):
         method_named(name)
+
+
+def test_what_a_method_does_not_heed_may_not_be_set(monkeypatch):
+    deaf = replace(METHOD, name="deaf", ignores=("schedule",))
+    monkeypatch.setattr(build, "method_named", lambda name: deaf)
+    for override in ("schedule=no_cot", "schedule.side=right", "+schedule.side=right"):
+        with pytest.raises(ConfigError, match="method deaf does not heed schedule"):
+            build.build_method(MethodConfig(), [override])
+    assert build.build_method(MethodConfig(), ["seed=1"])[0] is deaf
+    with pytest.raises(ConfigError, match=r"method\.there is no share"):
+        build.build_method(MethodConfig(share=1), [])
