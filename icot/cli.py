@@ -115,7 +115,6 @@ def _command_line(name: str, typed: tuple[str, ...], added: Sequence[str]) -> Co
         name=name,
         overrides=tuple(str(o) for o in known.overrides.task if str(o) not in added),
         choices=chosen_options(known.runtime.choices),
-        output_dir=Path(known.runtime.output_dir),
         sweep=Path(known.sweep.dir) if multirun else None,
         subdir=str(known.sweep.subdir) if multirun else "",
         program=typed,

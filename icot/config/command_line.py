@@ -50,7 +50,6 @@ class CommandLine:
         name: the command's, such as train.
         overrides: of this run, without what the program has added.
         choices: the option of each configuration group.
-        output_dir: this run's directory.
         sweep: the directory of the sweep that the run belongs to, None for a single run.
         subdir: the run's place in it.
         program: what was typed, to the program's own additions, as words of a shell.
@@ -59,7 +58,6 @@ class CommandLine:
     name: str
     overrides: tuple[str, ...] = ()
     choices: Mapping[str, str] = field(default_factory=dict)
-    output_dir: Path = Path()
     sweep: Path | None = None
     subdir: str = ""
     program: tuple[str, ...] = ()

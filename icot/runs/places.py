@@ -69,17 +69,16 @@ def place_of_run(config_name: str, overrides: Sequence[str], multirun: bool) -> 
     resume = unquote(named.get("resume", ""))
     if "resume" in named and not resume:
         raise ConfigError(["resume= names no run: set it to a run directory, or to auto"])
-    goes_on = bool(resume) and resume not in (AUTO, NOTHING)
     if multirun:
-        if goes_on:
+        if resume and resume not in (AUTO, NOTHING):
             raise one_run_only(resume)
         if "hydra.sweep.dir" in named:
             return []
         sweep = _directory_of_sweep(config_name, overrides)
         check_writable(sweep)
         return [f"hydra.sweep.dir={quote(str(sweep))}"]
-    if goes_on:
-        folder = KeptRun(resume).folder.resolve()
+    folder = resumed_folder(overrides)
+    if folder is not None:
         if "hydra.run.dir" in named:  # a further process of the run, or a contradiction
             if Path(unquote(named["hydra.run.dir"])).resolve() != folder:
                 raise ConfigError(
