@@ -18,12 +18,12 @@ from transformers import PreTrainedTokenizerBase
 from icot.cli import compose_run
 from icot.commands import evaluate as evaluate_command
 from icot.commands import train as train_command
-from icot.commands.build import build_task
+from icot.commands.build import build_method, build_task
 from icot.config.checks import validate
 from icot.config.entry_points import EvaluateConfig
 from icot.errors import ConfigError, RunError
 from icot.evaluation.loading import restore_weights
-from icot.inference.answering import answer
+from icot.methods.base import PredictorParts
 from icot.runs.checkpoints import ALL, Checkpoint, select_stage
 from icot.runs.kept_run import KeptRun
 from icot.runs.layout import STAGES
@@ -89,10 +89,10 @@ class Run(KeptRun):
             model, tokenizer = restore_weights(self, checkpoint, task)
             self._models[stage] = checkpoint, model, tokenizer
         checkpoint, model, tokenizer = self._models[stage]
-        return answer(
-            model,
-            tokenizer,
+        method, options = build_method(self.cfg.method)
+        return method.build_predictor(PredictorParts(model), options).answer(
             questions,
+            tokenizer,
             max_new_tokens=max_new_tokens,
             tokens_removed=checkpoint.tokens_removed or 0,
             side=self.cfg.schedule.side,

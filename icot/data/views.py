@@ -18,15 +18,15 @@ from icot.schedule import Stage
 
 
 class View(Protocol):
-    """What a method makes of a batch.
+    """What a method makes of a batch."""
 
-    Attributes:
-        side: the end of the chain that a stage removes.
-        keep_position_ids: what follows the removed tokens keeps its position ids.
-    """
+    @property
+    def side(self) -> Side:
+        """The end of the chain that a stage removes."""
 
-    side: Side
-    keep_position_ids: bool
+    @property
+    def keep_position_ids(self) -> bool:
+        """Whether what follows the removed tokens keeps its position ids."""
 
     def plan(self, batch: CoTBatch, stage: Stage, positions: Tensor) -> CoTBatch:
         """On the host: the batch, perhaps without some of its rows, with a plan for the device.
@@ -56,10 +56,11 @@ class StagePlan(Plan):
     layout: Layout | None = None
 
 
+@dataclass(frozen=True)
 class StageView:
     """Removes what the stage says, drops what is still too long, and packs rows if asked to.
 
-    Args:
+    Attributes:
         eos_token_id: the separator, which also pads.
         side: the end of the chain that is removed.
         keep_position_ids: what follows the removed tokens keeps its position ids.
@@ -69,18 +70,12 @@ class StageView:
             than their whole examples have.
     """
 
-    def __init__(
-        self,
-        eos_token_id: int,
-        side: Side = "left",
-        keep_position_ids: bool = False,
-        max_train_tokens: int | None = None,
-        packing: bool = False,
-        width_multiple: int = 1,
-    ) -> None:
-        self.eos_token_id, self.side, self.keep_position_ids = eos_token_id, side, keep_position_ids
-        self.max_train_tokens, self.packing = max_train_tokens, packing
-        self.width_multiple = width_multiple
+    eos_token_id: int
+    side: Side = "left"
+    keep_position_ids: bool = False
+    max_train_tokens: int | None = None
+    packing: bool = False
+    width_multiple: int = 1
 
     def draw_offsets(self, stage: Stage, positions: Tensor) -> Tensor:
         """Tokens [B] that each row loses beyond the stage; a subclass may draw some."""

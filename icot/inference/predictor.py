@@ -5,7 +5,7 @@ method. A predictor may decode greedily, sample, vote over another one's samples
 after the other, or ask a server.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -13,11 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from icot.data.staged import StagedExamples
+from icot.inference.answering import answer
 from icot.inference.greedy import decode, evaluation_mode, rows_per_cache
 from icot.inference.verification import Verified, verify
 from icot.models.introspection import device_of
+from icot.removal import Side
 
 Decode = Literal["verify", "always"]
 
@@ -80,6 +83,21 @@ class Predictor(Protocol):
                 random weights say nothing about where an output ends.
         """
 
+    def answer(
+        self,
+        questions: Sequence[str],
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_new_tokens: int,
+        tokens_removed: int = 0,
+        side: Side = "left",
+        keep_position_ids: bool = False,
+    ) -> list[str]:
+        """Texts for questions whose chain and answer nobody knows.
+
+        Arguments and errors are those of ``icot.inference.answering.answer``.
+        """
+
 
 class GreedyPredictor:
     """The most probable token, one after the other, of a Hugging Face causal LM.
@@ -132,6 +150,12 @@ class GreedyPredictor:
         with evaluation_mode(self.model):
             written = decode(self.model, examples, index, to_the_limit=to_the_limit).tokens
         return Outputs(tokens=written, decoded=len(written))
+
+    def answer(
+        self, questions: Sequence[str], tokenizer: PreTrainedTokenizerBase, **settings: Any
+    ) -> list[str]:
+        """What greedy decoding writes for bare questions."""
+        return answer(self.model, tokenizer, questions, batch_size=self.batch_size, **settings)
 
     def _complete(
         self, examples: StagedExamples, sure: NDArray[np.int64], batch_size: int

@@ -73,7 +73,7 @@ def fit(tmp_path, task, tokenizer, schedule, extra=(), workers=0, smoothed=None,
     seed_everything(3)
     view = StageView(separator_id(tokenizer))
     if smoothed is not None:
-        view = SmoothedView(separator_id(tokenizer), smoothed, seed=5)
+        view = SmoothedView(separator_id(tokenizer), smoothing_lambda=smoothed, seed=5)
     data = CoTDataModule(task, tokenizer, tmp_path, view, 16, seed=5, num_workers=workers)
     data.prepare_data()
     config = {"n_layer": 1, "n_embd": 16, "n_head": 2}
@@ -184,7 +184,7 @@ def test_an_update_does_not_depend_on_how_its_batch_is_split(tmp_path, mult2, sy
 
 def test_too_long_examples_are_dropped_alone_and_counted(tmp_path, mult2, symbols):
     seed_everything(0)
-    view = SmoothedView(separator_id(symbols), 0.5, seed=5, max_train_tokens=20)
+    view = SmoothedView(separator_id(symbols), smoothing_lambda=0.5, seed=5, max_train_tokens=20)
     data = CoTDataModule(mult2, symbols, tmp_path, view, 16, seed=5)
     data.prepare_data()  # all examples have 21 tokens, 20 at the first removal
     config = {"n_layer": 1, "n_embd": 16, "n_head": 2}

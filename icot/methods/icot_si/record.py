@@ -22,28 +22,12 @@ from icot.training.module import TrainingModule
 
 def build_module(parts: ModuleParts, options: Options) -> TrainingModule:
     """A causal LM."""
-    return CausalLM(
-        parts.model,
-        optimizer=parts.optimizer,
-        warmup_steps=parts.warmup_steps,
-        decay_steps=parts.decay_steps,
-        compile_mode=parts.compile_mode,
-        method=parts.method,
-    )
+    return CausalLM(**vars(parts))
 
 
 def build_view(parts: ViewParts, options: Options) -> View:
     """The stage's removal, with offsets."""
-    return SmoothedView(
-        parts.eos_token_id,
-        smoothing_lambda=parts.smoothing_lambda,
-        seed=parts.seed,
-        side=parts.side,
-        keep_position_ids=parts.keep_position_ids,
-        max_train_tokens=parts.max_train_tokens,
-        packing=parts.packing,
-        width_multiple=parts.width_multiple,
-    )
+    return SmoothedView(**vars(parts))
 
 
 def build_callbacks(parts: CallbackParts, options: Options) -> list[Callback]:
@@ -54,14 +38,13 @@ def build_callbacks(parts: CallbackParts, options: Options) -> list[Callback]:
     if parts.reset_optimizer:
         callbacks.append(OptimizerReset(parts.reset_warmup_steps))
     if parts.collapse is not None:
-        watched = parts.collapse
-        callbacks.append(CollapseWatch(watched.share, watched.validations, watched.stop))
+        callbacks.append(CollapseWatch(**vars(parts.collapse)))
     return callbacks
 
 
 def build_predictor(parts: PredictorParts, options: Options) -> Predictor:
     """Greedy decoding of what verification leaves open."""
-    return GreedyPredictor(parts.model, parts.batch_size, parts.decode)
+    return GreedyPredictor(**vars(parts))
 
 
 METHOD = Method("icot_si", build_module, build_view, build_callbacks, build_predictor)

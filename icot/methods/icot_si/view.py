@@ -4,7 +4,7 @@ Each row of each training batch removes s + o tokens, o >= 0 with P(o) proportio
 exp(-lambda o); never in evaluation, and not while the schedule is held in a warm-up.
 """
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,21 +14,17 @@ from icot.removal import draw_offsets
 from icot.schedule import Stage
 
 
+@dataclass(frozen=True, kw_only=True)
 class SmoothedView(StageView):
     """What a stage leaves of a batch, with an offset for each row.
 
-    Args:
-        eos_token_id: the separator, which also pads.
+    Attributes:
         smoothing_lambda: above 0; the smaller, the more is removed early.
         seed: decides every offset, together with the row's place in the run.
-        **others: as ``StageView``.
     """
 
-    def __init__(
-        self, eos_token_id: int, smoothing_lambda: float, seed: int, **others: Any
-    ) -> None:
-        super().__init__(eos_token_id, **others)
-        self.smoothing_lambda, self.seed = smoothing_lambda, seed
+    smoothing_lambda: float
+    seed: int
 
     def draw_offsets(self, stage: Stage, positions: Tensor) -> Tensor:
         """Smoothing offsets [B]; zeros in a warm-up."""

@@ -68,11 +68,11 @@ def test_widths_are_multiples():
 @pytest.mark.parametrize("packing", [False, True])
 def test_the_device_half_is_a_function_of_the_batch_alone(packing):
     """Plans of two batches may lie between; another view of the same kind does the same."""
-    view = SmoothedView(EOS, 0.5, seed=1, packing=packing)
+    view = SmoothedView(EOS, smoothing_lambda=0.5, seed=1, packing=packing)
     one = view.plan(whole(), Stage(tokens_removed=1), POSITIONS)
     before = view.apply(one)
     view.plan(whole(), Stage(tokens_removed=4), POSITIONS + 3)
-    after = SmoothedView(EOS, 9.0, seed=2, packing=packing).apply(one.to("cpu"))
+    after = SmoothedView(EOS, smoothing_lambda=9.0, seed=2, packing=packing).apply(one.to("cpu"))
     assert torch.equal(before.input_ids, after.input_ids)
     assert torch.equal(before.labels, after.labels)
 
@@ -88,7 +88,7 @@ def test_the_plan_moves_with_the_batch():
 
 
 def test_offsets_are_those_of_the_rows_positions_and_none_in_a_warm_up():
-    view = SmoothedView(EOS, 0.5, seed=1)
+    view = SmoothedView(EOS, smoothing_lambda=0.5, seed=1)
     planned = view.plan(whole(), Stage(tokens_removed=1), POSITIONS)
     expected = draw_offsets(0.5, 1, POSITIONS)
     assert expected.any()
