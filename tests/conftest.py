@@ -15,7 +15,24 @@ from icot.tasks.multiplication import Multiplication
 from tests.running import REPOSITORY, icot
 from tests.small import SMALL
 
+# The files that take minutes, longest first: begun last, one of them would keep a process busy
+# while the others have nothing left.
+LONG = (
+    "test_reliability.py",
+    "test_train.py",
+    "test_benchmark.py",
+    "test_rollback.py",
+    "test_resume.py",
+    "test_verification.py",
+    "test_sweeps.py",
+    "test_export.py",
+)
 REAL_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take long first."""
+    items.sort(key=lambda item: LONG.index(n) if (n := item.path.name) in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session")
