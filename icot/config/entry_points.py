@@ -1,4 +1,4 @@
-"""The configurations of the commands other than ``icot.train``, and where Hydra finds them all."""
+"""The configurations of the other commands, and the registration of all with Hydra."""
 
 from typing import Annotated, Literal
 
@@ -17,25 +17,25 @@ Precision = Literal["32-true", "bf16-mixed"]
 
 
 class PrepareConfig(TrainConfig):
-    """``python -m icot.prepare``: writes a task's text files; takes what training takes."""
+    """``python -m icot.prepare``: writes a task's text files; also takes the keys of icot.train."""
 
     seed: int | None = None  # type: ignore[assignment]
-    """Draws the examples; null is the task's own seed."""
+    """Random seed of the examples; null is the task's own seed."""
     split: Literal["all", "train", "valid", "test"] = "all"
-    """Which split is written."""
+    """The split to write."""
     size: int | None = Field(None, ge=1)
-    """Lines of each split; null writes all."""
+    """Lines per split; null writes all."""
     out: str | None = None
-    """The folder; null is paths.data_dir/TASK."""
+    """The output folder; null is paths.data_dir/TASK."""
 
 
 class SpeedConfig(Section):
     """Timing one question at a time."""
 
     examples: int = Field(50, ge=0)
-    """Questions that are timed; 0 for no timing."""
+    """Questions to time; 0 for no timing."""
     seconds: float = Field(30.0, ge=0)
-    """Bound on the timing of each stage, in seconds."""
+    """Most seconds to time each stage."""
 
 
 class EvaluateConfig(Section):
@@ -46,102 +46,102 @@ class EvaluateConfig(Section):
     checkpoint: str | None = None
     """One file of weights."""
     predictions: str | None = None
-    """What another program wrote: JSON lines with target and prediction."""
+    """A file of another program's output: JSON lines with target and prediction."""
     stage: Stage = "final"
-    """Which of the run's weights: final, best, all, or a stage's number."""
+    """The run's weights to use: final, best, all, or a stage's number."""
     tokens_removed: int | None = Field(None, ge=0)
-    """Tokens removed from each chain; null is what the weights were trained at."""
+    """Tokens removed from each chain; null is the stage that the weights were trained at."""
     split: Split = "valid"
-    """Which split of the run's task is scored."""
+    """The split of the run's task to score."""
     data_file: str | None = None
     """A file of lines in the task's format, in place of the split."""
     on_bad_line: Literal["raise", "skip"] = "raise"
-    """What a line of data_file that is not in the format does."""
+    """At a line of data_file that is not in the format: stop with an error, or skip it."""
     examples: int | None = Field(None, ge=1)
-    """Score only the first so many examples; null scores all."""
+    """Examples to score, from the start; null scores all."""
     decode: Literal["verify", "always"] = "verify"
-    """verify decodes only what one forward pass leaves open; always decodes everything."""
+    """verify decodes only what one forward pass does not settle; always decodes everything."""
     batch_size: int = Field(500, ge=1)
     """Examples decoded at once."""
     accelerator: Accelerator = "auto"
-    """The device: auto takes a GPU where there is one."""
+    """The device; auto uses a GPU if there is one."""
     precision: Precision = "32-true"
-    """32-true computes in float32 where the weights are; bf16-mixed under autocast."""
+    """32-true computes in the type of the weights; bf16-mixed uses autocast."""
     speed: SpeedConfig = Field(default_factory=SpeedConfig)
     """Timing one question at a time."""
     baselines: list[str] = Field(default_factory=list)
-    """Other run directories to draw beside the stages; needs stage=all."""
+    """Other run directories to plot with the stages; needs stage=all."""
     out: str | None = None
-    """The folder for the files; null is the run directory."""
+    """The output folder; null is the run directory."""
     trust: list[str] = Field(default_factory=list)
     """Packages whose code the run directory may name."""
     paths: PathsConfig
-    """Where things are written and read."""
+    """Folders to read and write."""
 
 
 class ExportConfig(Section):
-    """``python -m icot.export``: the weights of a run as a folder that plain transformers loads."""
+    """``python -m icot.export``: writes a run's weights to a folder that transformers loads."""
 
     run_dir: str | None = None
     """A run directory."""
     checkpoint: str | None = None
     """One file of weights."""
     stage: Stage = "final"
-    """Which of the run's weights: final, best, or a stage's number."""
+    """The run's weights to use: final, best, or a stage's number."""
     tokens_removed: int | None = Field(None, ge=0)
-    """Tokens removed from each chain; null is what the weights were trained at."""
+    """Tokens removed from each chain; null is the stage that the weights were trained at."""
     out: str
     """The folder to write; it must not exist, or be empty."""
     merge_lora: bool = False
-    """Fold adapters into the weights."""
+    """Merge adapters into the weights."""
     split: Split = "valid"
-    """The split whose accuracy goes onto the model card."""
+    """The split to score for the model card."""
     examples: int | None = Field(1000, ge=1)
-    """Examples of the split that are scored for the card; null scores all."""
+    """Examples to score for the model card; null scores all."""
     batch_size: int = Field(500, ge=1)
     """Examples decoded at once."""
     accelerator: Accelerator = "auto"
-    """The device: auto takes a GPU where there is one."""
+    """The device; auto uses a GPU if there is one."""
     trust: list[str] = Field(default_factory=list)
     """Packages whose code the run directory may name."""
     paths: PathsConfig
-    """Where things are written and read."""
+    """Folders to read and write."""
 
 
 class BenchmarkConfig(TrainConfig):
-    """``python -m icot.benchmark``: measures icot against a plain loop, by turns in one process."""
+    """``python -m icot.benchmark``: times icot and a plain loop alternately, in one process."""
 
     what: Literal["step", "memory", "validation", "data", "start", "decode", "scaling"]
-    """What is measured; docs/performance.md describes each."""
+    """What to measure; see docs/performance.md."""
     run_dir: str | None = None
-    """what=validation: the run whose weights are used."""
+    """what=validation: the run whose weights to use."""
     stage: Stage = "final"
-    """what=validation: which of its weights."""
+    """what=validation: the run's weights to use."""
     examples: int = Field(1000, ge=1)
-    """what=validation, decode: examples that are scored or timed."""
+    """what=validation, decode: examples to score or time."""
     repeats: int = Field(5, ge=1)
-    """How often each side is timed."""
+    """Repetitions of each timing."""
     seconds: float = Field(60.0, ge=0)
-    """what=decode: bound on the timing, in seconds."""
+    """what=decode: most seconds of timing."""
     precision: Precision = "32-true"
     """what=validation, decode: as in icot.evaluate."""
     removed: list[Annotated[int, Field(ge=0)]] | None = None
-    """what=step, memory: tokens removed at each stage measured; null is none, half and all."""
+    """what=step, memory: tokens removed at the stages to measure; null is none, half and all."""
     lines: int = Field(100_000, ge=1)
-    """what=data: lines of the task that are tokenized."""
+    """what=data: lines to tokenize."""
     out: str | None = None
-    """The folder for benchmark-WHAT.json; null is here."""
+    """The folder for benchmark-WHAT.json; null is the current one."""
 
 
 class ReportConfig(Section):
-    """``python -m icot.report DIR...``: what runs show, as a page, as Markdown and as pictures."""
+    """``python -m icot.report DIR...``: the results of runs as HTML, Markdown and figures."""
 
     runs: list[str]
-    """Run directories, or folders that are searched for them."""
+    """Run directories, or folders to search for them."""
     out: str | None = None
-    """The folder for the report; null is report in the one folder given, or here."""
+    """The output folder; null is report/ in the given folder, or in the current one for several."""
     paths: PathsConfig
-    """Where things are written and read."""
+    """Folders to read and write."""
 
 
 class DashboardConfig(Section):
@@ -150,15 +150,15 @@ class DashboardConfig(Section):
     project: str
     """The W&B project."""
     entity: str | None = None
-    """The W&B user or team; null is your own."""
+    """The W&B user or team; null is your default."""
     name: str = "Ablations"
-    """What the workspace and the report are called."""
+    """The name of the workspace and the report."""
     dry_run: bool = False
-    """Write what would be sent to ``out``; this needs no account."""
+    """Write the workspace to ``out`` instead of sending it; needs no account."""
     out: str = "dashboard.json"
     """The file that dry_run writes."""
     paths: PathsConfig
-    """Where things are written and read."""
+    """Folders to read and write."""
 
 
 SCHEMAS: dict[str, type[Section]] = {
@@ -173,7 +173,7 @@ SCHEMAS: dict[str, type[Section]] = {
 
 
 def register_schemas() -> None:
-    """Let Hydra find the keys and defaults of every command, and of each group's options."""
+    """Register the keys and defaults of every command and of each group's options with Hydra."""
     store = ConfigStore.instance()
     for name, schema in SCHEMAS.items():
         node = defaults_of(schema, without=("task", "schedule", "optimizer"))

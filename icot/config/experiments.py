@@ -1,10 +1,10 @@
-"""The experiments' names: ``conf/experiment/PAPER/NAME.yaml``, its sibling, and their short names.
+"""Names of experiments: ``conf/experiment/PAPER/NAME.yaml``, its sibling, and their short names.
 
     experiment=icot_si/table2_4x4_icot_si          the file
-    experiment=icot_si/table2_4x4_icot_si_cpu      its sibling at CPU size, made here
-    experiment=table2_4x4_icot_si                  short, as is table2_4x4_icot_si_cpu
+    experiment=icot_si/table2_4x4_icot_si_cpu      its sibling at CPU size, generated here
+    experiment=table2_4x4_icot_si                  the short name; also table2_4x4_icot_si_cpu
 
-A sibling is its row with ``conf/settings/SIZE.yaml`` on top; ``SIBLINGS`` says which size.
+A sibling is its experiment with ``conf/settings/SIZE.yaml`` on top; ``SIBLINGS`` says which size.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ CONFIG_MODULE = "icot.conf"
 GROUP = "experiment"
 SUFFIX = "_cpu"
 
-# For each paper: the rows, the settings of their siblings. The first match counts.
+# For each paper: patterns of experiment names, and their siblings' settings. First match wins.
 SIBLINGS = {
     "icot_si": (
         ("table3_*", "cpu_gsm8k"),
@@ -31,16 +31,16 @@ SIBLINGS = {
         ("appendix_c_*", "cpu_2x2"),
     ),
 }
-# What a sibling sets beside its size.
+# What a sibling sets besides its size.
 VALUES: dict[str, dict[str, Any]] = {
-    # Twice the other siblings' tokens an epoch, as the row has twice the other rows'.
+    # Twice the tokens per epoch of the other siblings, as in the paper's rows.
     "figure3_delta16": {"schedule": {"tokens_per_epoch": 0.8}},
 }
 
 
 @cache
 def rows() -> tuple[tuple[str, str], ...]:
-    """Paper and name of each experiment that is a file of the package."""
+    """Paper and name of each experiment file."""
     folders = [f for f in files(CONFIG_MODULE).joinpath(GROUP).iterdir() if f.is_dir()]
     found = [
         (folder.name, file.name.removesuffix(".yaml"))
@@ -52,20 +52,20 @@ def rows() -> tuple[tuple[str, str], ...]:
 
 
 def sibling_settings(paper: str, name: str) -> str | None:
-    """The settings of a row's sibling; None for a row without one."""
+    """The settings of an experiment's sibling; None if it has no sibling."""
     patterns = SIBLINGS.get(paper, ())
     return next((size for pattern, size in patterns if fnmatchcase(name, pattern)), None)
 
 
 def short_name(experiment: str) -> str:
-    """An experiment's name without its paper, which run directories keep."""
+    """An experiment's name without its paper, as saved in run directories."""
     return experiment.rpartition("/")[2]
 
 
 class LateNode(ConfigNode):
-    """A configuration in Hydra's store that is made when Hydra loads it.
+    """A configuration in Hydra's store that is created when Hydra loads it.
 
-    A hundred nodes made at once would cost every command twenty milliseconds.
+    Creating a hundred nodes at once would cost every command twenty milliseconds.
     """
 
     def __init__(self, group: str, name: str, content: dict[str, Any]) -> None:
@@ -80,7 +80,7 @@ class LateNode(ConfigNode):
 
 
 def register_experiments() -> None:
-    """Let Hydra find the siblings and the short names."""
+    """Register the siblings and the short names with Hydra."""
     repo = ConfigStore.instance().repo
     for group, name, content in _nodes():
         place = repo
@@ -90,7 +90,7 @@ def register_experiments() -> None:
 
 
 def _nodes() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Group, name and content of each configuration that no file holds."""
+    """Group, name and content of each configuration that has no file."""
     for paper, name in rows():
         yield GROUP, name, {"defaults": [f"{paper}/{name}"]}
         size = sibling_settings(paper, name)

@@ -1,4 +1,4 @@
-"""What a configuration computes: what may change when a run goes on, and a digest of the rest."""
+"""Which keys may change when a run is resumed, and a digest of all others."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from typing import Any
 from icot.config.options import CHOSEN_BY
 from icot.config.section import Section
 
-# Keys, or groups of keys, that do not change what a run computes.
+# Keys and groups of keys that do not change the result of a run.
 FREE = (
     "resume",
     "trust",
@@ -28,19 +28,19 @@ FREE = (
     "trainer.log_every_n_steps",
     "trainer.requeue",
 )
-# What a run directory from elsewhere may not decide: where is written, and what code is run.
+# A run directory from someone else must not decide where to write or what code to run.
 COMMAND_LINE_ONLY = ("paths", "callbacks", "trust")
 
 
 def digest(cfg: Section, without: tuple[str, ...] = ()) -> str:
-    """Eight letters that depend on what a configuration computes alone.
+    """Eight hexadecimal digits of the values that change the result.
 
-    A value that is the schema's own default does not count, so that a key which a later version
-    adds changes no digest.
+    Values that equal the schema's default do not count, so that a new key in a later version
+    changes no digest.
 
     Args:
         cfg: the configuration.
-        without: further keys that do not count.
+        without: more keys that do not count.
     """
     chosen = {f"{group}.{key}" for group, key in CHOSEN_BY.items()}
     values = leaves(cfg.as_dict())
@@ -54,7 +54,7 @@ def digest(cfg: Section, without: tuple[str, ...] = ()) -> str:
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted names of all values, with lists and empty groups as values."""
+    """All values by dotted key; lists and empty groups count as values."""
     found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict) and value:
@@ -65,12 +65,12 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def matches(key: str, keys: tuple[str, ...]) -> bool:
-    """Whether a dotted key is one of ``keys`` or lies within one."""
+    """Whether a dotted key is one of ``keys`` or inside one."""
     return any(key == k or key.startswith(f"{k}.") for k in keys)
 
 
 def value_at(values: Mapping[str, Any], key: str) -> Any:
-    """The value under a dotted key, None where there is none."""
+    """The value of a dotted key; None if it does not exist."""
     found: Any = values
     for part in key.split("."):
         if not isinstance(found, Mapping) or part not in found:
@@ -80,7 +80,7 @@ def value_at(values: Mapping[str, Any], key: str) -> Any:
 
 
 def put(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set the value under a dotted key, and make the groups above it."""
+    """Set the value of a dotted key; creates missing groups."""
     *groups, leaf = key.split(".")
     for group in groups:
         values = values.setdefault(group, {})

@@ -1,8 +1,8 @@
-"""The configuration that a run directory keeps, read as what it is: a file from elsewhere.
+"""Reading the configuration in a run directory, which may come from someone else.
 
-It may come from anybody. So it holds values and no interpolations, every value is of its key's
-type, and it may name classes to be made only of icot and of packages that the user trusts. Keys
-that this version does not have are ignored.
+It must hold values, not interpolations, and each value must have its key's type. It may name
+classes only of icot and of packages that the user trusts. Keys that this version does not have are
+ignored.
 """
 
 import logging
@@ -24,15 +24,15 @@ from icot.errors import RunError
 log = logging.getLogger(__name__)
 
 OURS = "icot"
-PLUGINS = "icot.packages"  # entry points by which an installed package makes itself known
+PLUGINS = "icot.packages"  # the entry points of installed packages that extend icot
 NEEDED = ("task", "model", "schedule", "optimizer", "trainer", "paths")
 
 
 def read_config(path: Path) -> TrainConfig:
-    """A run's resolved configuration. It is data: nothing that it names is imported here.
+    """Read a run's resolved configuration; nothing that it names is imported.
 
     Raises:
-        RunError: it is not one.
+        RunError: the file is not the configuration of a run.
     """
     try:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
@@ -43,7 +43,7 @@ def read_config(path: Path) -> TrainConfig:
     if missing := [k for k in NEEDED if k not in content]:
         raise RunError(f"{path}: not the configuration of a run; it lacks {', '.join(missing)}.")
     if text := _interpolation(content):
-        raise RunError(f"{path}: {text!r} is to be computed; a kept configuration holds values.")
+        raise RunError(f"{path}: {text!r} is an interpolation; a run's configuration holds values.")
     known = _known(content, TrainConfig, path)
     if mistakes := mistakes_of(known, TrainConfig):
         raise RunError(f"{path}: not the configuration of a run: {mistakes[0]}.")
@@ -51,16 +51,16 @@ def read_config(path: Path) -> TrainConfig:
 
 
 def check_trusted(cfg: TrainConfig, trusted: Iterable[str], path: Path) -> None:
-    """Refuse a run directory that names code of a package which the user has not trusted.
+    """Refuse a run directory that names code of an untrusted package.
 
     Args:
         cfg: the run's configuration.
-        trusted: packages that the command line trusts; installed ones with an entry point in the
-            group ``icot.packages`` are trusted too.
+        trusted: packages that the command line trusts; installed packages with an entry point in
+            the group ``icot.packages`` are trusted too.
         path: of the file, for the message.
 
     Raises:
-        RunError: it does.
+        RunError: it names code of an untrusted package.
     """
     allowed = {OURS, *trusted, *(point.value for point in entry_points(group=PLUGINS))}
     for key, target in targets_of(cfg).items():
@@ -69,8 +69,8 @@ def check_trusted(cfg: TrainConfig, trusted: Iterable[str], path: Path) -> None:
             continue
         if package not in allowed:
             raise RunError(
-                f"{path}: {key} is {target!r}; a run directory runs code of icot and of packages "
-                f"that you trust. If you trust {package}, say so: trust=[{package}]."
+                f"{path}: {key} is {target!r}; a run directory may run code only of icot and of "
+                f"packages that you trust. If you trust {package}, add trust=[{package}]."
             )
 
 
@@ -87,7 +87,7 @@ def targets_of(cfg: TrainConfig) -> dict[str, str]:
 def _known(
     content: Mapping[Any, Any], schema: type[Section], path: Path, prefix: str = ""
 ) -> dict[str, Any]:
-    """The content without keys that this version does not have; they are named."""
+    """The content without keys that this version does not have; a warning names those."""
     fields = {key_of(name, field): field for name, field in schema.model_fields.items()}
     known: dict[str, Any] = {}
     for key, value in content.items():
@@ -109,7 +109,7 @@ def _known(
 
 
 def _of_another_option(schema: type[Section], key: str) -> bool:
-    """Whether a key is one of a neighbouring option: version 0.1.0 kept those of all schedules."""
+    """Whether a key is of another option of the group: version 0.1.0 saved all schedules' keys."""
     for options in SECTIONS.values():
         if schema in options.values():
             return any(
@@ -120,7 +120,7 @@ def _of_another_option(schema: type[Section], key: str) -> bool:
 
 
 def _interpolation(value: Any) -> str | None:
-    """The first text in a configuration that OmegaConf would compute."""
+    """The first interpolation in a configuration, None without one."""
     if isinstance(value, dict):
         value = [*value, *value.values()]
     if isinstance(value, list):

@@ -1,8 +1,8 @@
 """The schemas of tasks, schedules, optimizers and methods: each option has its own keys.
 
-A key that the chosen option does not have is a mistake (``schedule=no_cot
-schedule.tokens_per_epoch=4``). A task, schedule or method of a user's own package is named by
-``_target_``; the class itself judges the further keys when it is made (``docs/extending.md``).
+A key that the chosen option does not have is an error (``schedule=no_cot
+schedule.tokens_per_epoch=4``). ``_target_`` names a task, schedule or method of a user's package;
+its class checks the other keys when it is made (``docs/extending.md``).
 """
 
 from typing import Annotated, Any, ClassVar, Literal
@@ -11,20 +11,20 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator
 
 from icot.config.section import Section
 
-OTHER = "other"  # the tag of an option of a user's own package
+OTHER = "other"  # the tag of an option of a user's package
 TARGET = "_target_"
 
 
 class OfAnotherPackage(Section):
-    """An option that a user's own package brings."""
+    """An option of a user's package."""
 
     model_config = ConfigDict(extra="allow")
 
     target: str = Field(alias="_target_")
-    """Dotted name of the class in the user's package."""
+    """Dotted name of the class."""
 
     def arguments(self) -> dict[str, Any]:
-        """The keys that are not icot's own: what the class is made with."""
+        """The arguments of the class: all keys that icot does not define."""
         return dict(self.model_extra or {})
 
 
@@ -37,17 +37,17 @@ class MultiplicationConfig(Section):
     target: Literal["icot.tasks.multiplication.Multiplication"] = Field(alias="_target_")
     """The task's class."""
     digits: int = Field(ge=2)
-    """N, digits of each operand."""
+    """N, the digits of each operand."""
     chain: Literal["long", "tree"] = "long"
-    """The chain of thought: long multiplication, or the binary tree of sums of Appendix C."""
+    """The chain of thought: long multiplication, or Appendix C's binary tree of sums."""
     train_size: int | None = Field(None, ge=1)
-    """Training examples; null is the published 808,000, or all there are."""
+    """Training examples; null is the published 808,000, or all if there are fewer."""
     valid_size: int | None = Field(None, ge=1)
-    """Validation examples; null is the published 1,000, or a tenth of all there are."""
+    """Validation examples; null is the published 1,000, or a tenth of all if that is fewer."""
     test_size: int | None = Field(None, ge=0)
-    """Test examples; null is the published 1,000, or a tenth of all there are."""
+    """Test examples; null is the published 1,000, or a tenth of all if that is fewer."""
     seed: int = 3456
-    """Draws the operands."""
+    """Random seed of the operands."""
 
 
 class TextFilesConfig(Section):
@@ -56,23 +56,23 @@ class TextFilesConfig(Section):
     target: Literal["icot.tasks.text_files.TextFiles"] = Field(alias="_target_")
     """The task's class."""
     name: str = "text"
-    """What reports and messages call the task."""
+    """The task's name in reports and messages."""
     data_dir: str
     """The folder that holds the files."""
     train_file: str | None = "train.txt"
-    """The training split's file in that folder."""
+    """The file of the training split."""
     valid_file: str | None = "valid.txt"
-    """The validation split's file in that folder."""
+    """The file of the validation split."""
     test_file: str | None = "test.txt"
-    """The test split's file in that folder; null for none."""
+    """The file of the test split; null for none."""
     train_size: int | None = Field(None, ge=1)
-    """Read only the first so many training lines; null reads all."""
+    """Training lines to read, from the start; null reads all."""
     valid_size: int | None = Field(None, ge=1)
-    """Read only the first so many validation lines; null reads all."""
+    """Validation lines to read, from the start; null reads all."""
     test_size: int | None = Field(None, ge=0)
-    """Read only the first so many test lines; null reads all."""
+    """Test lines to read, from the start; null reads all."""
     on_bad_line: Literal["raise", "skip"] = "raise"
-    """What a line that is not in the format does: end the program, or be left out and counted."""
+    """At a line that is not in the format: stop with an error, or skip and count it."""
 
 
 class HubGSM8KConfig(Section):
@@ -87,39 +87,39 @@ class HubGSM8KConfig(Section):
     revision: str | None = None
     """A commit or tag that pins what is downloaded."""
     held_out: int = Field(500, ge=1)
-    """Where the data set has no validation split: how many last training rows become it."""
+    """If the data set has no validation split, this many last training rows become it."""
     train_size: int | None = Field(None, ge=1)
-    """Take only the first so many training rows; null takes all."""
+    """Training rows to use, from the start; null uses all."""
     valid_size: int | None = Field(None, ge=1)
-    """Take only the first so many validation rows; null takes all."""
+    """Validation rows to use, from the start; null uses all."""
     test_size: int | None = Field(None, ge=0)
-    """Take only the first so many test rows; null takes all."""
+    """Test rows to use, from the start; null uses all."""
 
 
 class OtherTaskConfig(OfAnotherPackage):
-    """A task of a user's own package, a subclass of ``icot.Task``."""
+    """A task of a user's package, a subclass of ``icot.Task``."""
 
 
 # -------------------------------------------------------------------------------------- schedules
 
 
 class RemovalOptions(Section):
-    """How a schedule's removals are made (arXiv 2405.14838, section 3)."""
+    """How a schedule removes tokens (arXiv 2405.14838, section 3)."""
 
     smoothing_lambda: float = Field(4.0, gt=0)
-    """λ of removal smoothing: a row loses o further tokens with P(o) ∝ exp(-λ o); inf for none."""
+    """λ of removal smoothing: a row loses o more tokens with P(o) ∝ exp(-λ o); inf for none."""
     side: Literal["left", "right"] = "left"
-    """The end of the chain that is removed: its start, or (an ablation) its end."""
+    """Remove from the left (start) or the right (end) of the chain; right is an ablation."""
     keep_position_ids: bool = False
-    """What follows the removed tokens keeps its position ids (Appendix C)."""
+    """Tokens after the removed ones keep their position ids (Appendix C)."""
     reset_optimizer: bool = True
-    """Discard the optimizer's moments whenever more is removed."""
+    """Discard the optimizer's moments whenever more tokens are removed."""
     reset_warmup_steps: int = Field(0, ge=0)
     """Updates over which the learning rate rises again after a reset."""
 
 
 class LinearScheduleConfig(RemovalOptions):
-    """The paper's schedule: tokens go at a steady rate."""
+    """The paper's schedule: tokens are removed at a constant rate."""
 
     kind: Literal["linear"]
     """Which schedule this is."""
@@ -128,61 +128,61 @@ class LinearScheduleConfig(RemovalOptions):
     rounding: Literal["exact", "official"] = "exact"
     """exact: floor(Δ n / T) after n of T batches; official: one every round(T / Δ) batches."""
     warmup_epochs: int = Field(0, ge=0)
-    """Epochs at ``warmup_removed`` tokens before the schedule begins."""
+    """Epochs with ``warmup_removed`` tokens removed, before the schedule begins."""
     warmup_removed: int = Field(0, ge=0)
-    """Tokens removed during the warm-up, from which the schedule goes on."""
+    """Tokens removed during the warm-up; the schedule continues from there."""
     remove_all_beyond: int | None = Field(None, ge=1)
-    """Remove everything once so many tokens are removed; null for never."""
+    """Once this many tokens are removed, remove everything; null for never."""
 
 
 class AdaptiveScheduleConfig(RemovalOptions):
-    """The next tokens go when the training accuracy at this stage is good enough."""
+    """The next tokens are removed when the training accuracy at this stage is high enough."""
 
     kind: Literal["adaptive"]
     """Which schedule this is."""
     threshold: float = Field(0.9, gt=0, le=1)
-    """The training accuracy at which a stage ends, first supervised token left out."""
+    """The training accuracy at which a stage ends; the first supervised token does not count."""
     patience: int | None = Field(None, ge=1)
-    """Batches after which a stage ends anyway; null waits for ever."""
+    """Batches after which a stage ends anyway; null waits without limit."""
     min_batches: int = Field(10, ge=1)
-    """Batches that a stage lasts at least."""
+    """Fewest batches of a stage."""
     decay: float = Field(0.9, ge=0, lt=1)
     """Weight of the past in the moving average of the accuracy."""
     tokens_per_stage: int = Field(1, ge=1)
     """Tokens removed at once."""
     stops: list[int] = Field(default_factory=list)
-    """Numbers of removed tokens to stop at, in place of ``tokens_per_stage``; then all goes."""
+    """The removed tokens of each stage, in place of ``tokens_per_stage``; after the last, all."""
     remove_all_beyond: int | None = Field(None, ge=1)
-    """Remove everything once so many tokens are removed; null for never."""
+    """Once this many tokens are removed, remove everything; null for never."""
 
     @field_validator("stops")
     @classmethod
     def _stops_rise(cls, stops: list[int]) -> list[int]:
         if stops != sorted(set(stops)) or any(stop < 1 for stop in stops):
-            raise ValueError("must rise from at least 1")
+            raise ValueError("must increase, from at least 1")
         return stops
 
 
 class FixedScheduleConfig(Section):
-    """The same removal throughout: explicit CoT, No CoT, or anything between."""
+    """The same removal throughout: explicit CoT, No CoT, or anything in between."""
 
     kind: Literal["fixed"]
     """Which schedule this is."""
     tokens_removed: Annotated[int, Field(ge=0)] | Literal["all"] = 0
     """Tokens removed from every chain: 0 is explicit CoT, all is No CoT."""
     side: Literal["left", "right"] = "left"
-    """The end of the chain that is removed."""
+    """Remove from the left (start) or the right (end) of the chain."""
     keep_position_ids: bool = False
-    """What follows the removed tokens keeps its position ids (Appendix C)."""
+    """Tokens after the removed ones keep their position ids (Appendix C)."""
 
-    # Nothing changes, so nothing is smoothed and nothing is reset.
+    # The stage never changes, so there is no smoothing and no reset.
     smoothing_lambda: ClassVar[float] = float("inf")
     reset_optimizer: ClassVar[bool] = False
     reset_warmup_steps: ClassVar[int] = 0
 
 
 class OtherScheduleConfig(RemovalOptions, OfAnotherPackage):
-    """A schedule of a user's own package; see ``icot.schedule.Schedule``."""
+    """A schedule of a user's package; see ``icot.schedule.Schedule``."""
 
     kind: ClassVar[str] = OTHER
 
@@ -191,7 +191,7 @@ class OtherScheduleConfig(RemovalOptions, OfAnotherPackage):
 
 
 class OptimizerOptions(Section):
-    """What all optimizers have."""
+    """The keys of all optimizers."""
 
     lr: float = Field(5e-5, gt=0)
     """Learning rate."""
@@ -204,11 +204,11 @@ class OptimizerOptions(Section):
     warmup_steps: int = Field(0, ge=0)
     """Updates over which the learning rate rises at the start."""
     decay_steps: int = Field(0, ge=0)
-    """Updates at the end over which the learning rate falls to 0; needs an end to count from."""
+    """Last updates, over which the learning rate falls to 0; needs a known end."""
 
 
 class AdamWConfig(OptimizerOptions):
-    """AdamW for all weights, the papers' choice."""
+    """AdamW for all weights, as in the papers."""
 
     name: Literal["adamw"]
     """Which optimizer this is."""
@@ -229,7 +229,7 @@ class MuonConfig(OptimizerOptions):
 
 
 class MethodConfig(OfAnotherPackage):
-    """The method, by its record; the record judges the method's own keys."""
+    """The method, named by its record; the record checks the method's own keys."""
 
     target: str = Field("icot.methods.icot_si.record.METHOD", alias="_target_")
     """Dotted name of the method's record, an ``icot.methods.base.Method``."""
@@ -239,7 +239,7 @@ class MethodConfig(OfAnotherPackage):
 
 
 def _by(key: str) -> Any:
-    """Choose a section by the value of its ``key``, or as one of another package."""
+    """Choose a section by the value of its ``key``; any other is of a user's package."""
 
     def tag(value: Any) -> str | None:
         if isinstance(value, Section):

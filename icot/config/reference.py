@@ -1,4 +1,4 @@
-"""``docs/configuration.md``, made from the schema: every key, its type, default and meaning.
+"""``docs/configuration.md``, generated from the schema: each key, its type, default and meaning.
 
 python -m icot.config.reference > docs/configuration.md
 """
@@ -16,11 +16,11 @@ from icot.config.section import Section, inner_section, key_of
 
 HEAD = """# Configuration
 
-Every key of every command, with its type, range and default. This page is made from `icot/config`
-(`python -m icot.config.reference`); values come from the files under `conf/`, and from the command
-line: `key=value`. A key that the chosen option does not have is a mistake, as is a value out of its
-range; all mistakes are told at once. `python -m icot.train --help` lists the options of each group,
-and `--cfg job` prints what a command would run.
+Every key of every command, with its type, range and default. `python -m icot.config.reference`
+generates this page from `icot/config`. Values come from the files under `conf/` and from the
+command line (`key=value`). A key that the chosen option does not have, or a value out of range, is
+an error; all errors are reported at once. `python -m icot.train --help` lists the options of each
+group, and `--cfg job` prints what a command would run.
 """
 SHARED = (
     "method",
@@ -40,13 +40,13 @@ def reference() -> str:
     """The page."""
     parts = [HEAD, _section("icot.train", TrainConfig, "", skip_groups=True)]
     for group, key in CHOSEN_BY.items():
-        chosen = f"`{group}.{key}` chooses which of these keys there are."
+        chosen = f"`{group}.{key}` chooses one of these sets of keys."
         parts.append(f"## {group}\n\n{chosen}\n")
         options: dict[str, type[Section]] = dict(SECTIONS[key])
         if group in OTHERS:
             options[OTHER] = OTHERS[group]
         for name, option in options.items():
-            title = "of your own package" if name == OTHER else name.rpartition(".")[2]
+            title = "from your own package" if name == OTHER else name.rpartition(".")[2]
             parts.append(_section(f"{group}: {title}", option, f"{group}.", level=3))
     for name in SHARED:
         inner = inner_section(TrainConfig.model_fields[name])
@@ -74,7 +74,7 @@ def _section(
     skip_groups: bool = False,
     without: tuple[str, ...] = (),
 ) -> str:
-    """One table: a row for each key of a section, groups within it as rows of their own keys."""
+    """One table with a row for each key of a section and of the groups in it."""
     doc = " ".join((section.__doc__ or "").split()).replace("``", "`")
     lines = [f"{'#' * level} {title}", "", doc, "", "| key | type | default | what it does |"]
     lines.append("| --- | --- | --- | --- |")

@@ -1,8 +1,8 @@
 """The configuration of a training: keys, types, ranges, defaults, and what each key does.
 
-The YAML files under ``conf/`` fill it; ``icot.config.options`` has the parts that a group's option
-chooses, ``icot.config.entry_points`` the configurations of the other commands.
-``docs/configuration.md`` is made from these fields.
+The YAML files under ``conf/`` fill it. ``icot.config.options`` has the options of each group,
+``icot.config.entry_points`` the configurations of the other commands. ``docs/configuration.md`` is
+generated from these fields.
 """
 
 import re
@@ -24,7 +24,7 @@ class LoraConfig(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout before the adapters."""
     target_modules: list[str] | None = None
-    """Names of the modules that get adapters; null lets PEFT choose."""
+    """Modules that get adapters; null lets PEFT choose."""
 
 
 class ModelConfig(Section):
@@ -33,21 +33,21 @@ class ModelConfig(Section):
     name_or_path: str
     """Hub name or local folder of the model."""
     architecture: str | None = None
-    """Shape of random weights where ``name_or_path`` is no local folder: gpt2, phi3, mistral ..."""
+    """Architecture for random weights if ``name_or_path`` is no local folder: gpt2, phi3 ..."""
     pretrained: bool = True
-    """Load the weights; false draws them at random."""
+    """Load the weights; false starts from random weights."""
     tokenizer: str | None = None
-    """Hub name or folder; null is the model's own, ``symbol`` is made for the task by icot."""
+    """Hub name or folder; null is the model's own, ``symbol`` is one that icot makes for a task."""
     config: dict[str, Any] = Field(default_factory=dict)
-    """Changes to the model's own configuration, such as dropout; of random weights also the shape.
-    """
+    """Changes to the model's configuration, such as dropout; for random weights also its shape."""
     attn_implementation: str | None = None
-    """eager, sdpa ...; null is the quickest by measurement on a CPU, the library's choice on a GPU.
+    """eager, sdpa ...; null measures the fastest on a CPU, and leaves the choice on a GPU to
+    transformers.
     """
     compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
-    """Mode of torch.compile, the latter two with CUDA graphs; null does not compile."""
+    """Mode of torch.compile (the last two use CUDA graphs); null does not compile."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Type of the weights."""
+    """Data type of the weights."""
     lora: LoraConfig = Field(default_factory=LoraConfig)
     """Adapters."""
 
@@ -58,58 +58,59 @@ class DataConfig(Section):
     batch_size: int = Field(32, ge=1)
     """Training examples per device and micro-batch."""
     max_train_tokens: int | None = Field(None, ge=1)
-    """Drop training examples that are longer than this after removal; null keeps all."""
+    """Drop training examples longer than this after removal; null keeps all."""
     num_workers: int = Field(0, ge=0)
-    """Processes that put batches together; 0 does so in the training process."""
+    """Processes that collate batches; 0 collates in the training process."""
     packing: bool = False
-    """Put several examples into a row, which saves padding; the update is the same."""
+    """Put several examples into one row to save padding; the update is the same."""
 
 
 class ValidationConfig(Section):
-    """Scoring the validation split at the ends of stages, of epochs and of training."""
+    """Scoring the validation split at the end of each stage, each epoch and training."""
 
     batch_size: int = Field(500, ge=1)
     """Examples decoded at once."""
     decode: Literal["verify", "always"] = "verify"
-    """verify decodes only what one forward pass leaves open; always decodes everything."""
+    """verify decodes only what one forward pass does not settle; always decodes everything."""
     examples: int | None = Field(None, ge=1)
-    """Examples scored at the ends of stages and epochs, null for all; the end always scores all."""
+    """Examples scored after a stage or epoch, null for all; the end of training scores all."""
     shown: int = Field(3, ge=0)
-    """Right and wrong answers shown at the end of training."""
+    """Correct and wrong answers printed at the end of training."""
 
 
 class TrainerConfig(Section):
     """Lightning's Trainer, and the end of training."""
 
     accelerator: str = "auto"
-    """auto, cpu, gpu ..., as Lightning has it."""
+    """auto, cpu, gpu ..., as in Lightning."""
     devices: int | list[int] | str = 1
-    """How many devices, which ones, or -1 for all."""
+    """Number of devices, a list of device numbers, or -1 for all."""
     num_nodes: int = Field(1, ge=1)
     """Machines."""
     strategy: str = "auto"
     """auto, ddp, fsdp (FSDP2), or another of Lightning's strategies."""
     precision: Literal["auto", "32-true", "32", "bf16-mixed", "bf16-true"] = "auto"
-    """auto is bf16-mixed where the hardware computes bf16, else 32-true."""
+    """auto is bf16-mixed if the hardware supports bf16, else 32-true."""
     max_epochs: int = 200
-    """End after so many epochs; -1 for no limit."""
+    """Epochs to train; -1 for no limit."""
     max_steps: int = -1
-    """End after so many updates; -1 for no limit."""
+    """Updates to train; -1 for no limit."""
     max_time: str | None = None
-    """End after so much time, DD:HH:MM:SS."""
+    """Longest training time, DD:HH:MM:SS; null for no limit."""
     finish_steps: int | None = Field(None, ge=1)
-    """End so many updates after the last removal, and count ``optimizer.decay_steps`` from there.
+    """Updates after the last removal; then training ends, and ``optimizer.decay_steps`` are the
+    last of these.
     """
     accumulate_grad_batches: int = Field(1, ge=1)
-    """Micro-batches of an update."""
+    """Micro-batches per update."""
     gradient_clip_val: float | None = 1.0
-    """Largest norm of the gradient; null does not clip."""
+    """Largest gradient norm; null does not clip."""
     log_every_n_steps: int = Field(50, ge=1)
     """Updates between two rows of metrics."""
     deterministic: bool = False
-    """Let torch refuse operations whose result depends on chance."""
+    """Let torch refuse nondeterministic operations."""
     requeue: bool = True
-    """Under Slurm: put the job back into the queue at SIGUSR1, once the run is saved."""
+    """Under Slurm: requeue the job at SIGUSR1, after saving the run."""
 
     @field_validator("devices")
     @classmethod
@@ -127,32 +128,32 @@ class TrainerConfig(Section):
 
 
 class CheckpointsConfig(Section):
-    """When what resumes a run is saved, beside the ends of stages and of training."""
+    """When to save a resumable checkpoint, besides the end of each stage and of training."""
 
     every_steps: int | None = Field(None, ge=1)
-    """Updates between two checkpoints; null for no such rule."""
+    """Updates between two checkpoints; null for none."""
     every_minutes: float | None = Field(10.0, gt=0)
-    """Minutes between two checkpoints; null for no such rule."""
+    """Minutes between two checkpoints; null for none."""
     keep: int = Field(2, ge=2)
-    """How many of the newest checkpoints are kept."""
+    """Number of newest checkpoints to keep."""
     every_stage: bool = False
-    """Keep each stage's last weights too, for icot.evaluate stage=all."""
+    """Also keep the final weights of each stage, for icot.evaluate stage=all."""
 
 
 class CollapseConfig(Section):
     """What counts as a collapse."""
 
     share: float = Field(0.5, gt=0, le=1)
-    """Accuracy below this share of the run's best has not come back."""
+    """Share of the run's best accuracy; below it, accuracy counts as lost."""
     validations: int = Field(5, ge=1)
-    """Validations in a row below that share that make a collapse."""
+    """Validations in a row below that share which make a collapse."""
 
 
 class LoggerConfig(Section):
-    """Loggers beside metrics.csv, which is always written."""
+    """Loggers besides metrics.csv, which is always written."""
 
     name: Literal["csv", "wandb", "tensorboard"] = "csv"
-    """Which logger is added; csv adds none."""
+    """The logger to add; csv adds none."""
     project: str = "icot"
     """W&B: the project."""
     group: str | None = None
@@ -160,13 +161,13 @@ class LoggerConfig(Section):
     job_type: str = "train"
     """W&B: the run's job type."""
     tags: list[str] = Field(default_factory=list)
-    """W&B: tags behind task, model, schedule and experiment."""
+    """W&B: further tags, after task, model, schedule and experiment."""
     run_name: str | None = None
     """W&B: the run's name; null is the run directory's."""
 
 
 class PaperConfig(Section):
-    """The published number that an experiment is for; nothing is computed from it."""
+    """The published number that an experiment reproduces; no computation uses it."""
 
     place: str | None = None
     """Table or figure, such as Table 2."""
@@ -183,16 +184,16 @@ class PaperConfig(Section):
 
 
 class PathsConfig(Section):
-    """Where things are written and read."""
+    """Folders to read and write."""
 
     output_root: str = "outputs"
-    """The folder in which run directories and sweeps are made."""
+    """The folder for run directories and sweeps."""
     cache_dir: str = "data/.cache"
-    """Where tokenized data are kept."""
+    """The cache of tokenized data."""
     data_dir: str = "data"
-    """Where tasks read their files, and icot.prepare writes them."""
+    """The folder that tasks read from and icot.prepare writes to."""
     output_dir: str
-    """This run's directory; hydra.run.dir= sets it."""
+    """This run's directory; set by hydra.run.dir=."""
 
 
 class TrainConfig(Section):
@@ -201,13 +202,13 @@ class TrainConfig(Section):
     task: AnyTask
     """Where examples come from and how answers are judged."""
     method: MethodConfig = Field(default_factory=MethodConfig)
-    """How the model learns to answer without writing its chain."""
+    """How the model learns to answer without writing the chain."""
     model: ModelConfig
     """The language model."""
     schedule: AnySchedule
-    """Which tokens are removed when."""
+    """Which tokens are removed, and when."""
     optimizer: AnyOptimizer
-    """Updates of the weights."""
+    """The optimizer."""
     data: DataConfig = Field(default_factory=DataConfig)
     """Training batches."""
     validation: ValidationConfig = Field(default_factory=ValidationConfig)
@@ -215,26 +216,26 @@ class TrainConfig(Section):
     trainer: TrainerConfig = Field(default_factory=TrainerConfig)
     """Devices, precision, and the end of training."""
     checkpoints: CheckpointsConfig = Field(default_factory=CheckpointsConfig)
-    """When what resumes a run is saved."""
+    """When to save a resumable checkpoint."""
     logger: LoggerConfig = Field(default_factory=LoggerConfig)
-    """Loggers beside metrics.csv."""
+    """Loggers besides metrics.csv."""
     callbacks: dict[str, Any] = Field(default_factory=dict)
-    """Further Lightning callbacks by name, each with its _target_ and arguments."""
+    """More Lightning callbacks by name, each with its _target_ and arguments."""
     paths: PathsConfig
-    """Where things are written and read."""
+    """Folders to read and write."""
     paper: PaperConfig = Field(default_factory=PaperConfig)
-    """The published number that an experiment is for."""
+    """The published number that an experiment reproduces."""
     seed: int = 3456
-    """Decides weights, order, offsets and dropout."""
+    """Random seed of weights, order, offsets and dropout."""
     resume: str | None = None
-    """A run directory to go on with; auto goes on where this command has begun, or begins."""
+    """A run directory to resume; auto resumes the run of this same command, or starts it."""
     trust: list[str] = Field(default_factory=list)
-    """Packages whose code a run directory may name: tasks, schedules, methods of your own."""
+    """Packages whose code a run directory may name: your own tasks, schedules, methods."""
     on_nonfinite: Literal["stop", "rollback"] = "stop"
-    """At a gradient that is not finite: end, or return to a checkpoint and leave the batch out."""
+    """At a non-finite gradient: stop, or return to a checkpoint and skip the batch."""
     on_collapse: Literal["ignore", "warn", "rollback"] = "ignore"
     """At a collapse: nothing, a warning, or return to the last good stage at half the speed."""
     collapse: CollapseConfig = Field(default_factory=CollapseConfig)
     """What counts as a collapse."""
     max_rollbacks: int = Field(3, ge=0)
-    """How often a run returns for each of the two reasons."""
+    """Most rollbacks of a run for each of the two reasons."""

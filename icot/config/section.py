@@ -1,11 +1,11 @@
-"""What every part of the configuration's schema is: a pydantic model whose fields say what they do.
+"""The base of the configuration's schema: a pydantic model whose fields describe themselves.
 
     class DataConfig(Section):
         batch_size: int = Field(32, ge=1)
         \"\"\"Training examples per device and micro-batch.\"\"\"
 
-Types, ranges and choices are in the annotations, so one library judges all of them;
-``icot.config.checks`` turns its findings into messages.
+Annotations hold types, ranges and choices, and pydantic checks them; ``icot.config.checks`` turns
+its errors into messages.
 """
 
 from typing import Any, Literal, get_args, get_origin
@@ -17,7 +17,7 @@ MISSING = "???"  # how Hydra and OmegaConf write a value that must be set
 
 
 class Section(BaseModel):
-    """A group of keys; any other key is a mistake."""
+    """A group of keys; any other key is an error."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -34,24 +34,24 @@ class Section(BaseModel):
         """The keys and values as plain containers.
 
         Args:
-            without_defaults: leave out the values that are the schema's own.
+            without_defaults: leave out values that equal the schema's default.
         """
         return self.model_dump(exclude_defaults=without_defaults)
 
 
 def key_of(name: str, field: FieldInfo) -> str:
-    """The key of a field as it is written in YAML; Python allows no field ``_target_``."""
+    """The YAML key of a field; pydantic allows no field named ``_target_``."""
     return field.alias or name
 
 
 def inner_section(field: FieldInfo) -> type[Section] | None:
-    """The section that a field holds, None for a value or a choice of several sections."""
+    """The section that a field holds; None for a value or a choice of several sections."""
     kind = field.annotation
     return kind if isinstance(kind, type) and issubclass(kind, Section) else None
 
 
 def only_value(field: FieldInfo) -> Any:
-    """The one value that a field of type ``Literal["x"]`` may have, else None."""
+    """The only value of a field of type ``Literal["x"]``, else None."""
     allowed = get_args(field.annotation) if get_origin(field.annotation) is Literal else ()
     return allowed[0] if len(allowed) == 1 else None
 

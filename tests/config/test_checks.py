@@ -77,7 +77,7 @@ def test_digits(digits):
         ("schedule.tokens_removed=some", "has no effect with schedule.kind=adaptive"),
         ("optimizer.name=adam", "did you mean adamw?"),
         ("trainer.max_steps=0", "-1 for no limit"),
-        ("schedule.stops=[3,2]", "must rise"),
+        ("schedule.stops=[3,2]", "must increase"),
         ("model.pretrained=true", "model.tokenizer=symbol"),
         ("task=text", "task.data_dir must be set"),
         ("schedule.side=[", "schedule.side=["),

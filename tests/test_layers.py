@@ -1,4 +1,4 @@
-"""What the package imports from where: floors, and imports at the top of files."""
+"""Imports: layers of the package, and imports at the top of files."""
 
 import ast
 import re
@@ -14,7 +14,7 @@ OPTIONAL = {"datasets", "peft", "wandb", "wandb_workspaces"}
 MOST_LINES = 400
 
 
-def test_every_floor_imports_only_floors_below_it():
+def test_a_layer_imports_only_layers_below_it():
     # In a process of its own: import-linter switches off the loggers of the one it runs in.
     code = (
         "from importlinter.cli import lint_imports; raise SystemExit(lint_imports(no_cache=True))"
