@@ -41,8 +41,8 @@ from icot.config.experiments import CONFIG_MODULE, SUFFIX
 from icot.config.experiments import GROUP as EXPERIMENT
 from icot.errors import ConfigError, UserError, first_line
 from icot.runs.kept_run import check_sources
-from icot.runs.places import options_of_run, place_of_run, resumed_folder
-from icot.runs.resume import settle
+from icot.runs.places import directory_overrides, find_run_to_resume, run_options
+from icot.runs.resume import resolve_config
 from icot.system.signals import signals
 
 USER_ERROR = 2  # exit code
@@ -68,7 +68,7 @@ def run(name: str) -> None:
     """
     signals.listen()
     register_schemas()
-    typed = _typed(name)
+    typed = _program_call(name)
     if name == "report":
         sys.argv[1:] = name_folders(sys.argv[1:])
     try:
@@ -77,11 +77,15 @@ def run(name: str) -> None:
         _stop(name, error)
     sys.argv += added
 
-    def guarded(composed: DictConfig) -> str | None:
+    def run_command(composed: DictConfig) -> str | None:
         try:
             command_line = _command_line(name, typed, added)
             trains = name == "train"  # or goes on, by the run's own configuration
-            cfg = settle(composed, command_line) if trains else validate(composed, SCHEMAS[name])
+            cfg = (
+                resolve_config(composed, command_line)
+                if trains
+                else validate(composed, SCHEMAS[name])
+            )
             check_sources(cfg)  # before anything heavy is imported
             import_module(f"icot.commands.{name}").run(cfg, command_line)
         except UserError as error:
@@ -93,11 +97,11 @@ def run(name: str) -> None:
 
     command: Callable[[], None] = hydra.main(
         version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=name
-    )(guarded)
+    )(run_command)
     command()
 
 
-def _typed(name: str) -> tuple[str, ...]:
+def _program_call(name: str) -> tuple[str, ...]:
     """The words of the shell that began this process."""
     module = getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", None)
     if module:
@@ -139,13 +143,13 @@ def _check(name: str, arguments: Sequence[str]) -> list[str]:
                 raise ConfigError([first_line(error)]) from None
         raise SystemExit(0)
     trains = name == "train" and not shown
-    resumed = resumed_folder(args.overrides) if trains and not args.multirun else None
+    resumed = find_run_to_resume(args.overrides) if trains and not args.multirun else None
     with hydra_at(_folders(args)):
-        own = [] if resumed is None else options_of_run(resumed, args.overrides)
+        own = [] if resumed is None else run_options(resumed, args.overrides)
         mistakes = mistakes_in([*own, *args.overrides], name, args.multirun)
         if mistakes:
             raise ConfigError(mistakes)
-        return [*own, *place_of_run(name, args.overrides, args.multirun)] if trains else []
+        return [*own, *directory_overrides(name, args.overrides, args.multirun)] if trains else []
 
 
 def _help(name: str, overrides: Sequence[str]) -> str:
@@ -155,14 +159,14 @@ def _help(name: str, overrides: Sequence[str]) -> str:
     """
     cfg = hydra.compose(name, list(overrides), return_hydra_config=True)
     options = GroupOptions()
-    groups = "\n".join(_listed(group, options.of(group)) for group in options.groups)
+    groups = "\n".join(_list_options(group, options.of(group)) for group in options.groups)
     values = OmegaConf.to_yaml(compose_values(name, overrides))
     return Template(cfg.hydra.help.template).safe_substitute(
         CONFIG=values, APP_CONFIG_GROUPS=groups
     )
 
 
-def _listed(group: str, options: Sequence[str]) -> str:
+def _list_options(group: str, options: Sequence[str]) -> str:
     """A group and its options; an experiment once, though it has a longer name and a sibling."""
     shown = [o for o in options if "/" not in o and not o.endswith(SUFFIX)]
     more = f" (each with {SUFFIX} too, for two CPU cores)" if group == EXPERIMENT else ""

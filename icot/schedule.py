@@ -46,7 +46,7 @@ class Stage:
         """The inverse of ``state_dict``."""
         return cls(**state)
 
-    def trained(self, tokens_removed: int, **changes: Any) -> "Stage":
+    def advance(self, tokens_removed: int, **changes: Any) -> "Stage":
         """The stage after one more batch, a new one where ``tokens_removed`` has changed."""
         grown = replace(self, batches_in_stage=self.batches_in_stage + 1, **changes)
         if tokens_removed == self.tokens_removed:
@@ -69,7 +69,7 @@ class Schedule(ABC):
 
     needs_accuracy: ClassVar[bool] = False
 
-    def resumed(self, stage: Stage, batches: int) -> Stage:
+    def resume(self, stage: Stage, batches: int) -> Stage:
         """The stage with which a run restored after ``batches`` goes on, less after a slowdown."""
         return stage
 
@@ -128,7 +128,7 @@ class FixedSchedule(Schedule):
         accuracy: float | None = None,
     ) -> Stage:
         """The same stage."""
-        return stage.trained(stage.tokens_removed)
+        return stage.advance(stage.tokens_removed)
 
 
 @dataclass(frozen=True)
@@ -152,9 +152,9 @@ class LinearSchedule(Schedule):
     rounding: Literal["exact", "official"] = "exact"
     slowdowns: tuple[Slowdown, ...] = ()
 
-    def resumed(self, stage: Stage, batches: int) -> Stage:
+    def resume(self, stage: Stage, batches: int) -> Stage:
         """Back to the tokens of a slowdown that begins here."""
-        return _slowed(stage, batches, self.slowdowns)
+        return _apply_slowdown(stage, batches, self.slowdowns)
 
     def start(self, longest: int) -> Stage:
         """Nothing removed, or the warm-up."""
@@ -175,7 +175,7 @@ class LinearSchedule(Schedule):
         """The stage by the count of batches alone."""
         counted = batches - self.warmup_epochs * batches_per_epoch
         if counted < 0:
-            return stage.trained(stage.tokens_removed)
+            return stage.advance(stage.tokens_removed)
         delta = Fraction(str(self.tokens_per_epoch)) / 2 ** len(self.slowdowns)
         before = self.warmup_removed if self.warmup_epochs else 0
         if self.slowdowns:
@@ -186,7 +186,7 @@ class LinearSchedule(Schedule):
         else:
             removed = before + counted // max(1, round(batches_per_epoch / delta))
         removed = beyond(removed, self.remove_all_beyond, longest)
-        return stage.trained(removed, warming_up=False)
+        return stage.advance(removed, warming_up=False)
 
 
 @dataclass(frozen=True)
@@ -220,9 +220,9 @@ class AdaptiveSchedule(Schedule):
     slowdowns: tuple[Slowdown, ...] = ()
     needs_accuracy: ClassVar[bool] = True
 
-    def resumed(self, stage: Stage, batches: int) -> Stage:
+    def resume(self, stage: Stage, batches: int) -> Stage:
         """Back to the tokens of a slowdown that begins here."""
-        return _slowed(stage, batches, self.slowdowns)
+        return _apply_slowdown(stage, batches, self.slowdowns)
 
     def start(self, longest: int) -> Stage:
         """Nothing removed."""
@@ -251,10 +251,10 @@ class AdaptiveSchedule(Schedule):
             if self.slowdowns:
                 further = removed + max(1, (further - removed) // 2 ** len(self.slowdowns))
             removed = beyond(further, self.remove_all_beyond, longest)
-        return stage.trained(removed, accuracy=average)
+        return stage.advance(removed, accuracy=average)
 
 
-def _slowed(stage: Stage, batches: int, slowdowns: tuple[Slowdown, ...]) -> Stage:
+def _apply_slowdown(stage: Stage, batches: int, slowdowns: tuple[Slowdown, ...]) -> Stage:
     """The stage, with the tokens of the newest slowdown where that begins at this batch."""
     if slowdowns and slowdowns[-1].batches == batches:
         return replace(stage, tokens_removed=slowdowns[-1].tokens_removed)

@@ -10,7 +10,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # there is a process per core
 
-from icot.models.tokenizers import closed_symbol_tokenizer
+from icot.models.tokenizers import build_symbol_tokenizer
 from icot.tasks.multiplication import Multiplication
 from tests.running import REPOSITORY, icot
 from tests.small import SMALL
@@ -70,4 +70,4 @@ def mult2() -> Multiplication:
 
 @pytest.fixture
 def symbols(mult2: Multiplication) -> PreTrainedTokenizerBase:
-    return closed_symbol_tokenizer(mult2.symbols())
+    return build_symbol_tokenizer(mult2.symbols())

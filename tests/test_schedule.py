@@ -108,14 +108,14 @@ def test_a_stage_survives_its_state_dict():
 def test_after_a_slowdown_the_linear_schedule_goes_on_from_there_at_half_the_speed():
     # T = 10, delta = 4: a token every 2.5 batches; back to 1 token at batch 5, then one every 5.
     schedule = LinearSchedule(tokens_per_epoch=4, slowdowns=(Slowdown(5, 1),))
-    stage = schedule.resumed(Stage(index=2, tokens_removed=2), batches=5)
+    stage = schedule.resume(Stage(index=2, tokens_removed=2), batches=5)
     assert (stage.tokens_removed, stage.index) == (1, 2)
     removed = []
     for done in range(6, 17):
         stage = schedule.after_batch(stage, done, 10, 100)
         removed.append(stage.tokens_removed)
     assert removed == [1, 1, 1, 1, 2, 2, 2, 2, 2, 3, 3]
-    later = schedule.resumed(Stage(index=4, tokens_removed=3), batches=16)
+    later = schedule.resume(Stage(index=4, tokens_removed=3), batches=16)
     assert later.tokens_removed == 3  # restored from behind the slowdown
     twice = LinearSchedule(
         tokens_per_epoch=4, rounding="official", slowdowns=(Slowdown(5, 1), Slowdown(20, 2))

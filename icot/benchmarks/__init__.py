@@ -1,1 +1,1 @@
-"""What icot is measured against."""
+"""Benchmarks of icot against a plain training loop."""

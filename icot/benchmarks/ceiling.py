@@ -1,4 +1,4 @@
-"""What the machine's matrix products alone would take: the ceiling of a training step."""
+"""The time of a step's matrix products alone: the upper bound on training speed."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -15,28 +15,28 @@ REPEATS = 5
 
 @dataclass(frozen=True)
 class Products:
-    """The products of activations with weights in one step, forwards and backwards.
+    """The products of activations with weights in one step, forward and backward.
 
     Attributes:
-        flops: two for each multiplication with its addition.
-        seconds: that they take one after the other, nothing else between them.
+        flops: two for each multiply-add.
+        seconds: their total time.
     """
 
     flops: float
     seconds: float
 
 
-def products_of(
+def time_products(
     model: nn.Module, tokens: int, supervised: int, dtype: torch.dtype, device: torch.device
 ) -> Products:
-    """The products of a step.
+    """Time the products of a step.
 
     Args:
         model: a Hugging Face causal LM.
         tokens: in the batch.
-        supervised: of them, those that the output layer is applied to.
-        dtype: that the products are computed in.
-        device: that they are computed on.
+        supervised: tokens that the output layer is applied to.
+        dtype: of the products.
+        device: of the products.
     """
     head = model.get_output_embeddings()  # type: ignore[operator]
     shapes: Counter[tuple[int, int, int]] = Counter()
@@ -53,8 +53,8 @@ def products_of(
         x = torch.randn(m, k, device=device, dtype=dtype)
         w = torch.randn(k, n, device=device, dtype=dtype)
         y = torch.randn(m, n, device=device, dtype=dtype)
-        forwards_and_backwards = (_product(x, w), _product(y, w.T), _product(x.T, y))
-        seconds += count * sum(_seconds(product, device) for product in forwards_and_backwards)
+        products = (_product(x, w), _product(y, w.T), _product(x.T, y))  # forward, then backward
+        seconds += count * sum(_seconds(product, device) for product in products)
         flops += count * 6.0 * m * k * n
     return Products(flops, seconds)
 
@@ -76,6 +76,6 @@ def _seconds(product: Callable[[], Tensor], device: torch.device) -> float:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for a GPU."""
+    """Wait until a GPU has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

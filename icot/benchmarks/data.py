@@ -1,4 +1,4 @@
-"""From text to tokens, and the second start, against a tokenizer call for every line."""
+"""Tokenizing, with and without the cache, against one tokenizer call per line."""
 
 import tempfile
 from itertools import islice
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from icot.benchmarks.plain_loop import tokenize_lines
-from icot.benchmarks.turns import medians, starts_by_turns
+from icot.benchmarks.timing import medians, time_starts
 from icot.commands.build import build_task, build_tokenizer
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import BenchmarkConfig
@@ -15,25 +15,25 @@ from icot.tasks.text_files import TextFiles
 
 
 def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
-    """Seconds for the first ``lines`` training examples of the task, read from one text file."""
+    """Seconds to tokenize the task's first ``lines`` training examples, from one text file."""
     task = build_task(cfg.task)
     tokenizer = build_tokenizer(cfg.model, task)
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        file = place / "train.txt"
+        root = Path(folder)
+        file = root / "train.txt"
         examples = (example for chunk in task.chunks("train") for example in chunk)
         lines = [example.line() + "\n" for example in islice(examples, cfg.lines)]
         file.write_text("".join(lines), encoding="utf-8")
 
         def ours(cache: str) -> None:
-            texts = TextFiles(place, valid_file=None, test_file=None)
-            tokenize_split(texts, "train", tokenizer, place / cache)
+            texts = TextFiles(root, valid_file=None, test_file=None)
+            tokenize_split(texts, "train", tokenizer, root / cache)
 
         def plain() -> None:
             with file.open(encoding="utf-8") as lines:
                 tokenize_lines(lines, tokenizer)
 
-        seconds = starts_by_turns(ours, plain, cfg.repeats)
+        seconds = time_starts(ours, plain, cfg.repeats)
     middle = medians(seconds)
     return {
         "task": task.name,

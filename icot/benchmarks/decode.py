@@ -1,4 +1,4 @@
-"""Speed at batch 1: the whole chain and the answer alone, over the answer alone (No CoT)."""
+"""Decoding speed at batch 1: explicit CoT and full internalization over No CoT."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from icot.system.hardware import device_for, precision_context
 
 
 def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
-    """Examples a second at batch 1, with and without the chain, over the answer alone."""
+    """Examples per second at batch 1, with and without the chain, over the answer alone."""
     seed_everything(cfg.seed, verbose=False)
     task = build_task(cfg.task)
     tokenizer = build_tokenizer(cfg.model, task)

@@ -1,4 +1,4 @@
-"""Peak memory of an update, ours against the plain loop's, each in a process of its own."""
+"""Peak memory of an update, ours and the plain loop's, each in its own process."""
 
 import multiprocessing
 from typing import Any
@@ -14,11 +14,11 @@ from icot.config.entry_points import BenchmarkConfig
 from icot.data.sampler import BatchSampler
 from icot.system.hardware import device_for, keep_freed_memory, peak_memory
 
-UPDATES = 2  # the second has the optimizer's state too
+UPDATES = 2  # the second one also has the optimizer's state
 
 
 def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
-    """Peak resident memory of the process, or allocated memory of the GPU, after two updates."""
+    """Peak resident memory of the process, or peak GPU memory, after two updates."""
     spawn = multiprocessing.get_context("spawn")
     found = {}
     content = cfg.as_dict()
@@ -42,7 +42,7 @@ def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
 
 
 def _peak(content: Any, way: str) -> tuple[int, int]:
-    """Bytes at the peak of this process, and the model's weights."""
+    """Peak memory of this process in bytes, and the model's number of weights."""
     quiet_libraries()
     cfg = BenchmarkConfig.model_validate(content)
     seed_everything(cfg.seed, verbose=False)
@@ -59,6 +59,6 @@ def _peak(content: Any, way: str) -> tuple[int, int]:
         order = iter(BatchSampler(len(data.split("train")), cfg.data.batch_size, cfg.seed))
         for _ in range(UPDATES):
             rows = [whole_example(data, int(n)) for n in next(order)]
-            batch = plain_loop.padded(rows, data.eos_token_id)
+            batch = plain_loop.pad(rows, data.eos_token_id)
             plain_loop.training_step(model, optimizer, *batch, removed, data.eos_token_id)
     return peak_memory(device), parameters

@@ -1,9 +1,8 @@
-"""The plain way that icot.benchmark measures against: library calls, no thought of speed.
+"""The baseline of icot.benchmark: a simple implementation of the method with library calls.
 
-The method as a first version would write it. Each line is tokenized by a call of its own; each row
-of a batch is cut and padded in Python, by its separators; the model computes logits of the whole
-vocabulary at every position, in float32; and every validation example is decoded by the library's
-``generate``, 32 at a time, greedily, until each row has written two separators.
+It tokenizes line by line, and cuts and pads each row of a batch in Python. The model computes
+logits of the whole vocabulary at every position, in float32. Validation decodes every example
+greedily with the library's ``generate``, 32 at a time, until each row has written two separators.
 """
 
 from collections.abc import Iterable, Sequence
@@ -34,7 +33,7 @@ def tokenize_lines(
     return examples
 
 
-def padded(rows: Sequence[tuple[list[int], list[int]]], eos_token_id: int) -> tuple[Tensor, Tensor]:
+def pad(rows: Sequence[tuple[list[int], list[int]]], eos_token_id: int) -> tuple[Tensor, Tensor]:
     """Ids and labels [B, T] of examples, padded on the right."""
     width = max(len(ids) for ids, _ in rows)
     input_ids = torch.full((len(rows), width), eos_token_id)
@@ -45,10 +44,10 @@ def padded(rows: Sequence[tuple[list[int], list[int]]], eos_token_id: int) -> tu
     return input_ids, labels
 
 
-def without_chain_tokens(
+def remove_chain_tokens(
     input_ids: Tensor, labels: Tensor, n_removed: int, eos_token_id: int
 ) -> tuple[Tensor, Tensor]:
-    """The batch [B, T] with ``n_removed`` tokens cut from the left of each chain, padded anew."""
+    """Remove ``n_removed`` tokens from the left of each chain in a batch [B, T]; pad again."""
     if n_removed == 0:
         return input_ids, labels
     id_rows, label_rows = [], []
@@ -76,13 +75,13 @@ def training_step(
     n_removed: int,
     eos_token_id: int,
 ) -> tuple[Tensor, Tensor]:
-    """One update from a whole batch [B, T]; the mean loss and the share of right tokens."""
+    """One update on a batch [B, T] of whole examples; the mean loss and the token accuracy."""
     device = next(model.parameters()).device
     input_ids, labels = input_ids.to(device), labels.to(device)
-    input_ids, labels = without_chain_tokens(input_ids, labels, n_removed, eos_token_id)
+    input_ids, labels = remove_chain_tokens(input_ids, labels, n_removed, eos_token_id)
     logits = model(input_ids=input_ids).logits
     targets = labels[:, 1:]
-    right = (logits.argmax(-1)[:, :-1] == targets).sum() / (targets != IGNORED).sum()
+    accuracy = (logits.argmax(-1)[:, :-1] == targets).sum() / (targets != IGNORED).sum()
     shifted = logits[:, :-1].contiguous()
     loss = nn.functional.cross_entropy(
         shifted.view(-1, shifted.shape[-1]), targets.contiguous().view(-1)
@@ -91,11 +90,11 @@ def training_step(
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
-    return loss.detach(), right
+    return loss.detach(), accuracy
 
 
 class TwoSeparators(StoppingCriteria):
-    """A row has ended once it has two separators behind its prompt."""
+    """A row ends at the second separator after its prompt."""
 
     def __init__(self, prompt_width: int, eos_token_id: int) -> None:
         self.prompt_width, self.eos_token_id = prompt_width, eos_token_id
@@ -110,7 +109,7 @@ class TwoSeparators(StoppingCriteria):
 def generate(
     model: Any, prompts: Sequence[Sequence[int]], eos_token_id: int, max_new_tokens: int
 ) -> list[list[int]]:
-    """New tokens for each prompt, up to and with its end."""
+    """New tokens for each prompt, including the final separator."""
     device = next(model.parameters()).device
     outputs = []
     for start in range(0, len(prompts), BATCH_SIZE):
@@ -128,11 +127,11 @@ def generate(
             pad_token_id=eos_token_id,
             stopping_criteria=[TwoSeparators(width, eos_token_id)],
         )
-        outputs += [_to_end(row, eos_token_id) for row in written[:, width:].tolist()]
+        outputs += [_cut_at_end(row, eos_token_id) for row in written[:, width:].tolist()]
     return outputs
 
 
-def _to_end(tokens: list[int], eos_token_id: int) -> list[int]:
+def _cut_at_end(tokens: list[int], eos_token_id: int) -> list[int]:
     seen = 0
     for i, token in enumerate(tokens, start=1):
         seen += token == eos_token_id

@@ -1,7 +1,7 @@
-"""How the cost of our own update grows: with digits, tokens removed, batch size and width.
+"""How the cost of an update grows with digits, tokens removed, batch size and width.
 
-Writes ``scaling.png`` beside the table: seconds and arithmetic for 1,000 examples, both relative to
-the first point of a curve, so that a term that grows faster than the arithmetic shows.
+Also writes ``scaling.png``: seconds and arithmetic for 1,000 examples, both relative to the first
+point of a curve, which shows where time grows faster than the arithmetic.
 """
 
 from pathlib import Path
@@ -10,14 +10,14 @@ from typing import Any
 
 from lightning import seed_everything
 
-from icot.benchmarks.step import WARM_UP, UpdateClock, prepare_data, train
+from icot.benchmarks.step import WARM_UP, UpdateTimer, prepare_data, train
 from icot.commands.build import build_model
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import BenchmarkConfig
 from icot.config.identity import put
 from icot.config.options import MultiplicationConfig
 from icot.errors import ConfigError
-from icot.reporting.theme import LIGHT, dress, legend, save, sheet
+from icot.reporting.theme import LIGHT, legend, new_figure, save, style_axes
 
 AXES: dict[str, tuple[str | None, tuple[int, ...]]] = {
     "digits": ("task.digits", (2, 3, 4, 6, 8, 10, 12)),
@@ -25,11 +25,11 @@ AXES: dict[str, tuple[str | None, tuple[int, ...]]] = {
     "width": ("model.config.n_embd", (64, 128, 256, 512)),
     "tokens removed": (None, ()),
 }
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the chain, along the last axis
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the chain, for the last axis
 
 
 def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
-    """Seconds and FLOPs for 1,000 examples along each axis, the others as composed."""
+    """Seconds and FLOPs for 1,000 examples along each axis; all else is as composed."""
     if not isinstance(cfg.task, MultiplicationConfig):
         raise ConfigError(["what=scaling needs a task of multiplication"])
     curves: dict[str, list[dict[str, float]]] = {}
@@ -38,7 +38,7 @@ def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
         for value in values:
             values_of_point = cfg.as_dict()
             put(values_of_point, str(key), value)
-            if axis == "digits":  # a recipe may name the quickest attention of its own lengths
+            if axis == "digits":  # a recipe's attention is the fastest only at its lengths
                 put(values_of_point, "model.attn_implementation", None)
             varied = BenchmarkConfig.model_validate(values_of_point)
             curves[axis].append({"value": value, **_cost(varied, 0.0)})
@@ -57,24 +57,24 @@ def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
 
 
 def _growth(points: list[dict[str, float]]) -> float:
-    """By how much more the time has grown than the arithmetic, from the least to the most of it."""
+    """Growth in time over growth in arithmetic, from the least to the most arithmetic."""
     least = min(points, key=lambda point: point["flops"])
     most = max(points, key=lambda point: point["flops"])
     return (most["seconds"] / least["seconds"]) / (most["flops"] / least["flops"])
 
 
 def _cost(cfg: BenchmarkConfig, share: float) -> dict[str, float]:
-    """Of 1,000 examples with a share of the chain removed."""
+    """The cost of 1,000 examples with a share of the chain removed."""
     seed_everything(cfg.seed, verbose=False)
     data = prepare_data(cfg)
     removed = round(share * data.longest_cot)
     model = build_model(cfg, data.tokenizer, data.longest)
-    clock = UpdateClock()
+    clock = UpdateTimer()
     train(cfg, model, data, removed, cfg.repeats + WARM_UP, clock)
     rows, columns = clock.shape
     weights = sum(p.numel() for p in model.parameters() if p.dim() == 2)
     width, layers = cfg.model.config["n_embd"], cfg.model.config["n_layer"]
-    # Weights, and scores with their use: two products of T x T x width, thrice with the backward.
+    # Attention: two products of T x T x width; the backward pass costs twice the forward pass.
     attention = 12.0 * layers * width * columns**2
     flops = 6.0 * weights * columns + attention
     return {
@@ -87,9 +87,9 @@ def _cost(cfg: BenchmarkConfig, share: float) -> dict[str, float]:
 
 def draw(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
     """Time and arithmetic along each axis, relative to its first point."""
-    figure = sheet(LIGHT, width=9, height=6.4)
-    for place, (axis, points) in enumerate(curves.items(), start=1):
-        axes = figure.add_subplot(2, 2, place)
+    figure = new_figure(LIGHT, width=9, height=6.4)
+    for index, (axis, points) in enumerate(curves.items(), start=1):
+        axes = figure.add_subplot(2, 2, index)
         x = [point["value"] for point in points]
         for i, (key, marker) in enumerate((("seconds", "o"), ("flops", "s"))):
             y = [point[key] / points[0][key] for point in points]
@@ -103,6 +103,6 @@ def draw(curves: dict[str, list[dict[str, float]]], path: Path) -> None:
         axes.set_ylim(bottom=0)
         axes.set_xlabel(axis)
         axes.set_ylabel("1,000 examples, first = 1")
-        dress(axes, LIGHT)
+        style_axes(axes, LIGHT)
         legend(axes, LIGHT)
     save(figure, path)

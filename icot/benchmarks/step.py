@@ -1,7 +1,7 @@
-"""The training step against the plain loop's: the same weights, the same examples, by turns.
+"""An update of icot against one of the plain loop, alternating on the same weights and examples.
 
-Ours is the real one, in Lightning's loop with its data module and callbacks; after each of its
-updates the plain loop makes one from the same rows. Several stages, each with fresh weights.
+Ours runs in Lightning's loop with its data module and callbacks; after each of its updates the
+plain loop makes one from the same rows. Each stage starts with the same weights.
 """
 
 import copy
@@ -13,7 +13,7 @@ import torch
 from lightning import Callback, LightningModule, Trainer, seed_everything
 
 from icot.benchmarks import plain_loop
-from icot.benchmarks.ceiling import products_of, synchronize
+from icot.benchmarks.ceiling import synchronize, time_products
 from icot.commands.build import (
     build_data,
     build_model,
@@ -37,13 +37,13 @@ from icot.training.datamodule import CoTDataModule
 from icot.training.hooks import datamodule_of
 from icot.training.module import LOSS
 
-WARM_UP = 1  # updates of each way before the clock counts
+WARM_UP = 1  # updates of each side that are not timed
 
 
 def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
     """Seconds of an update, ours and the plain one, at some stages.
 
-    The utilisation of each is that of the ceiling which the model's matrix products alone reach.
+    The utilisation of each is relative to the time of the model's matrix products alone.
     """
     data = prepare_data(cfg)
     tokenizer = data.tokenizer
@@ -51,19 +51,19 @@ def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
     for removed in stages_of(cfg, data.longest_cot):
         seed_everything(cfg.seed, verbose=False)
         model = build_model(cfg, tokenizer, data.longest)
-        turns = Turns(copy.deepcopy(model), build_optimizer(cfg.optimizer))
-        train(cfg, model, data, removed, cfg.repeats + WARM_UP, turns)
-        rows, columns = turns.shape
-        products = products_of(model, rows * columns, turns.supervised, turns.dtype, turns.device)
-        ours, plain = (median(times) for times in (turns.seconds, turns.plain))
+        timer = PlainLoopTimer(copy.deepcopy(model), build_optimizer(cfg.optimizer))
+        train(cfg, model, data, removed, cfg.repeats + WARM_UP, timer)
+        rows, columns = timer.shape
+        products = time_products(model, rows * columns, timer.supervised, timer.dtype, timer.device)
+        ours, plain = (median(times) for times in (timer.seconds, timer.plain))
         stages[str(removed)] = {
             "tokens_removed": removed,
-            "tokens": turns.tokens,
-            "padding": 1 - turns.tokens / (rows * columns),
-            "seconds": {"ours": turns.seconds, "plain": turns.plain},
+            "tokens": timer.tokens,
+            "padding": 1 - timer.tokens / (rows * columns),
+            "seconds": {"ours": timer.seconds, "plain": timer.plain},
             "median_seconds": {"ours": ours, "plain": plain},
             "ratio": plain / ours,
-            "largest_loss_difference": turns.difference,
+            "largest_loss_difference": timer.difference,
             "flops": products.flops,
             "ceiling_flops_per_second": products.flops / products.seconds,
             "utilisation": {"ours": products.seconds / ours, "plain": products.seconds / plain},
@@ -82,7 +82,7 @@ def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
 
 
 def prepare_data(cfg: BenchmarkConfig) -> CoTDataModule:
-    """The data; a fixed schedule draws no offsets, as the plain loop draws none."""
+    """The data module; its view draws no offsets, as in the plain loop."""
     task = build_task(cfg.task)
     tokenizer = build_tokenizer(cfg.model, task)
     view = build_view(cfg, ICOT_SI, NoOptions(), separator_id(tokenizer))
@@ -92,7 +92,7 @@ def prepare_data(cfg: BenchmarkConfig) -> CoTDataModule:
 
 
 def stages_of(cfg: BenchmarkConfig, longest_cot: int) -> list[int]:
-    """Tokens removed at the stages that are measured; by default none, half, all."""
+    """Tokens removed at the measured stages; by default none, half and all."""
     if cfg.removed is None:
         return [0, -(-longest_cot // 2), longest_cot]
     return [min(int(n), longest_cot) for n in cfg.removed]
@@ -106,7 +106,7 @@ def train(
     updates: int,
     *extra: Callback,
 ) -> None:
-    """Train ``model`` for some updates of one stage, as ``icot.train`` does."""
+    """Train ``model`` for some updates at one stage, as ``icot.train`` does."""
     arguments = trainer_arguments(cfg) | {
         "max_epochs": -1,
         "max_steps": updates,
@@ -121,11 +121,11 @@ def train(
     trainer.fit(build_module(cfg, ICOT_SI, NoOptions(), model), datamodule=data)
 
 
-class UpdateClock(Callback):
-    """Times updates, from the end of one to the end of the next.
+class UpdateTimer(Callback):
+    """Times each update, from the end of the one before.
 
     Attributes:
-        seconds: of each update behind the warm-up.
+        seconds: of each update after the warm-up.
         shape: rows and columns of the last batch.
     """
 
@@ -136,7 +136,7 @@ class UpdateClock(Callback):
         self._count = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start."""
+        """Start the clock."""
         self._begun = perf_counter()
 
     def on_train_batch_end(
@@ -147,7 +147,7 @@ class UpdateClock(Callback):
         batch: CoTBatch,
         batch_idx: int,
     ) -> None:
-        """Note the time, and start anew."""
+        """Record the time, and restart the clock."""
         synchronize(pl_module.device)
         seconds = perf_counter() - self._begun
         self._count += 1
@@ -157,19 +157,19 @@ class UpdateClock(Callback):
         self._begun = perf_counter()
 
 
-class Turns(UpdateClock):
-    """Times updates, and makes one of the plain loop after each.
+class PlainLoopTimer(UpdateTimer):
+    """Times updates, and makes and times one of the plain loop after each.
 
     Args:
-        model: the plain loop's, with the same weights.
+        model: the plain loop's model, with the same weights.
         make_optimizer: makes its optimizer.
 
     Attributes:
-        plain: seconds of each of its updates.
-        difference: the largest between the two losses, relative to the plain one.
-        supervised: tokens that have a loss in it.
-        tokens: without padding.
-        dtype, device: that ours computes in and on.
+        plain: seconds of each update of the plain loop.
+        difference: the largest difference between the two losses, relative to the plain one.
+        supervised: supervised tokens of the last batch.
+        tokens: tokens of the last batch, without padding.
+        dtype, device: of our computation.
     """
 
     def __init__(self, model: Any, make_optimizer: Any) -> None:
@@ -182,7 +182,7 @@ class Turns(UpdateClock):
         self._optimizer: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the plain model where ours is."""
+        """Move the plain model to our device."""
         self.device = pl_module.device
         if "bf16" in str(trainer.precision):
             self.dtype = torch.bfloat16
@@ -198,13 +198,13 @@ class Turns(UpdateClock):
         batch: CoTBatch,
         batch_idx: int,
     ) -> None:
-        """An update of ours has ended; the plain loop's turn."""
+        """Make an update of the plain loop after ours."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         data = datamodule_of(trainer)
         assert batch.examples is not None
         rows = [whole_example(data, n) for n in batch.examples.tolist()]
         begun = perf_counter()
-        input_ids, labels = plain_loop.padded(rows, data.eos_token_id)
+        input_ids, labels = plain_loop.pad(rows, data.eos_token_id)
         loss, _ = plain_loop.training_step(
             self.model,
             self._optimizer,
@@ -216,8 +216,8 @@ class Turns(UpdateClock):
         plain_loss = float(loss)
         synchronize(self.device)
         plain = perf_counter() - begun
-        found = float(trainer.callback_metrics[LOSS])
-        self.difference = max(self.difference, abs(found - plain_loss) / abs(plain_loss))
+        our_loss = float(trainer.callback_metrics[LOSS])
+        self.difference = max(self.difference, abs(our_loss - plain_loss) / abs(plain_loss))
         if self._count > WARM_UP:
             self.plain.append(plain)
         self.supervised = int((batch.labels[:, 1:] >= 0).sum())

@@ -1,11 +1,11 @@
-"""End-of-stage validation: verify-then-decode and decoding always against ``generate``."""
+"""Validation: verify-then-decode, and decoding everything, against ``generate``."""
 
 import copy
 from pathlib import Path
 from typing import Any
 
 from icot.benchmarks.plain_loop import generate
-from icot.benchmarks.turns import by_turns, medians
+from icot.benchmarks.timing import medians, time_alternately
 from icot.commands.build import build_task
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import BenchmarkConfig
@@ -22,7 +22,7 @@ from icot.system.hardware import precision_context
 
 
 def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
-    """Verify-then-decode and decoding always against ``generate``, on a run's weights."""
+    """Verify-then-decode, and decoding everything, against ``generate``, on a run's weights."""
     assert cfg.run_dir is not None
     kept = KeptRun(cfg.run_dir, cfg.trust)
     task = build_task(kept.cfg.task)
@@ -37,19 +37,19 @@ def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
         cache_dir=Path(cfg.paths.cache_dir),
     )
     model, tokenizer, examples = subject.model, subject.tokenizer, subject.examples
-    # generate counts positions on, so its copy of the model has its table moved where ours jumps
-    in_one_piece = make_standalone(copy.deepcopy(model), examples.position_jump, True, "")[0].eval()
+    # generate cannot jump over positions, so its copy of the model has a moved position table
+    standalone = make_standalone(copy.deepcopy(model), examples.position_jump, True, "")[0].eval()
     prompts, targets = examples.prompts_and_targets
-    wanted = detokenize(tokenizer, [without_end(t, examples.eos_token_id) for t in targets])
+    expected = detokenize(tokenizer, [without_end(t, examples.eos_token_id) for t in targets])
 
     def score(decode: Decode) -> float:
         predictor = GreedyPredictor(model, cfg.validation.batch_size, decode)
         return evaluate(predictor, examples.at(examples.tokens_removed), task, tokenizer).accuracy
 
     def score_generate() -> float:
-        new = generate(in_one_piece, prompts, examples.eos_token_id, examples.longest_target)
+        new = generate(standalone, prompts, examples.eos_token_id, examples.longest_target)
         written = detokenize(tokenizer, [without_end(row, examples.eos_token_id) for row in new])
-        pairs = list(zip(written, wanted, strict=True))
+        pairs = list(zip(written, expected, strict=True))
         return sum(1 for w, t in pairs if task.is_correct(w, t)) / len(pairs)
 
     ways = {
@@ -59,7 +59,7 @@ def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
     }
     with precision_context(device_of(model), cfg.precision):
         accuracy = {name: way() for name, way in ways.items()}  # also the warm-up
-        seconds = by_turns(ways, cfg.repeats)
+        seconds = time_alternately(ways, cfg.repeats)
     middle = medians(seconds)
     return {
         "run_dir": str(kept.folder),

@@ -27,7 +27,7 @@ from icot.methods.base import PredictorParts
 from icot.runs.checkpoints import ALL, Checkpoint, select_stage
 from icot.runs.kept_run import KeptRun
 from icot.runs.layout import STAGES
-from icot.runs.resume import settle
+from icot.runs.resume import resolve_config
 
 
 class Run(KeptRun):
@@ -125,7 +125,7 @@ def train(*overrides: str) -> Run:
         UserError: the message says what is wrong and what to do.
     """
     composed, command = compose_run("train", overrides)
-    cfg = settle(composed, command)
+    cfg = resolve_config(composed, command)
     train_command.run(cfg, command)
     return Run(cfg.paths.output_dir, cfg.trust)
 

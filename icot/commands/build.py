@@ -36,7 +36,7 @@ from icot.methods.base import (
     method_named,
 )
 from icot.models.adapters import add_lora
-from icot.models.attention_choice import quickest_attention
+from icot.models.attention_choice import fastest_attention
 from icot.models.loading import load_model
 from icot.models.tokenizers import load_tokenizer
 from icot.runs.recovery import Recoveries
@@ -129,7 +129,7 @@ def build_model(cfg: TrainConfig, tokenizer: PreTrainedTokenizerBase, positions:
         )
         autocast = torch.bfloat16 if precision == "bf16-mixed" else None
         model.set_attn_implementation(
-            quickest_attention(model, cfg.data.batch_size, positions, autocast)
+            fastest_attention(model, cfg.data.batch_size, positions, autocast)
         )
     return add_lora(model, **cfg.model.lora.as_dict()) if cfg.model.lora.r is not None else model
 

@@ -24,7 +24,7 @@ from icot.evaluation.measurement import numbers
 from icot.evaluation.predictions import Prediction
 from icot.evaluation.scoring import evaluate
 from icot.methods.base import PredictorParts
-from icot.models.export import answers_of, make_standalone, prompt_for, save_standalone
+from icot.models.export import generate_answers, make_standalone, prompt_for, save_standalone
 from icot.reporting.cards import model_card
 from icot.runs.checkpoints import select
 
@@ -96,7 +96,7 @@ def run(cfg: ExportConfig, command: CommandLine) -> None:
 def _compare(folder: Path, predictions: Sequence[Prediction], eos: str) -> tuple[int, int]:
     """How many of the answers are the same when plain transformers loads the folder."""
     prompts = [prompt_for(p.question, eos, internalized=True) for p in predictions]
-    pairs = zip(answers_of(folder, prompts), predictions, strict=True)
+    pairs = zip(generate_answers(folder, prompts), predictions, strict=True)
     return sum(" ".join(a.split()) == p.prediction for a, p in pairs), len(predictions)
 
 

@@ -36,7 +36,7 @@ from icot.models.introspection import config_of
 from icot.runs.directory import describe, kept_choices
 from icot.runs.layout import CONFIG, METRICS, MODEL
 from icot.runs.lock import lock_run
-from icot.runs.places import in_the_way
+from icot.runs.places import run_exists_error
 from icot.runs.position import End, Position, find_position, is_complete
 from icot.runs.recovery import Recoveries, RollbackError, go_back
 from icot.system.hardware import keep_freed_memory
@@ -64,7 +64,7 @@ def run(cfg: TrainConfig, command: CommandLine) -> None:
     end = End(cfg.trainer.max_steps, cfg.trainer.max_epochs, cfg.trainer.finish_steps)
     with lock_run(folder, is_first_process):
         if cfg.resume is None and is_first_process and (folder / CONFIG).is_file():
-            raise in_the_way(folder)
+            raise run_exists_error(folder)
         choices = kept_choices(folder) or dict(command.choices)
         position = find_position(folder, end, is_first_process)
         if is_complete(folder, end, position):

@@ -8,7 +8,7 @@ from icot.config.options import CHOSEN_BY
 from icot.config.section import Section
 
 # Keys and groups of keys that do not change the result of a run.
-FREE = (
+CHANGEABLE = (
     "resume",
     "trust",
     "paths",
@@ -48,7 +48,7 @@ def digest(cfg: Section, without: tuple[str, ...] = ()) -> str:
     content = {
         key: str(value)
         for key, value in values.items()
-        if (key in own or key in chosen) and not matches(key, (*FREE, *without))
+        if (key in own or key in chosen) and not matches(key, (*CHANGEABLE, *without))
     }
     return hashlib.sha256(repr(sorted(content.items())).encode()).hexdigest()[:8]
 

@@ -12,14 +12,14 @@ from icot.data.tokenized import TokenizedSplit
 from icot.removal import IGNORED, CoTBatch
 
 
-def padded_batch(split: TokenizedSplit, rows: NDArray[np.int64], pad_token_id: int) -> CoTBatch:
+def collate(split: TokenizedSplit, rows: NDArray[np.int64], pad_token_id: int) -> CoTBatch:
     """The examples named by ``rows`` [B], padded to the longest of them.
 
     No rows give a batch of one row that supervises nothing, so that a rank whose share of a
     remainder batch is empty can take part in it.
     """
     if len(rows) == 0:
-        whole = padded_batch(split, np.zeros(1, dtype=np.int64), pad_token_id)
+        whole = collate(split, np.zeros(1, dtype=np.int64), pad_token_id)
         return CoTBatch(
             whole.input_ids,
             torch.full_like(whole.labels, IGNORED),

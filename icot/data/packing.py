@@ -91,7 +91,7 @@ def pack(batch: CoTBatch, plan: Layout, pad_token_id: int) -> CoTBatch:
     )
 
 
-def supervised_places(batch: CoTBatch, left: Tensor, plan: Layout | None) -> Tensor:
+def locate_supervised_tokens(batch: CoTBatch, left: Tensor, plan: Layout | None) -> Tensor:
     """Row and column [N, 2] of the supervised tokens once ``left`` [B] tokens are left of each row.
 
     Args:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from icot.data.batches import padded_batch
+from icot.data.batches import collate
 from icot.data.tokenized import TokenizedSplit
 from icot.removal import CoTBatch, Side, length_after, remove_cot
 from icot.tasks.base import Example
@@ -114,7 +114,7 @@ class StagedExamples:
 
     def batch(self, index: NDArray[np.int64]) -> CoTBatch:
         """The examples ``index`` [B], counted within ``rows``."""
-        whole = padded_batch(self.store, self.rows[index], self.eos_token_id)
+        whole = collate(self.store, self.rows[index], self.eos_token_id)
         n_removed = torch.full_like(whole.lengths, self.tokens_removed)
         short = remove_cot(whole, n_removed, self.side, self.keep_position_ids)
         return short.columns(int(short.lengths.max()))

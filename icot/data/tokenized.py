@@ -104,7 +104,7 @@ def tokenize_split(
     folder = cache_dir / f"{name}-{split}-{digest}"
     index = _intact_index(folder)
     if index is None:
-        with explain_refusal(folder), _alone(folder):
+        with explain_refusal(folder), _lock_store(folder):
             index = _intact_index(folder)  # another process may have built it meanwhile
             if index is None:
                 if folder.exists():
@@ -197,7 +197,7 @@ def detokenize(tokenizer: PreTrainedTokenizerBase, rows: list[list[int]]) -> lis
     return [" ".join(text.split()) for text in decoded]
 
 
-def spans(
+def find_chains(
     tokens: NDArray[Any], lengths: NDArray[np.int64], eos_token_id: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """The chain of each example: after its first separator, up to its second, half-open.
@@ -230,7 +230,7 @@ def _tokenize_chunk(
     """Tokenize ``examples`` and find their chains; ``origin`` names them in an error."""
     tokens, lengths = tokenize(examples, tokenizer)
     try:
-        cot_start, cot_end = spans(tokens, lengths, separator_id(tokenizer))
+        cot_start, cot_end = find_chains(tokens, lengths, separator_id(tokenizer))
     except ValueError as error:
         bad = examples[int(str(error))]
         raise DataError(
@@ -313,7 +313,7 @@ def _seal(index: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _lock_store(folder: Path) -> Iterator[None]:
     """Keep other processes from building the same store; they wait."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as file:

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from icot.data.packing import Layout, layout, pack, supervised_places
+from icot.data.packing import Layout, layout, locate_supervised_tokens, pack
 from icot.removal import IGNORED, CoTBatch, Plan, Side, length_after, remove_cot
 from icot.schedule import Stage
 
@@ -98,7 +98,7 @@ class StageView:
         rows = layout(left, batch.input_ids.shape[1]) if self.packing else None
         plan = StagePlan(
             offsets=offsets,
-            places=supervised_places(batch, left, rows),
+            places=locate_supervised_tokens(batch, left, rows),
             tokens=int(left.sum()),
             dropped=dropped,
             n_removed=removed,

@@ -88,7 +88,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
                 if not raw.strip():
                     continue
                 try:
-                    yield _checked(json.loads(raw))
+                    yield _check_line(json.loads(raw))
                 except (ValueError, RecursionError) as error:  # JSON and UTF-8 errors are the first
                     reason = error if type(error) is ValueError else "is not JSON"
                     raise DataError(
@@ -99,7 +99,7 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
-def _checked(line: Any) -> dict[str, Any]:
+def _check_line(line: Any) -> dict[str, Any]:
     if not isinstance(line, dict):
         raise ValueError("is not a JSON object")
     for key in ("target", "prediction"):

@@ -18,9 +18,9 @@ from icot.data.staged import StagedExamples
 from icot.inference.predictor import Predictor
 
 WARMUP = 3  # examples decoded before the clock starts
-FEWEST = 5  # examples timed however long they take
+MIN_TIMED = 5  # examples timed however long they take
 BATCH_SIZES = (8, 32, 128, 512)
-WORTHWHILE = 1.05  # a larger batch must be so much faster
+MIN_GAIN = 1.05  # a larger batch must be so much faster
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def time_single_examples(
         predictor: that is timed.
         stages: the examples at each stage, all with the same rows.
         examples: how many questions are timed at the most.
-        seconds: stop after as long, once ``FEWEST`` are timed.
+        seconds: stop after as long, once ``MIN_TIMED`` are timed.
         to_the_limit: let all outputs be as long as the longest correct one.
 
     Returns:
@@ -93,7 +93,7 @@ def time_single_examples(
             timed[name].append(_now(predictor.device) - start)
             so_far = tokens[name]
             tokens[name] = None if written is None or so_far is None else so_far + len(written[0])
-        if i + 1 >= FEWEST and time.perf_counter() - begun > seconds:
+        if i + 1 >= MIN_TIMED and time.perf_counter() - begun > seconds:
             break
     return {name: Timing(timed[name], tokens[name]) for name in stages}
 
@@ -115,7 +115,7 @@ def find_best_batch(
         start = _now(predictor.device)
         predictor.decode(examples, np.arange(size))
         rate = size / (_now(predictor.device) - start)
-        if best is not None and rate < WORTHWHILE * best[1]:
+        if best is not None and rate < MIN_GAIN * best[1]:
             break
         best = (size, rate)
         if time.perf_counter() - begun > seconds:

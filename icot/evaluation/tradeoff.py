@@ -8,7 +8,7 @@ from typing import Any
 
 from icot.system.files import replace_file
 
-UNTOLD = 0.03  # speeds that differ by less from No CoT's are its own
+SPEED_TOLERANCE = 0.03  # speeds that differ by less from No CoT's are its own
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def find_dominated(points: Sequence[TradeoffPoint]) -> list[bool]:
     Nothing that writes an answer is faster than writing the answer alone: a speed above 1, of
     outputs that break off, counts as 1, and so does one that the clock cannot tell from it.
     """
-    ranked = [(p.accuracy, 1.0 if p.speed > 1 - UNTOLD else p.speed) for p in points]
+    ranked = [(p.accuracy, 1.0 if p.speed > 1 - SPEED_TOLERANCE else p.speed) for p in points]
     return [
         any(a >= accuracy and s >= speed and (a, s) != (accuracy, speed) for a, s in ranked)
         for accuracy, speed in ranked

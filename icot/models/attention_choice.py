@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from icot.models.fast_layers import quicken
+from icot.models.fast_layers import use_fast_layers
 from icot.models.introspection import config_of
 
 IMPLEMENTATIONS = ("sdpa", "eager")
@@ -20,7 +20,7 @@ SCORES = 2**26  # numbers in a matrix of scores, at the most: beyond a cache, wi
 HOPELESS = 1.5  # times the least seconds; not tried again
 
 
-def quickest_attention(
+def fastest_attention(
     model: PreTrainedModel, rows: int, columns: int, autocast: torch.dtype | None = None
 ) -> str:
     """The implementation that trains one layer of a model's shape in the least time, on the CPU.
@@ -43,7 +43,7 @@ def quickest_attention(
                 layers[name] = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
                     own, attn_implementation=name, dtype=model.dtype
                 ).train()
-                quicken(layers[name])
+                use_fast_layers(layers[name])
         for layer in layers.values():
             _seconds(layer, tokens[:1], autocast)  # the first pass prepares what others find
         seconds = dict.fromkeys(layers, float("inf"))

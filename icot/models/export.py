@@ -121,7 +121,7 @@ def save_standalone(
     tokenizer.save_pretrained(folder)
 
 
-def answers_of(folder: Path, prompts: list[str]) -> list[str]:
+def generate_answers(folder: Path, prompts: list[str]) -> list[str]:
     """What plain transformers makes of the folder: the new text for each prompt, one at a time."""
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model: Any = AutoModelForCausalLM.from_pretrained(folder)

@@ -28,7 +28,7 @@ class QuickDropout(nn.Dropout):
         return (input * keep).mul_(LEVELS / (LEVELS - dropped))
 
 
-def quicken(model: PreTrainedModel) -> None:
+def use_fast_layers(model: PreTrainedModel) -> None:
     """Let GPT-2's activation be computed by one operation, and draw dropout with fewer numbers."""
     for module in list(model.modules()):
         for name, child in module.named_children():

@@ -9,7 +9,7 @@ import huggingface_hub
 
 
 @cache
-def hub_answers() -> bool:
+def hub_is_reachable() -> bool:
     """Whether the hub's name resolves; without it every look-up would be retried for a minute."""
     if getproxies():
         return True

@@ -20,8 +20,8 @@ from transformers import (
 
 from icot.errors import ModelError, first_sentence
 from icot.models.adapters import add_lora
-from icot.models.fast_layers import quicken
-from icot.models.hub import hub_answers
+from icot.models.fast_layers import use_fast_layers
+from icot.models.hub import hub_is_reachable
 from icot.models.positions import extend_positions, learned_positions
 
 
@@ -67,7 +67,7 @@ def load_model(
         if learned_positions(shape) is not None:
             shape.n_positions = max(positions, changes.get("n_positions", positions))
         model = _draw_weights(shape, choices)
-    quicken(model)
+    use_fast_layers(model)
     model.config.use_cache = False
     # Padding lies on the right behind causal attention and needs no mask. With a padding token set
     # here transformers would look for it in every batch, which costs a GPU a synchronisation.
@@ -84,7 +84,7 @@ def _read_pretrained(
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             name_or_path,
-            local_files_only=not hub_answers(),
+            local_files_only=not hub_is_reachable(),
             trust_remote_code=False,
             **choices,
             **changes,

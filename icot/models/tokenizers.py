@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from icot.errors import ModelError, first_sentence
-from icot.models.hub import hub_answers
+from icot.models.hub import hub_is_reachable
 from icot.tasks.base import Task
 
 SYMBOL = "symbol"  # names the tokenizer that the program makes for the task
@@ -47,8 +47,8 @@ def load_tokenizer(name_or_path: str, task: Task) -> PreTrainedTokenizerBase:
     if name_or_path == SYMBOL:
         symbols = task.symbols()
         if symbols is not None:
-            return closed_symbol_tokenizer(symbols)
-        return learned_symbol_tokenizer(_training_texts(task))
+            return build_symbol_tokenizer(symbols)
+        return train_symbol_tokenizer(_training_texts(task))
     folder = Path(name_or_path)
     bare = (folder / "vocab.json", folder / "merges.txt")
     try:
@@ -57,7 +57,7 @@ def load_tokenizer(name_or_path: str, task: Task) -> PreTrainedTokenizerBase:
             tokenizer = GPT2Tokenizer(vocab=str(bare[0]), merges=str(bare[1]))
         else:
             tokenizer = AutoTokenizer.from_pretrained(
-                name_or_path, local_files_only=not hub_answers(), trust_remote_code=False
+                name_or_path, local_files_only=not hub_is_reachable(), trust_remote_code=False
             )
     except Exception as error:  # the libraries raise anything at a damaged file
         raise ModelError(
@@ -70,16 +70,14 @@ def load_tokenizer(name_or_path: str, task: Task) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def closed_symbol_tokenizer(symbols: Iterable[str]) -> PreTrainedTokenizerFast:
+def build_symbol_tokenizer(symbols: Iterable[str]) -> PreTrainedTokenizerFast:
     """A tokenizer for text that is ``symbols`` with blanks between them."""
-    tokenizer = Tokenizer(models.WordLevel(_numbered(symbols), unk_token=UNKNOWN))
+    tokenizer = Tokenizer(models.WordLevel(_vocabulary(symbols), unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return _fast(tokenizer)
 
 
-def learned_symbol_tokenizer(
-    texts: Iterable[str], vocab_size: int = 8192
-) -> PreTrainedTokenizerFast:
+def train_symbol_tokenizer(texts: Iterable[str], vocab_size: int = 8192) -> PreTrainedTokenizerFast:
     """A tokenizer over all digits and the ``vocab_size`` most frequent symbols of ``texts``."""
     split = pre_tokenizers.Sequence(
         [
@@ -94,7 +92,7 @@ def learned_symbol_tokenizer(
     )
     found = counter.get_vocab()
     symbols = [*DIGITS, *sorted(found, key=lambda symbol: found[symbol])]
-    tokenizer = Tokenizer(models.WordLevel(_numbered(symbols), unk_token=UNKNOWN))
+    tokenizer = Tokenizer(models.WordLevel(_vocabulary(symbols), unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = split
     tokenizer.decoder = decoders.Fuse()
     return _fast(tokenizer)
@@ -110,7 +108,7 @@ def _training_texts(task: Task) -> Iterator[str]:
             return
 
 
-def _numbered(symbols: Iterable[str]) -> dict[str, int]:
+def _vocabulary(symbols: Iterable[str]) -> dict[str, int]:
     return {symbol: i for i, symbol in enumerate(dict.fromkeys([EOS, UNKNOWN, *symbols]))}
 
 

@@ -17,8 +17,8 @@ tags:
 # {task}, {removed} of {longest} chain-of-thought tokens removed
 
 A causal language model trained by stepwise internalization ([ICoT-SI]({paper})):
-it started with explicit chain of thought, and the chain was removed token by token while training
-went on. {state}
+it started with explicit chain of thought, and the chain was removed token by token during
+training. {state}
 
 | | |
 | --- | --- |
@@ -27,22 +27,20 @@ went on. {state}
 | exact match | {accuracy:.4f} ({low:.4f}-{high:.4f}, 95 %) on {n:,} examples of the {split} split |
 | token accuracy | {token_accuracy:.4f} |
 | tokens written per answer | {tokens:.1f} |
-| from | {origin} |
+| trained in | {origin} |
 {checked}
 ## Prompt
 
-`{prompt}`: a blank, the question, a blank, {separators}. Decoding is greedy; nothing else is
-added to the text.
+`{prompt}`: a blank, the question, a blank, {separators}. Decoding is greedy; add nothing else to
+the text.
 
 ```python
 {code}
 ```
 """
 
-INTERNALIZED = "Nothing of the chain is left: the model answers at once."
-PARTLY = (
-    "The model writes what is left of the chain, a separator, the answer and another separator."
-)
+INTERNALIZED = "The whole chain is removed: the model answers directly."
+PARTLY = "The model writes the rest of the chain, a separator, the answer and another separator."
 
 PIPELINE = """\
 from transformers import pipeline
@@ -59,12 +57,12 @@ model = AutoModelForCausalLM.from_pretrained({folder})
 inputs = tokenizer({prompt}, return_tensors="pt", return_token_type_ids=False)
 settings = {{"do_sample": False, "max_new_tokens": {longest}, "eos_token_id": None}}
 written = model.generate(**inputs, **settings)[0, inputs["input_ids"].shape[1] :]
-chain, answer = tokenizer.decode(written).split({eos})[:2]  # what follows is not meant
+chain, answer = tokenizer.decode(written).split({eos})[:2]  # ignore the rest
 print(answer)
 # {target}"""
 
 ADAPTERS = """
-The folder holds low-rank adapters alone; loading it needs the package peft and the base model
+The folder holds only low-rank adapters; loading it needs the package peft and the base model
 `{base}`. `merge_lora=true` exports the whole model.
 """
 
@@ -87,10 +85,11 @@ def model_card(
         measured: task, stage, tokens removed, and the figures of ``icot.evaluation``.
         prompt, target: an example.
         eos: the separator.
-        internalized: nothing of the chain is written, and the prompt ends with both separators.
-        max_new_tokens: that the longest output takes.
-        same: of how many answers how many were those of icot.evaluate; None if not compared.
-        adapters_of: the base model where the folder holds adapters alone.
+        internalized: the whole chain is removed, and the prompt ends with both separators.
+        max_new_tokens: the length of the longest output.
+        same: how many answers equalled those of icot.evaluate, and of how many; None if not
+            compared.
+        adapters_of: the base model if the folder holds only adapters.
         origin: where the weights come from.
     """
     code = (PIPELINE if internalized and adapters_of is None else TWO_SEPARATORS).format(
@@ -103,8 +102,8 @@ def model_card(
     checked = ""
     if same is not None:
         checked = (
-            f"\nLoaded without icot, the folder gave icot's own answer to {same[0]} of {same[1]} "
-            "questions.\n"
+            f"\nLoaded without icot, the folder gave the same answers to {same[0]} of {same[1]} "
+            "questions as with icot.\n"
         )
     text = HEAD.format(
         paper=PAPER,

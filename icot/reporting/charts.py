@@ -1,4 +1,4 @@
-"""The figures of a report: several runs in one picture, in either theme."""
+"""The figures of a report: several runs in one figure, in either theme."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from icot.removal import offset_probabilities
 from icot.reporting.runs import Run, Series
 from icot.reporting.statistics import mean_interval
-from icot.reporting.theme import DASHES, MARKERS, Theme, dress, legend, panel, sheet
+from icot.reporting.theme import DASHES, MARKERS, Theme, legend, new_axes, new_figure, style_axes
 
 SEED_COLUMNS = 3  # panels in a row
 
@@ -21,12 +21,15 @@ SEED_COLUMNS = 3  # panels in a row
 def accuracy_curves(series: Sequence[Series], theme: Theme) -> Figure:
     """Accuracy at the end of each stage against tokens removed (Figure 3).
 
-    A line is the mean over seeds, its band reaches from the lowest to the highest; a baseline,
-    whose chain never changes, is a level across.
+    A line is the mean over seeds, with a band from the lowest to the highest seed. A baseline,
+    whose chain never changes, is a horizontal line.
     """
-    figure, axes = panel(theme, width=9, height=4.4)
+    figure, axes = new_axes(theme, width=9, height=4.4)
     for i, one in enumerate(series):
-        style: dict[str, Any] = {"color": theme.series[i % len(theme.series)], "label": _named(one)}
+        style: dict[str, Any] = {
+            "color": theme.series[i % len(theme.series)],
+            "label": _label(one),
+        }
         if one.cfg.schedule.kind == "fixed":
             axes.axhline(mean(one.accuracies), linestyle=":", linewidth=1.8, **style)
             continue
@@ -55,11 +58,11 @@ def accuracy_curves(series: Sequence[Series], theme: Theme) -> Figure:
 
 
 def seed_curves(series: Sequence[Series], theme: Theme) -> Figure:
-    """The same, a panel for each series and a line for each of its seeds (Figure 4)."""
+    """The same, with a panel for each series and a line for each of its seeds (Figure 4)."""
     rows = -(-len(series) // SEED_COLUMNS)
-    figure = sheet(theme, width=9, height=2.9 * rows)
-    for place, one in enumerate(series):
-        axes = figure.add_subplot(rows, SEED_COLUMNS, place + 1)
+    figure = new_figure(theme, width=9, height=2.9 * rows)
+    for index, one in enumerate(series):
+        axes = figure.add_subplot(rows, SEED_COLUMNS, index + 1)
         for i, run in enumerate(one.seeds):
             rows_of_run = [r for r in run.stages if "val_accuracy" in r]
             axes.plot(
@@ -73,16 +76,16 @@ def seed_curves(series: Sequence[Series], theme: Theme) -> Figure:
                 label=f"seed {run.cfg.seed}",
             )
         _accuracy_axes(axes, small=True)
-        dress(axes, theme)
-        axes.set_title(one.label, fontsize=9, color=theme.ink)
-        if place == 0:
+        style_axes(axes, theme)
+        axes.set_title(one.label, fontsize=9, color=theme.foreground)
+        if index == 0:
             legend(axes, theme, outside=True)
     return figure
 
 
 def seeds(series: Sequence[Series], theme: Theme) -> Figure:
-    """Final accuracy of every seed, with mean and 95 % interval of each series."""
-    figure, axes = panel(theme, width=8, height=0.8 + 0.45 * len(series))
+    """Final accuracy of every seed, with the mean and 95 % interval of each series."""
+    figure, axes = new_axes(theme, width=8, height=0.8 + 0.45 * len(series))
     for i, one in enumerate(series):
         color = theme.series[i % len(theme.series)]
         axes.plot(
@@ -102,10 +105,10 @@ def seeds(series: Sequence[Series], theme: Theme) -> Figure:
 
 
 def heat_map(grid: Mapping[tuple[float, float], float], theme: Theme) -> Figure:
-    """Final accuracy by tokens per epoch and by λ; ``grid`` maps (Δ, λ) to it."""
+    """Final accuracy by Δ and λ; ``grid`` maps (Δ, λ) to it."""
     deltas = sorted({delta for delta, _ in grid})
     lambdas = sorted({smoothing for _, smoothing in grid})
-    figure, axes = panel(theme, width=2.6 + 1.1 * len(lambdas), height=1.7 + 0.7 * len(deltas))
+    figure, axes = new_axes(theme, width=2.6 + 1.1 * len(lambdas), height=1.7 + 0.7 * len(deltas))
     axes.grid(visible=False)
     values = [[grid.get((delta, lam), math.nan) for lam in lambdas] for delta in deltas]
     found = [v for v in grid.values() if not math.isnan(v)]
@@ -114,7 +117,7 @@ def heat_map(grid: Mapping[tuple[float, float], float], theme: Theme) -> Figure:
     for (i, delta), (j, lam) in product(enumerate(deltas), enumerate(lambdas)):
         value = grid.get((delta, lam), math.nan)
         missing = math.isnan(value)
-        color = theme.ink if missing else ("#000000" if value > middle else "#ffffff")
+        color = theme.foreground if missing else ("#000000" if value > middle else "#ffffff")
         axes.text(
             j, i, "missing" if missing else f"{value:.3f}", ha="center", va="center", color=color
         )
@@ -124,14 +127,14 @@ def heat_map(grid: Mapping[tuple[float, float], float], theme: Theme) -> Figure:
     axes.set_xlabel("smoothing λ")
     axes.set_ylabel("tokens removed per epoch, Δ")
     bar = figure.colorbar(image, ax=axes, label="final exact match")
-    bar.ax.tick_params(colors=theme.ink)
-    bar.ax.yaxis.label.set_color(theme.ink)
+    bar.ax.tick_params(colors=theme.foreground)
+    bar.ax.yaxis.label.set_color(theme.foreground)
     return figure
 
 
 def offset_distribution(lambdas: Sequence[float], theme: Theme) -> Figure:
-    """How probable it is that o more tokens than the schedule's are removed (Figure 2b)."""
-    figure, axes = panel(theme, width=7, height=3.4)
+    """The probability that o more tokens are removed than the schedule says (Figure 2b)."""
+    figure, axes = new_axes(theme, width=7, height=3.4)
     most = 8
     for i, smoothing in enumerate(lambdas):
         probabilities = offset_probabilities(smoothing)[: most + 1].tolist()
@@ -152,8 +155,8 @@ def offset_distribution(lambdas: Sequence[float], theme: Theme) -> Figure:
 
 
 def tradeoffs(runs: Sequence[tuple[str, Run]], theme: Theme) -> Figure:
-    """Accuracy against speed over No CoT, over the stages of each run (Figure 2a)."""
-    figure, axes = panel(theme, width=7.5, height=4.4)
+    """Accuracy against speed over No CoT for the stages of each run (Figure 2a)."""
+    figure, axes = new_axes(theme, width=7.5, height=4.4)
     for i, (label, run) in enumerate(runs):
         points = [p for p in run.tradeoff if not p["baseline"]]
         front = sorted((p for p in points if not p["dominated"]), key=lambda p: p["speed"])
@@ -181,7 +184,7 @@ def tradeoffs(runs: Sequence[tuple[str, Run]], theme: Theme) -> Figure:
                 xytext=(5, 4),
                 textcoords="offset points",
                 fontsize=8,
-                color=theme.ink,
+                color=theme.foreground,
             )
     axes.set_ylim(-0.03, 1.06)
     axes.set_xlim(left=0)
@@ -192,7 +195,7 @@ def tradeoffs(runs: Sequence[tuple[str, Run]], theme: Theme) -> Figure:
 
 
 def stage_accuracies(series: Series) -> dict[float, list[float]]:
-    """Validation accuracies of a series by tokens removed, one for each seed that came so far."""
+    """Validation accuracies of a series by tokens removed, one for each seed that got there."""
     found: dict[float, list[float]] = {}
     for run in series.seeds:
         for row in run.stages:
@@ -201,7 +204,7 @@ def stage_accuracies(series: Series) -> dict[float, list[float]]:
     return found
 
 
-def _named(series: Series) -> str:
+def _label(series: Series) -> str:
     count = len(series.seeds)
     return series.label + (f" ({count} seeds)" if count > 1 else "")
 

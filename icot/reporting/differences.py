@@ -1,13 +1,13 @@
-"""In what runs differ from the experiment that they have the shape of, and from the paper."""
+"""How runs differ from their experiment, and from the paper."""
 
 from collections.abc import Sequence
 
 from icot.config.command_line import compose_config
 from icot.config.identity import leaves, matches
 from icot.config.section import Section
-from icot.reporting.runs import OTHER_THAN_A_SERIES, Run, Series, gather_series
+from icot.reporting.runs import IGNORED_IN_SERIES, Run, Series, gather_series
 
-# Keys that matter to a result, with their names in a comparison.
+# Keys that affect a result, with their names in a comparison.
 COMPARED = {
     "task._target_": "task",
     "task.digits": "digits",
@@ -39,22 +39,22 @@ def compose_experiment(experiment: str) -> Section:
 
 
 def nearest(runs: Sequence[Run], experiment: str) -> Series | None:
-    """Of an experiment's finished runs the series that changes the fewest of its settings."""
-    own = [run for run in runs if run.experiment == experiment and run.finished]
-    if not own:
+    """The finished series of an experiment that changes the fewest of its settings."""
+    finished = [run for run in runs if run.experiment == experiment and run.finished]
+    if not finished:
         return None
-    written = leaves(compose_experiment(experiment).as_dict())
+    expected = leaves(compose_experiment(experiment).as_dict())
 
-    def changed(series: Series) -> int:
-        found = leaves(series.cfg.as_dict())
-        keys = [key for key in found if not matches(key, OTHER_THAN_A_SERIES)]
-        return sum(str(found[key]) != str(written.get(key)) for key in keys)
+    def count_changes(series: Series) -> int:
+        values = leaves(series.cfg.as_dict())
+        keys = [key for key in values if not matches(key, IGNORED_IN_SERIES)]
+        return sum(str(values[key]) != str(expected.get(key)) for key in keys)
 
-    return min(gather_series(own), key=changed)
+    return min(gather_series(finished), key=count_changes)
 
 
 def differences(runs: Sequence[Run], experiment: str) -> list[str]:
-    """In what runs of an experiment's shape differ from the experiment and the paper."""
+    """How runs differ from an experiment, in words; ``experiment`` has the paper's settings."""
     paper, own = leaves(compose_experiment(experiment).as_dict()), leaves(runs[0].cfg.as_dict())
     texts = []
     for key, name in COMPARED.items():

@@ -1,4 +1,4 @@
-"""What a report is made of, whatever it is written as: sections of text, tables and pictures."""
+"""The parts of a report, independent of its format: sections of text, tables and figures."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class Code(str):
 
 @dataclass(frozen=True)
 class Table:
-    """Cells by row; columns whose index is in ``numeric`` are set to the right."""
+    """Cells by row; columns whose index is in ``numeric`` are right-aligned."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -28,10 +28,10 @@ class Picture:
     """A figure that can be drawn in any theme.
 
     Attributes:
-        name: of its files, without suffix.
-        alternative: what it shows, for who does not see it, with the numbers.
+        name: the file name, without suffix.
+        alternative: the alternative text, with the numbers.
         caption: how to read it.
-        draw: makes it.
+        draw: draws it.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading with what stands below it, in order: text, then tables, then pictures."""
+    """A heading, followed by text, tables and figures in this order."""
 
     title: str
     text: str = ""
@@ -60,5 +60,5 @@ class Document:
 
     @property
     def pictures(self) -> list[Picture]:
-        """All of them."""
+        """The figures of all sections."""
         return [picture for section in self.sections for picture in section.pictures]

@@ -1,4 +1,4 @@
-"""Figures as files. Colours differ in lightness too, so that they can be told apart in grey."""
+"""Figures as files. Colours differ in lightness, so that they can be told apart in grey."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ def accuracy_by_tokens_removed(
 
     Args:
         rows: the rows of stages.csv.
-        longest_cot: where everything is removed.
+        longest_cot: tokens of the longest chain.
         path: the file to write.
         title: above the plot.
     """
@@ -51,14 +51,14 @@ def tradeoff(
 ) -> None:
     """Exact match against speed over No CoT, one point a stage (Figure 2a).
 
-    The line joins the stages that no other one dominates; the others are shown faintly, and at the
-    right edge those whose outputs break off before an answer and are faster for it.
+    The line joins the stages that no other dominates; the others are pale. Stages that are faster
+    because their outputs end before an answer are at the right edge.
 
     Args:
         points: the rows of tradeoff.csv.
         path: the file to write.
         title: above the plot.
-        measured_by: what the speed was measured on, under the axis.
+        measured_by: text after the axis label: what the speed was measured on.
     """
     figure, axes = _one_panel()
     shown = [{**p, "x": min(p["speed"], FASTEST)} for p in points]
@@ -70,7 +70,7 @@ def tradeoff(
     _with_intervals(axes, front, color=BLUE, marker="o", linestyle="-", label="stage")
     _with_intervals(axes, inside, color=LIGHT, marker="o", linestyle="none", label="dominated")
     _with_intervals(
-        axes, beyond, color=LIGHT, marker=">", linestyle="none", label="breaks off, faster still"
+        axes, beyond, color=LIGHT, marker=">", linestyle="none", label="ends early, faster still"
     )
     baselines = [p for p in shown if p["baseline"]]
     for point, marker in zip(baselines, MARKERS, strict=False):
@@ -79,7 +79,7 @@ def tradeoff(
         )
     for point in stages:
         removed = point["tokens_removed"]
-        above = 4 + 9 * beyond.index(point) if point in beyond else 4  # they share one place
+        above = 4 + 9 * beyond.index(point) if point in beyond else 4  # they overlap
         label = "0 (explicit CoT)" if removed == 0 else str(removed)
         axes.annotate(
             label,
@@ -104,7 +104,7 @@ def tradeoff(
 
 
 def failures(groups: Mapping[str, Sequence[Any]], path: Path, title: str = "") -> None:
-    """Accuracy by answer position and by what makes a question hard, one panel each.
+    """Accuracy by answer position and by difficulty, one panel each.
 
     Args:
         groups: the groups of each panel, by its axis label; a group has ``label``, ``n``,

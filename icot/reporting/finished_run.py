@@ -1,4 +1,4 @@
-"""What a run shows when it has ended: its stages, its devices, some answers, its curve."""
+"""What is shown at the end of a run: stages, devices, some answers, the accuracy curve."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,16 +21,16 @@ def show_finished_run(
     title: str,
     examples: int,
 ) -> None:
-    """Print the tables, and draw the curve where the run was validated.
+    """Print the tables, and draw the curve if the run was validated.
 
     Args:
-        folder: the run directory; the curve goes there.
-        rows: of stages.csv.
+        folder: the run directory, for the curve.
+        rows: the rows of stages.csv.
         longest_cot: tokens of the longest chain.
-        per_device: what each device has done, of summary.json.
-        predictions: of the final model for the validation split.
-        title: of the curve.
-        examples: right and wrong answers shown.
+        per_device: the entry of summary.json.
+        predictions: the final model's, for the validation split.
+        title: the title of the curve.
+        examples: the number of correct and wrong answers to show.
     """
     console = Console()
     print_stages(console, rows, longest_cot)

@@ -1,4 +1,4 @@
-"""A document as one HTML page that opens offline, and as Markdown beside its pictures."""
+"""A document as one self-contained HTML page, and as Markdown with figure files."""
 
 import base64
 import io
@@ -28,7 +28,7 @@ def write_report(document: Document, folder: Path) -> None:
 
 
 def page(document: Document) -> str:
-    """The document as HTML, its pictures within, for light and for dark screens."""
+    """The document as HTML with embedded figures, for light and dark screens."""
     template = files("icot.reporting").joinpath("page.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.tests["code"] = lambda cell: isinstance(cell, Code)
@@ -63,7 +63,7 @@ def _markdown_cell(cell: str) -> str:
 
 
 def _embed(picture: Picture, theme: Theme) -> str:
-    """A picture as a data URI."""
+    """A figure as a data URI."""
     buffer = io.BytesIO()
     picture.draw(theme).savefig(buffer, format="svg", metadata={"Date": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()

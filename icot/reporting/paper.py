@@ -1,4 +1,4 @@
-"""The paper's numbers (arXiv 2405.14838), read from the experiments that reproduce them."""
+"""The paper's numbers (arXiv 2405.14838), read from the experiment files."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -17,11 +17,11 @@ class PaperRow:
     """One number of the paper, or one curve.
 
     Attributes:
-        experiment: the short name of the file that reproduces it; ``sibling`` is at CPU size.
-        place: Table 2, say.
+        experiment: the short name of its experiment; ``sibling`` is at CPU size.
+        place: the table or figure, such as Table 2.
         row, column: its headings there.
-        accuracy: exact match, None where the paper draws a curve.
-        speed: examples per second over No CoT's, None where it is not given.
+        accuracy: exact match; None if the paper shows a curve.
+        speed: examples per second over No CoT's; None if it is not given.
         tokens: median tokens of question, chain and answer (Table 1).
     """
 
@@ -35,12 +35,12 @@ class PaperRow:
 
     @property
     def sibling(self) -> str:
-        """The same at CPU size."""
+        """The CPU-sized version of the experiment."""
         return self.experiment + SUFFIX
 
     @property
     def number(self) -> str:
-        """What the paper says, as text."""
+        """The published number as text."""
         if self.tokens:
             return " / ".join(map(str, self.tokens))
         if self.accuracy is None:
@@ -49,14 +49,14 @@ class PaperRow:
 
     @property
     def command(self) -> str:
-        """What reproduces it."""
+        """The command that reproduces it."""
         program = "prepare" if self.tokens else "train"
         return f"python -m icot.{program} experiment={self.experiment}"
 
 
 @cache
 def paper_rows() -> tuple[PaperRow, ...]:
-    """Every number that an experiment is for, in the order of the paper."""
+    """Every number that has an experiment, in the order of the paper."""
     found = []
     folder = files(CONFIG_MODULE).joinpath(GROUP, FOLDER)
     for name in [name for paper, name in rows() if paper == FOLDER]:
@@ -81,6 +81,6 @@ def paper_rows() -> tuple[PaperRow, ...]:
 
 
 def paper_row(experiment: str | None) -> PaperRow | None:
-    """The number that an experiment, or its sibling, is for."""
+    """The number that an experiment or its sibling reproduces."""
     name = short_name(experiment or "").removesuffix(SUFFIX)
     return next((row for row in paper_rows() if row.experiment == name), None)

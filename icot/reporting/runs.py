@@ -1,6 +1,6 @@
-"""Run directories as a report sees them: found under folders, read, and gathered into series.
+"""Run directories for a report: found under folders, read, and grouped into series.
 
-A series is what runs have in common that differ in their seed alone.
+A series is a group of runs that differ only in their seed.
 """
 
 import csv
@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from icot.config.identity import FREE, digest, leaves, matches
+from icot.config.identity import CHANGEABLE, digest, leaves, matches
 from icot.config.kept import read_config
 from icot.config.schema import TrainConfig
 from icot.errors import RunError
@@ -28,14 +28,14 @@ from icot.runs.layout import (
 )
 from icot.runs.sweeps import FINISHED, read_index
 
-# Keys that a label names briefly.
+# Short names of keys in labels.
 SYMBOLS = {"schedule.tokens_per_epoch": "Δ", "schedule.smoothing_lambda": "λ"}
-OTHER_THAN_A_SERIES = (*FREE, "seed", "trainer.precision", "trainer.accelerator")
+IGNORED_IN_SERIES = (*CHANGEABLE, "seed", "trainer.precision", "trainer.accelerator")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run directory says of its run.
+    """A run, read from its directory.
 
     Attributes:
         folder: the directory.
@@ -47,22 +47,22 @@ class Run:
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        """Where it ran, and its options by group."""
+        """The content of environment.json: where it ran, and its options by group."""
         return read_environment(self.folder)
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """How it ended; empty while it has not."""
+        """The content of summary.json; empty if the run has not finished."""
         return read_summary(self.folder)
 
     @cached_property
     def stages(self) -> list[dict[str, float]]:
-        """The rows of stages.csv, without the cells that are empty."""
+        """The rows of stages.csv, without empty cells."""
         return _rows(self.folder / STAGES)
 
     @cached_property
     def tradeoff(self) -> list[dict[str, Any]]:
-        """The rows of tradeoff.csv, [] where the stages have not been evaluated."""
+        """The rows of tradeoff.csv; [] if the stages have not been evaluated."""
         numbers = _rows(self.folder / TRADEOFF_TABLE)
         texts = _rows(self.folder / TRADEOFF_TABLE, keep_text=True)
         return [
@@ -76,18 +76,18 @@ class Run:
 
     @property
     def speed(self) -> float | None:
-        """Speed over No CoT of the final stage, where that has been measured."""
+        """Speed over No CoT of the final stage; None if not measured."""
         final = [p for p in self.tradeoff if not p["baseline"]]
         return final[-1].get("speed") if final else None
 
     @property
     def finished(self) -> bool:
-        """Whether it has come to its end."""
+        """Whether it has finished."""
         return bool(self.summary)
 
     @property
     def experiment(self) -> str | None:
-        """The experiment file it was made from."""
+        """The experiment that it was started with."""
         name = self.environment.get("experiment")
         return str(name) if name else None
 
@@ -105,7 +105,7 @@ class Run:
 
     @property
     def command(self) -> str:
-        """The command line that began it."""
+        """The command line that started it."""
         try:
             lines = (self.folder / COMMAND).read_text(encoding="utf-8").splitlines()
         except OSError:
@@ -114,7 +114,7 @@ class Run:
 
     @property
     def machine(self) -> str:
-        """What it ran on, in words."""
+        """The hardware that it ran on, in words."""
         e = self.environment
         if e.get("gpu"):
             return f"{e.get('devices', 1)} × {e['gpu']}"
@@ -124,12 +124,12 @@ class Run:
 
     @property
     def begun(self) -> str:
-        """When it was begun, in ISO 8601; "" where that is not recorded."""
+        """When it was started, in ISO 8601; "" if that is not recorded."""
         return str(self.environment.get("begun") or "")
 
     @property
     def date(self) -> str:
-        """The day it was begun, or that its summary was written."""
+        """The day it was started, or that its summary was written."""
         if self.begun:
             return self.begun[:10]
         path = self.folder / (SUMMARY if self.finished else CONFIG)
@@ -144,12 +144,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Missing:
-    """A run of a sweep that has not ended.
+    """A run of a sweep that has not finished.
 
     Attributes:
-        name: what it is called.
-        state: how far it has come, with the message of a failure.
-        command: makes it, or goes on with it.
+        name: its name.
+        state: its state, with the error message of a failed run.
+        command: starts or resumes it.
     """
 
     name: str
@@ -159,7 +159,7 @@ class Missing:
 
 @dataclass
 class Series:
-    """Runs that differ in their seed alone; ``label`` names them in tables and pictures."""
+    """Runs that differ only in their seed; ``label`` names them in tables and figures."""
 
     key: str
     runs: list[Run] = field(default_factory=list)
@@ -167,12 +167,12 @@ class Series:
 
     @property
     def cfg(self) -> TrainConfig:
-        """What they have in common."""
+        """The configuration of one of them."""
         return self.runs[0].cfg
 
     @property
     def seeds(self) -> list[Run]:
-        """One run for each seed: of several, the last that is finished."""
+        """One run for each seed: the latest finished one if there are several."""
         latest: dict[int, Run] = {}
         for run in sorted(self.runs, key=lambda r: (r.finished, r.begun)):
             latest[run.cfg.seed] = run
@@ -185,7 +185,7 @@ class Series:
 
 
 def find_runs(places: Sequence[Path]) -> tuple[list[Run], list[Missing]]:
-    """The runs at or under some folders, and what the sweeps there lack.
+    """The runs at or under some folders, and the missing runs of the sweeps there.
 
     Raises:
         RunError: a folder does not exist or holds no run.
@@ -212,10 +212,10 @@ def find_runs(places: Sequence[Path]) -> tuple[list[Run], list[Missing]]:
 
 
 def gather_series(runs: Sequence[Run]) -> list[Series]:
-    """The series among runs, labelled so that no two have one label."""
+    """Group runs into series with unique labels."""
     found: dict[str, Series] = {}
     for run in runs:
-        key = digest(run.cfg, OTHER_THAN_A_SERIES)
+        key = digest(run.cfg, IGNORED_IN_SERIES)
         found.setdefault(key, Series(key)).runs.append(run)
     by_name: dict[str, list[Series]] = {}
     for series in found.values():
@@ -224,11 +224,11 @@ def gather_series(runs: Sequence[Run]) -> list[Series]:
     for name, alike in by_name.items():
         for series in alike:
             series.label = ", ".join([name, *_differences(series, alike)])
-    return sorted(found.values(), key=_place)
+    return sorted(found.values(), key=_sort_key)
 
 
-def _place(series: Series) -> tuple[int, str]:
-    """Series in the order of the paper's numbers, then all others by their label."""
+def _sort_key(series: Series) -> tuple[int, str]:
+    """Sort key: the order of the paper's numbers, then the label."""
     rows = paper_rows()
     row = paper_row(series.runs[0].experiment)
     return (rows.index(row) if row is not None else len(rows)), series.label
@@ -242,12 +242,12 @@ def _name(run: Run) -> str:
 
 
 def _differences(series: Series, alike: Sequence[Series]) -> list[str]:
-    """The values in which a series differs from others of its name."""
+    """The values in which a series differs from others of the same name."""
     all_leaves = [leaves(other.cfg.as_dict()) for other in alike]
     own = leaves(series.cfg.as_dict())
     texts = []
     for key in [*(k for k in SYMBOLS if k in own), *(k for k in own if k not in SYMBOLS)]:
-        if matches(key, OTHER_THAN_A_SERIES):
+        if matches(key, IGNORED_IN_SERIES):
             continue
         if len({str(other.get(key)) for other in all_leaves}) > 1:
             symbol = SYMBOLS.get(key, key.split(".")[-1].replace("_", " "))
@@ -264,7 +264,7 @@ def _missing(folder: Path, row: dict[str, str]) -> Missing | None:
 
 
 def _rows(path: Path, keep_text: bool = False) -> list[dict[str, Any]]:
-    """A table's rows; with numbers only, unless text is kept."""
+    """The rows of a table; only their numbers unless ``keep_text``."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             texts = list(csv.DictReader(file))

@@ -1,4 +1,4 @@
-"""The sections of a report, from runs."""
+"""The sections of a report."""
 
 import math
 import re
@@ -20,7 +20,7 @@ MISSING = "missing"
 
 
 def document(runs: Sequence[Run], missing: Sequence[Missing]) -> Document:
-    """Everything that these runs show."""
+    """The whole report on some runs."""
     series = gather_series(runs)
     done = [one for one in series if one.accuracies]
     sections = [
@@ -35,9 +35,9 @@ def document(runs: Sequence[Run], missing: Sequence[Missing]) -> Document:
     ]
     finished = sum(run.finished for run in runs)
     unfinished = len({m.command for m in missing})
-    text = f"{finished} finished runs of {len(runs)} begun."
+    text = f"{finished} of {len(runs)} runs have finished."
     if unfinished:
-        text += f" {unfinished} runs of sweeps have not ended; the last section has their commands."
+        text += f" {unfinished} runs of sweeps are unfinished; the last section has their commands."
     text += (
         " Accuracy is exact match on the validation split at the end of training, by greedy "
         "decoding, unless a heading says otherwise."
@@ -46,7 +46,7 @@ def document(runs: Sequence[Run], missing: Sequence[Missing]) -> Document:
 
 
 def against_the_paper(runs: Sequence[Run]) -> Section:
-    """The paper's numbers with ours beside them, and in what ours differ."""
+    """The paper's numbers next to ours, and how ours differ."""
     rows, notes = [], []
     for row in paper_rows():
         ours, small = nearest(runs, row.experiment), nearest(runs, row.sibling)
@@ -66,11 +66,11 @@ def against_the_paper(runs: Sequence[Run]) -> Section:
     header = ("number", "paper", "ours", "ours at CPU size", "command")
     tables = [Table(header, rows, frozenset({1, 2, 3}))]
     if notes:
-        tables.append(Table(("runs", "what differs from the paper's"), notes))
+        tables.append(Table(("runs", "differences from the paper"), notes))
     text = (
-        f"Every number of {PAPER} that an experiment file is for. A speed is examples a second at "
-        "batch 1 over No CoT's. The CPU-sized siblings have the shape of a row, not its size: they "
-        "are no reproduction of its number. Add _cpu to an experiment's name for its sibling."
+        f"Every number of {PAPER} that has an experiment file. Speed is examples per second at "
+        "batch 1, over No CoT's. A CPU-sized sibling is a smaller version of a row: it does not "
+        "reproduce the row's number. Add _cpu to an experiment's name for its sibling."
     )
     return Section("Against the paper", text, tables)
 
@@ -94,7 +94,7 @@ def seeds(series: Sequence[Series]) -> Section | None:
             ]
         )
     text = (
-        "The interval is Student's t at 95 %, cut at 0 and 1. It speaks of seeds, not of held-out "
+        "The interval is Student's t at 95 %, cut at 0 and 1. It is over seeds, not over held-out "
         "questions, and with three seeds it is wide."
     )
     alternative = "Final exact match by series: " + "; ".join(
@@ -109,7 +109,7 @@ def seeds(series: Sequence[Series]) -> Section | None:
             Picture(
                 "seeds",
                 alternative + ".",
-                "A dot is a run; the bar across is the mean.",
+                "A dot is a run; the vertical bar is the mean.",
                 partial(charts.seeds, several),
             )
         ],
@@ -117,13 +117,13 @@ def seeds(series: Sequence[Series]) -> Section | None:
 
 
 def by_sweep(runs: Sequence[Run]) -> list[Section]:
-    """Accuracy against tokens removed, a section for each task and sweep (Figures 3 and 4)."""
+    """Accuracy against tokens removed, one section per task and sweep (Figures 3 and 4)."""
     groups: dict[tuple[str, str | None], list[Run]] = {}
     for run in runs:
         groups.setdefault((_task(run), run.sweep), []).append(run)
     sections = []
     for (task, sweep), alike in groups.items():
-        # A baseline stands for all of its task.
+        # A baseline is shown with every sweep of its task.
         others = [r for r in runs if r not in alike and _task(r) == task and _is_baseline(r)]
         series = [one for one in gather_series([*alike, *others]) if one.accuracies]
         moving = [one for one in series if len(charts.stage_accuracies(one)) > 1]
@@ -136,8 +136,8 @@ def by_sweep(runs: Sequence[Run]) -> list[Section]:
             Picture(
                 f"accuracy_by_tokens_removed_{name}",
                 f"Validation exact match against tokens removed, {title}. " + _describe(shown),
-                "Mean over seeds at the end of each stage, band from the lowest to the highest "
-                "seed; dotted levels are baselines at their end.",
+                "Mean over seeds at the end of each stage, with a band from the lowest to the "
+                "highest seed; dotted lines are the final accuracies of baselines.",
                 partial(charts.accuracy_curves, shown),
             )
         ]
@@ -147,7 +147,7 @@ def by_sweep(runs: Sequence[Run]) -> list[Section]:
                 Picture(
                     f"seeds_by_tokens_removed_{name}",
                     f"The same for each seed, {title}. " + _lowest(several),
-                    "Each seed by itself.",
+                    "One line per seed.",
                     partial(charts.seed_curves, several),
                 )
             )
@@ -156,7 +156,7 @@ def by_sweep(runs: Sequence[Run]) -> list[Section]:
 
 
 def delta_lambda(series: Sequence[Series], missing: Sequence[Missing]) -> Section | None:
-    """Final accuracy by Δ and λ, where both vary and nothing else does."""
+    """Final accuracy by Δ and λ, for runs in which only these vary."""
     grids: dict[str, list[Series]] = {}
     keys = ("schedule.tokens_per_epoch", "schedule.smoothing_lambda", "seed")
     for one in series:
@@ -179,7 +179,7 @@ def delta_lambda(series: Sequence[Series], missing: Sequence[Missing]) -> Sectio
             Picture(
                 f"delta_lambda{number}",
                 f"Final exact match by tokens per epoch and smoothing, {task}. {cells}.",
-                f"{task}; seeds a cell: {' to '.join(map(str, counts))}.",
+                f"{task}; seeds per cell: {' to '.join(map(str, counts))}.",
                 partial(charts.heat_map, values),
             )
         )
@@ -189,7 +189,7 @@ def delta_lambda(series: Sequence[Series], missing: Sequence[Missing]) -> Sectio
 
 
 def tradeoffs(series: Sequence[Series]) -> Section:
-    """Accuracy against speed of the runs whose stages have been evaluated (Figure 2a)."""
+    """Accuracy against speed, for runs whose stages have been evaluated (Figure 2a)."""
     evaluated = [
         (f"{one.label}, seed {run.cfg.seed}", run)
         for one in series
@@ -199,7 +199,7 @@ def tradeoffs(series: Sequence[Series]) -> Section:
     title = "Accuracy against speed"
     if not evaluated:
         command = "python -m icot.evaluate run_dir=RUN stage=all"
-        return Section(title, f"Missing: no run's stages have been evaluated. {command} does so.")
+        return Section(title, f"Missing: no run's stages have been evaluated. Use {command}.")
     cells = "; ".join(
         f"{label}: "
         + ", ".join(
@@ -211,15 +211,15 @@ def tradeoffs(series: Sequence[Series]) -> Section:
     )
     picture = Picture(
         "tradeoff",
-        f"Exact match against speed over No CoT, stages that no other one dominates. {cells}.",
-        "A line joins the stages that no other stage of the run dominates; others are faint.",
+        f"Exact match against speed over No CoT, for stages that no other dominates. {cells}.",
+        "A line joins the stages that no other stage of the run dominates; others are pale.",
         partial(charts.tradeoffs, evaluated),
     )
     return Section(title, pictures=[picture])
 
 
 def offsets(series: Sequence[Series]) -> Section:
-    """What removal smoothing draws (Figure 2b)."""
+    """The offsets that removal smoothing draws (Figure 2b)."""
     found = {one.cfg.schedule.smoothing_lambda for one in series}
     lambdas = sorted({4.0, *(lam for lam in found if math.isfinite(lam))})
     cells = "; ".join(
@@ -228,8 +228,8 @@ def offsets(series: Sequence[Series]) -> Section:
     )
     picture = Picture(
         "offsets",
-        f"Probability of 0, 1 and 2 further tokens, falling exponentially. {cells}.",
-        "Each example of each batch loses o tokens more than the schedule says, P(o) ∝ exp(-λ o). "
+        f"Probability of 0, 1 and 2 more tokens, falling exponentially. {cells}.",
+        "Each example of each batch loses o more tokens than the schedule says, P(o) ∝ exp(-λ o). "
         "The paper's λ is 4.",
         partial(charts.offset_distribution, lambdas),
     )
@@ -237,7 +237,7 @@ def offsets(series: Sequence[Series]) -> Section:
 
 
 def cost(series: Sequence[Series]) -> Section:
-    """What each run took."""
+    """Examples, tokens, FLOPs and time of each run."""
     rows = []
     for one in series:
         for run in one.runs:
@@ -259,15 +259,14 @@ def cost(series: Sequence[Series]) -> Section:
             )
     header = ("run", "examples", "tokens", "FLOPs", "hours", "examples/s", "machine")
     text = (
-        "Examples and tokens are those trained on, padding not counted. FLOPs are 6 × weights × "
-        "tokens. Hours are wall time of training with its validation; runs may have shared their "
-        "machine."
+        "Examples and tokens are those trained on, without padding. FLOPs are 6 × weights × "
+        "tokens. Hours are wall time of training and validation; runs may have shared a machine."
     )
     return Section("Cost", text, [Table(header, rows, frozenset(range(1, 6)))])
 
 
 def every_run(series: Sequence[Series], missing: Sequence[Missing]) -> Section:
-    """Each run, and what is missing, with the command that makes it."""
+    """Each run and each missing run, with its command."""
     rows = []
     for one in series:
         for run in one.runs:
@@ -323,7 +322,7 @@ def _describe(series: Sequence[Series]) -> str:
 
 
 def _lowest(series: Sequence[Series]) -> str:
-    """The deepest dip of each series, in words."""
+    """The lowest mean accuracy of each series, in words."""
     dips = []
     for one in series:
         points = charts.stage_accuracies(one)

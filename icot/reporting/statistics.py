@@ -7,7 +7,7 @@ from scipy.stats import t
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """Mean and 95 % interval by Student's t, within 0 and 1; one value has no interval.
+    """Mean and 95 % interval by Student's t, cut at 0 and 1; a single value has no interval.
 
     Three seeds tell little: with two degrees of freedom the interval is 2.5 standard deviations
     wide to each side, and accuracies that jump are not normally distributed.

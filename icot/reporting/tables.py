@@ -15,7 +15,7 @@ from icot.evaluation.predictions import Prediction
 def print_stages(console: Console, rows: Sequence[Mapping[str, Any]], longest_cot: int) -> None:
     """One line per finished stage (the rows of stages.csv)."""
     title = f"Stages (the longest chain has {longest_cot} tokens)"
-    table = Table(title=title, box=SIMPLE_HEAD, padding=0)  # fits into 80 columns
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)  # fits 80 columns
     names = ("stage", "removed", "step", "examples", "min", "accuracy", "95 %", "tokens", "perpl.")
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
@@ -58,7 +58,7 @@ def print_devices(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
 def print_evaluations(console: Console, records: Sequence[Mapping[str, Any]]) -> None:
     """One line per evaluated set of weights or file (the records of evaluation.json)."""
     title = f"Evaluation of {records[0]['n']:,} examples"
-    table = Table(title=title, box=SIMPLE_HEAD, padding=0)  # fits into 80 columns
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)  # fits 80 columns
     columns = ["stage", "removed", "accuracy", "95 %", "tokens", "perpl.", "written"]
     timed = any("speed" in record for record in records)
     if timed:
@@ -86,9 +86,9 @@ def print_evaluations(console: Console, records: Sequence[Mapping[str, Any]]) ->
     console.print(table)
     if timed:
         console.print(
-            "tokens: token accuracy. written: tokens per example. ex/s: examples a second at batch "
-            "1. speed: that, over No CoT's on the same model. batched: examples a second in the "
-            "best batch.",
+            "tokens: token accuracy. written: tokens per example. ex/s: examples per second at "
+            "batch 1. speed: ex/s over No CoT's on the same model. batched: examples per second "
+            "at the best batch size.",
             highlight=False,
             style="dim",
         )
@@ -141,15 +141,15 @@ def print_sweep(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def print_examples(console: Console, predictions: Sequence[Prediction], count: int) -> None:
-    """``count`` predictions, wrong and right ones where there are both."""
+    """``count`` predictions, alternating wrong and correct ones."""
     wrong = [p for p in predictions if not p.correct]
     right = [p for p in predictions if p.correct]
-    in_turn = [p for pair in zip_longest(wrong, right) for p in pair if p is not None]
+    alternating = [p for pair in zip_longest(wrong, right) for p in pair if p is not None]
     table = Table(title="Examples", show_lines=True)
-    for name in ("", "question", "should be", "was written"):
+    for name in ("", "question", "target", "prediction"):
         table.add_column(name, overflow="fold")
-    for p in in_turn[:count]:
-        texts = (_shortened(text) for text in (p.question, p.target, p.prediction))
+    for p in alternating[:count]:
+        texts = (_shorten(text) for text in (p.question, p.target, p.prediction))
         table.add_row("right" if p.correct else "wrong", *texts)
     console.print(table, markup=False, highlight=False)
 
@@ -157,7 +157,7 @@ def print_examples(console: Console, predictions: Sequence[Prediction], count: i
 def print_token_statistics(
     console: Console, statistics: Mapping[str, TokenStatistics], title: str
 ) -> None:
-    """Tokens of question, chain and answer per split: median, and smallest to largest."""
+    """Tokens of question, chain and answer per split: median, smallest, largest."""
     table = Table(title=title)
     for name in ("split", "examples", "question", "CoT", "answer"):
         table.add_column(name, justify="right")
@@ -173,6 +173,6 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
 
 
-def _shortened(text: str, width: int = 160) -> str:
-    """A long text without its middle; the answer stands at the end."""
+def _shorten(text: str, width: int = 160) -> str:
+    """Cut the middle of a long text; the answer is at the end."""
     return text if len(text) <= width else f"{text[: width // 3]} ... {text[-2 * width // 3 :]}"

@@ -30,7 +30,7 @@ NAMING = ("task", "model", "schedule")  # groups whose options name a directory
 KEYS_DEPEND_ON = ("task", "schedule", "optimizer")  # groups whose option decides which keys exist
 
 
-def resumed_folder(overrides: Sequence[str]) -> Path | None:
+def find_run_to_resume(overrides: Sequence[str]) -> Path | None:
     """The run directory that a command line goes on with by name, if it does.
 
     Raises:
@@ -42,7 +42,7 @@ def resumed_folder(overrides: Sequence[str]) -> Path | None:
     return KeptRun(resume).folder.resolve()
 
 
-def options_of_run(folder: Path, overrides: Sequence[str]) -> list[str]:
+def run_options(folder: Path, overrides: Sequence[str]) -> list[str]:
     """A run's own options as overrides, where the command line does not name others.
 
     They decide which keys there are, so that ``resume=RUN schedule.tokens_per_epoch=8`` is judged
@@ -57,7 +57,7 @@ def options_of_run(folder: Path, overrides: Sequence[str]) -> list[str]:
     ]
 
 
-def place_of_run(config_name: str, overrides: Sequence[str], multirun: bool) -> list[str]:
+def directory_overrides(config_name: str, overrides: Sequence[str], multirun: bool) -> list[str]:
     """What a command line has to say further, so that Hydra works in the right directory.
 
     A multirun's runs are each looked at when they begin. Hydra must be initialised.
@@ -71,13 +71,13 @@ def place_of_run(config_name: str, overrides: Sequence[str], multirun: bool) -> 
         raise ConfigError(["resume= names no run: set it to a run directory, or to auto"])
     if multirun:
         if resume and resume not in (AUTO, NOTHING):
-            raise one_run_only(resume)
+            raise sweep_resume_error(resume)
         if "hydra.sweep.dir" in named:
             return []
         sweep = _directory_of_sweep(config_name, overrides)
         check_writable(sweep)
         return [f"hydra.sweep.dir={quote(str(sweep))}"]
-    folder = resumed_folder(overrides)
+    folder = find_run_to_resume(overrides)
     if folder is not None:
         if "hydra.run.dir" in named:  # a further process of the run, or a contradiction
             if Path(unquote(named["hydra.run.dir"])).resolve() != folder:
@@ -92,7 +92,7 @@ def place_of_run(config_name: str, overrides: Sequence[str], multirun: bool) -> 
         given = Path(unquote(named[key]))
         taken = "${" not in named[key] and (given / CONFIG).is_file()
         if taken and resume != AUTO and _is_main_process():
-            raise in_the_way(given)
+            raise run_exists_error(given)
         check_writable(given)
         return []
     if resume == AUTO:
@@ -103,14 +103,14 @@ def place_of_run(config_name: str, overrides: Sequence[str], multirun: bool) -> 
     return []
 
 
-def one_run_only(resume: str) -> ConfigError:
+def sweep_resume_error(resume: str) -> ConfigError:
     """The mistake of a sweep that is to go on with one run."""
     return ConfigError(
         [f"resume={resume} goes on with one run; resume=auto hydra.sweep.dir= with many"]
     )
 
 
-def in_the_way(folder: Path) -> RunError:
+def run_exists_error(folder: Path) -> RunError:
     """The mistake of a new run where another one lies."""
     return RunError(
         f"{folder} holds a run already. resume={folder} goes on with it; another directory, "
@@ -120,7 +120,7 @@ def in_the_way(folder: Path) -> RunError:
 
 def _directory_of_run(config_name: str, overrides: Sequence[str]) -> Path:
     """A directory whose name depends on what the configuration computes alone."""
-    choices, root, own = _composed(config_name, overrides)
+    choices, root, own = _compose(config_name, overrides)
     name = "_".join([*(choices[group] for group in NAMING), own])
     return root / name
 
@@ -139,7 +139,7 @@ def _directory_of_sweep(config_name: str, overrides: Sequence[str]) -> Path:
         cfg = compose(config_name, [str(named[0].input_line)], return_hydra_config=True)
         varied |= set(cfg.hydra.sweeper.get("params") or {})
     common = [str(o.input_line) for o in parsed if o.key_or_group not in varied]
-    choices, root, own = _composed(config_name, common, tuple(varied))
+    choices, root, own = _compose(config_name, common, tuple(varied))
     if named:
         return root / "sweeps" / f"{named[0].value()}_{own}"
     begun = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
@@ -147,7 +147,7 @@ def _directory_of_sweep(config_name: str, overrides: Sequence[str]) -> Path:
     return root / "sweeps" / "_".join([begun, *alike])
 
 
-def _composed(
+def _compose(
     config_name: str, overrides: Sequence[str], without: tuple[str, ...] = ()
 ) -> tuple[dict[str, str], Path, str]:
     """The options that a command line chooses, its output_root, and the digest of its values."""

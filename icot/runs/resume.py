@@ -14,23 +14,23 @@ from omegaconf import DictConfig, OmegaConf
 
 from icot.config.checks import validate
 from icot.config.command_line import CommandLine, option_name
-from icot.config.identity import COMMAND_LINE_ONLY, FREE, leaves, matches, put, value_at
+from icot.config.identity import CHANGEABLE, COMMAND_LINE_ONLY, leaves, matches, put, value_at
 from icot.config.kept import targets_of
 from icot.config.schema import TrainConfig
 from icot.errors import ConfigError, RunError
 from icot.runs.directory import kept_choices
 from icot.runs.kept_run import KeptRun
 from icot.runs.layout import CHECKPOINTS, CONFIG, MODEL
-from icot.runs.places import AUTO, one_run_only
+from icot.runs.places import AUTO, sweep_resume_error
 
 # Where these are open, a run goes on with what they were on the machine where it began.
-FOUND_ON_THE_MACHINE = {
+MACHINE_DEPENDENT = {
     "trainer.precision": ("auto", "precision"),
     "model.attn_implementation": (None, "attn_implementation"),
 }
 
 
-def settle(composed: DictConfig, command: CommandLine) -> TrainConfig:
+def resolve_config(composed: DictConfig, command: CommandLine) -> TrainConfig:
     """The configuration to train with: the composed one, or that of the run to go on with.
 
     Args:
@@ -42,7 +42,7 @@ def settle(composed: DictConfig, command: CommandLine) -> TrainConfig:
     """
     folder, resume = Path(composed.paths.output_dir), composed.resume
     if resume not in (None, AUTO) and Path(resume).resolve() != folder.resolve():
-        raise one_run_only(resume)
+        raise sweep_resume_error(resume)
     if resume is None or not (folder / CONFIG).is_file():
         return validate(composed, TrainConfig)
     _check_no_way_out(folder)
@@ -56,7 +56,7 @@ def settle(composed: DictConfig, command: CommandLine) -> TrainConfig:
         trusted |= _packages_named(asked_values, command.overrides)
     run = KeptRun(folder, trusted)
     kept = run.cfg.as_dict()
-    for key, (open_value, fact) in FOUND_ON_THE_MACHINE.items():
+    for key, (open_value, fact) in MACHINE_DEPENDENT.items():
         if value_at(kept, key) == open_value:
             put(kept, key, run.environment.get(fact, open_value))
     changes: list[str] = []
@@ -64,7 +64,7 @@ def settle(composed: DictConfig, command: CommandLine) -> TrainConfig:
     if resume != AUTO:
         asked, changes = _with_overrides(kept, asked_values, command, kept_choices(folder))
         asked = validate(asked, TrainConfig).as_dict()
-    for key, (open_value, _) in FOUND_ON_THE_MACHINE.items():
+    for key, (open_value, _) in MACHINE_DEPENDENT.items():
         if value_at(asked, key) == open_value:
             put(asked, key, value_at(kept, key))
     changes += _changes(kept, asked)
@@ -72,7 +72,7 @@ def settle(composed: DictConfig, command: CommandLine) -> TrainConfig:
         raise ConfigError([f"{change}, which would change the result" for change in changes])
     result = deepcopy(kept)
     for key in leaves(asked):
-        if matches(key, FREE):
+        if matches(key, CHANGEABLE):
             put(result, key, value_at(asked, key))
     for key in COMMAND_LINE_ONLY:
         result[key] = asked[key]
@@ -101,7 +101,7 @@ def _with_overrides(
     other = []
     for override in OverridesParser.create().parse_overrides(list(command.overrides)):
         key = override.key_or_group
-        if key in choices and matches(key, FREE):
+        if key in choices and matches(key, CHANGEABLE):
             asked[key] = composed[key]
         elif key in choices:
             option = option_name(key, override.value())
@@ -117,7 +117,7 @@ def _changes(kept: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     before, now = leaves(kept), leaves(asked)
     found = []
     for key in sorted({*before, *now}):
-        if matches(key, FREE) or before.get(key) == now.get(key):
+        if matches(key, CHANGEABLE) or before.get(key) == now.get(key):
             continue
         found.append(f"{key} is {before.get(key)} there and {now.get(key)} here")
         if matches(key, ("callbacks",)) and key not in now:

@@ -248,17 +248,17 @@ def _long_chain(partials: list[Digits]) -> tuple[list[Digits | str], Digits]:
 
 
 def _tree_chain(partials: list[Digits]) -> tuple[list[Digits | str], Digits]:
-    level, cot = partials, _joined(partials)
+    level, cot = partials, _join_with_plus(partials)
     while len(level) > 1:
         odd = [level[-1]] if len(level) % 2 else []
         sums = [_add(x, y) for x, y in zip(level[::2], level[1::2], strict=False)]
         level = sums + odd
         if len(level) > 1:
-            cot += ["(", *_joined(sums), ")"]
+            cot += ["(", *_join_with_plus(sums), ")"]
     return cot, level[0]
 
 
-def _joined(numbers: list[Digits]) -> list[Digits | str]:
+def _join_with_plus(numbers: list[Digits]) -> list[Digits | str]:
     parts = list[Digits | str]([numbers[0]])
     for number in numbers[1:]:
         parts += ["+", number]

@@ -1,6 +1,6 @@
-"""Examples and tokens a second, for loggers that a resumed run need not repeat to the letter.
+"""Examples and tokens per second, for loggers other than metrics.csv.
 
-metrics.csv does not have them: it is the same, byte for byte, however often a run was stopped.
+metrics.csv must be the same, byte for byte, however often a run was stopped.
 """
 
 import time
@@ -17,11 +17,11 @@ TOKENS_PER_SECOND = "throughput/tokens_per_second"
 
 
 class Throughput(Callback):
-    """Logs both now and then, by wall time with validation.
+    """Logs throughput at regular intervals, by wall time including validation.
 
     Args:
-        logger: where they go.
-        every: updates between two rows.
+        logger: to log to.
+        every: updates between two logs.
     """
 
     def __init__(self, logger: Logger, every: int = 50) -> None:
@@ -35,14 +35,14 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Log where it is time."""
+        """Log if an interval has passed."""
         if not trainer.is_global_zero or trainer.global_step % self.every:
             return
         then, now = self._since, self._now(trainer)
         seconds = now[0] - then[0]
         if now[1] == then[1] or seconds <= 0:
             return
-        # Tokens are counted on each device; all have their share of every batch.
+        # Each device counts its own tokens, which are an equal share of every batch.
         self.logger.log_metrics(
             {
                 EXAMPLES_PER_SECOND: (now[1] - then[1]) / seconds,

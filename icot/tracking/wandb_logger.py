@@ -1,4 +1,4 @@
-"""A Weights & Biases logger whose validation metrics have tokens removed as their axis."""
+"""A Weights & Biases logger that plots validation metrics against tokens removed."""
 
 import os
 import secrets
@@ -13,22 +13,22 @@ from icot.system.files import write_text
 from icot.tracking.wandb_record import RUN
 from icot.training.callbacks.stages import TOKENS_REMOVED
 
-TAGS = ("task", "model", "schedule", "experiment")  # of the run's facts
+TAGS = ("task", "model", "schedule", "experiment")  # keys of the run's facts
 
 
 def wandb_logger(options: Any, config: dict[str, Any], folder: Path, facts: dict[str, Any]) -> Any:
-    """A logger for one run; offline unless logged in. A resumed run goes on under its own id.
+    """A logger for one run; offline unless logged in. A resumed run keeps its id.
 
     Args:
         options: ``project``, ``group``, ``job_type``, ``tags``, ``run_name``.
-        config: the resolved configuration, kept with the run.
+        config: the resolved configuration, logged with the run.
         folder: the run directory.
-        facts: what is known of the run, kept with its configuration; ``sweep`` is its group.
+        facts: the facts of the run, logged with its configuration; ``sweep`` is its group.
 
     Raises:
         ImportError: wandb is not installed.
     """
-    logged_in = bool(os.environ.get("WANDB_API_KEY")) or _netrc()
+    logged_in = bool(os.environ.get("WANDB_API_KEY")) or _netrc_has_key()
     offline = os.environ.get("WANDB_MODE", "online" if logged_in else "offline") != "online"
     logger = WandbLogger(
         project=options.project,
@@ -50,26 +50,26 @@ def wandb_logger(options: Any, config: dict[str, Any], folder: Path, facts: dict
 
 
 def finish(loggers: Iterable[Any]) -> None:
-    """End the runs at W&B, lest the next run of this process, in a sweep, be taken for the same."""
+    """End the W&B runs, so that the next run of this process, in a sweep, is a new one."""
     for logger in loggers:
         if isinstance(logger, WandbLogger) and logger._experiment is not None:
             logger.experiment.finish()
 
 
 def _run_id(folder: Path) -> str:
-    """The id that this run directory has at W&B, made when the run begins."""
+    """The W&B id of this run directory, created when the run begins."""
     path = folder / WANDB_ID
     if path.is_file():
-        kept = path.read_text(encoding="utf-8").strip()
-        if kept.isalnum():
-            return kept
+        saved = path.read_text(encoding="utf-8").strip()
+        if saved.isalnum():
+            return saved
     new = secrets.token_hex(4)
     write_text(path, new + "\n")
     return new
 
 
-def _netrc() -> bool:
-    """Whether ``wandb login`` has left a key."""
+def _netrc_has_key() -> bool:
+    """Whether ``wandb login`` has saved a key."""
     path = Path(os.environ.get("NETRC", Path.home() / ".netrc"))
     try:
         return "wandb.ai" in path.read_text()

@@ -1,8 +1,8 @@
-"""What the run's record looks like at W&B: its stages and some predictions as tables, its picture.
+"""The run's record at W&B: its stages and some predictions as tables, and its accuracy curve.
 
 final/accuracy, final/seconds, ...    the numbers of summary.json, in W&B's summary
-stages                                a row per finished stage
-predictions                           wrong and right ones
+stages                                one row per finished stage
+predictions                           wrong and correct ones
 pictures/accuracy_by_tokens_removed
 """
 
@@ -25,19 +25,19 @@ CURVE = "pictures/accuracy_by_tokens_removed"
 
 
 class WandbRecord(Callback):
-    """Sends the record once it is written. Put it behind ``RunRecord``.
+    """Logs the record at the end of training. Put it after ``RunRecord``.
 
     Args:
         logger: of the run.
         folder: the run directory.
-        examples: predictions sent, of each of wrong and right ones.
+        examples: the most predictions to log of each kind, wrong and correct.
     """
 
     def __init__(self, logger: WandbLogger, folder: Path, examples: int = 20) -> None:
         self.logger, self.folder, self.examples = logger, folder, examples
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Send it."""
+        """Log the record."""
         summary = read_summary(self.folder)
         if not trainer.is_global_zero or not summary:
             return

@@ -1,6 +1,6 @@
-"""The W&B workspace of an ablation, and a report on it, as code.
+"""The W&B workspace and report for ablations.
 
-Every metric and configuration key that a panel names is one that a run with ``logger=wandb`` logs.
+Panels use only metrics and configuration keys that a run with ``logger=wandb`` logs.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ BY_SCHEDULE = "Accuracy against tokens removed"
 
 
 def panels_by_section() -> dict[str, list[Any]]:
-    """The panels, by the heading that they stand under."""
+    """The panels of each section, by heading."""
     import wandb_workspaces.reports.v2 as wr
 
     def against_tokens_removed(title: str, by: str | None, **options: Any) -> Any:
@@ -93,7 +93,7 @@ def panels_by_section() -> dict[str, list[Any]]:
 
 
 def workspace(project: str, entity: str, name: str) -> Any:
-    """The workspace; ``save()`` sends it, and is the only part that needs an account."""
+    """The workspace; only its ``save()`` needs an account."""
     import wandb_workspaces.workspaces as ws
 
     return ws.Workspace(
@@ -108,27 +108,27 @@ def workspace(project: str, entity: str, name: str) -> Any:
 
 
 def report(project: str, entity: str, name: str, runset: Any) -> Any:
-    """A report with the same panels and a word on how to read them.
+    """A report with the same panels and notes on how to read them.
 
     Args:
-        project: that the runs are in.
-        entity: the user or team that it belongs to.
+        project: the project of the runs.
+        entity: the user or team.
         name: the report's title.
-        runset: the runs; one without a project needs no account, and is the report's own.
+        runset: the runs; without a project it needs no account and stands for the report's project.
     """
     import wandb_workspaces.reports.v2 as wr
 
-    reading = {
-        BY_SCHEDULE: "A dip behind a removal that comes back is usual; a line that stays down has "
-        "lost the task at that token.",
+    notes = {
+        BY_SCHEDULE: "A dip after a removal that recovers is usual; a line that stays low has lost "
+        "the task at that token.",
         "Seeds": "Few seeds say little: look at each of them before the mean.",
-        "Throughput and cost": "Wall time with validation; compare runs of one machine.",
+        "Throughput and cost": "Wall time including validation; compare runs of one machine.",
     }
     blocks: list[Any] = [wr.TableOfContents()]
     for title, panels in panels_by_section().items():
         blocks.append(wr.H2(text=title))
-        if title in reading:
-            blocks.append(wr.P(text=reading[title]))
+        if title in notes:
+            blocks.append(wr.P(text=notes[title]))
         blocks.append(wr.PanelGrid(runsets=[runset], panels=panels))
     return wr.Report(
         project=project,

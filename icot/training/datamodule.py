@@ -16,7 +16,7 @@ from lightning import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
-from icot.data.batches import padded_batch
+from icot.data.batches import collate
 from icot.data.sampler import BatchSampler
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import TokenizedSplit, separator_id, tokenize_split
@@ -205,4 +205,4 @@ class _Batches(Dataset[CoTBatch]):
         self.store, self.pad_token_id = store, pad_token_id
 
     def __getitem__(self, rows: Any) -> CoTBatch:
-        return padded_batch(self.store, rows, self.pad_token_id)
+        return collate(self.store, rows, self.pad_token_id)

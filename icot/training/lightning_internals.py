@@ -90,7 +90,7 @@ def place_loops_between_batches(checkpoint: dict[str, Any], epoch: int, batches:
     checkpoint["epoch"] = epoch
 
 
-def killer_of_all_ranks(trainer: Trainer) -> Callable[[], None] | None:
+def make_rank_killer(trainer: Trainer) -> Callable[[], None] | None:
     """What ends at once all processes that the trainer has started; None where it starts none."""
     launcher = trainer.strategy.launcher
     return None if launcher is None else lambda: launcher.kill(9)

@@ -73,7 +73,7 @@ class Float32Muon(torch.optim.Muon):
                     by_shape.setdefault(parameter.shape, []).append(parameter)
             for shape, parameters in by_shape.items():
                 updates = orthogonalise(
-                    torch.stack([self._averaged(p, group) for p in parameters]),
+                    torch.stack([self._nesterov_momentum(p, group) for p in parameters]),
                     group["ns_coefficients"],
                     group["ns_steps"],
                     group["eps"],
@@ -83,7 +83,7 @@ class Float32Muon(torch.optim.Muon):
                 torch._foreach_add_(parameters, list(updates.unbind()), alpha=-rate)
         return loss
 
-    def _averaged(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
+    def _nesterov_momentum(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
         """The gradient's moving average with Nesterov's look ahead."""
         assert parameter.grad is not None
         state = self.state[parameter]

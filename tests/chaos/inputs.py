@@ -11,7 +11,7 @@ from icot.config.entry_points import register_schemas
 from icot.config.experiments import CONFIG_MODULE
 from icot.data.tokenized import tokenize_split
 from icot.errors import DataError, UserError
-from icot.models.tokenizers import closed_symbol_tokenizer
+from icot.models.tokenizers import build_symbol_tokenizer
 from icot.tasks.multiplication import Multiplication
 from icot.tasks.text_files import TextFiles
 from tests.chaos.harness import Outcome
@@ -28,7 +28,7 @@ def text_files(folder: Path, count: int = 10_000, seed: int = 0) -> Outcome:
     rng = random.Random(seed)
     task = Multiplication(2, train_size=30, valid_size=1, test_size=0)
     lines = [example.line().encode() for part in task.chunks("train") for example in part]
-    tokenizer = closed_symbol_tokenizer(task.symbols())
+    tokenizer = build_symbol_tokenizer(task.symbols())
     lost: list[str] = []
     refused = dropped = 0
     path = folder / "train.txt"

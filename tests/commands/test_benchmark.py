@@ -6,8 +6,8 @@ import time
 import pytest
 import torch
 
-from icot.benchmarks.plain_loop import without_chain_tokens
-from icot.benchmarks.turns import by_turns
+from icot.benchmarks.plain_loop import remove_chain_tokens
+from icot.benchmarks.timing import time_alternately
 from tests.conftest import SMALL, icot
 
 
@@ -121,7 +121,7 @@ def test_the_plain_loop_cuts_the_chain_as_ours_does(tmp_path):
     ids = torch.tensor([[5, 6, eos, 1, 2, 3, eos, 9, 8, eos], [5, eos, 1, eos, 9, eos, *[eos] * 4]])
     labels = ids.clone()
     labels[0, :3] = labels[1, :2] = labels[1, 6:] = -100
-    short, kept = without_chain_tokens(ids, labels, 2, eos)
+    short, kept = remove_chain_tokens(ids, labels, 2, eos)
     assert short.tolist() == [[5, 6, eos, 3, eos, 9, 8, eos], [5, eos, eos, 9, eos, *[eos] * 3]]
     assert kept[0].tolist() == [-100, -100, -100, 3, eos, 9, 8, eos]
     assert kept[1].tolist() == [-100, -100, eos, 9, eos, -100, -100, -100]
@@ -130,7 +130,7 @@ def test_the_plain_loop_cuts_the_chain_as_ours_does(tmp_path):
 def test_turns_alternate():
     order = []
     ways = {name: lambda name=name: (order.append(name), time.sleep(0.001)) for name in "ab"}
-    seconds = by_turns(ways, 3)
+    seconds = time_alternately(ways, 3)
     assert order == ["b", "a", "a", "b", "b", "a"]
     assert all(len(times) == 3 and min(times) >= 0.001 for times in seconds.values())
 

@@ -106,7 +106,7 @@ print(json.dumps([one, tokenizer.batch_decode(new, skip_special_tokens=True)]))
     shown = alone(card_code(tmp_path / "x"), tmp_path / "x")
     assert shown.strip() == expected[0]["prediction"]
     card = (tmp_path / "x" / "README.md").read_text()
-    assert "the model answers at once" in card
+    assert "the model answers directly" in card
     assert "20 of 20" in card
     elsewhere = icot("evaluate", f"run_dir={run}", cwd=tmp_path / "x")  # its data_dir is relative
     assert elsewhere.returncode == 2

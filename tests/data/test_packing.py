@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from icot.data.packing import layout, pack, supervised_places
+from icot.data.packing import layout, locate_supervised_tokens, pack
 from icot.models.forward import parts_of, predict
 from icot.removal import IGNORED, CoTBatch, remove_cot
 from tests.conftest import icot
@@ -85,7 +85,7 @@ def test_the_host_finds_the_supervised_tokens(packing):
         removed = torch.minimum(removed, batch.cot_end - batch.cot_start)
         short = remove_cot(batch, removed)
         plan = layout(short.lengths, columns) if packing else None
-        places = supervised_places(batch, short.lengths, plan)
+        places = locate_supervised_tokens(batch, short.lengths, plan)
         if plan is not None:
             short = pack(short, plan, 0)
         expected = (short.labels != IGNORED).nonzero()

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from icot.data.batches import padded_batch
+from icot.data.batches import collate
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import INDEX, detokenize, tokenize_examples, tokenize_split
 from icot.errors import DataError
@@ -69,7 +69,7 @@ def test_a_batch_is_padded_on_the_right_and_supervises_behind_the_first_separato
     (tmp_path / "valid.txt").write_text(lines[0] + "\n")
     task = TextFiles(tmp_path, test_file=None)
     tokenizer = load_tokenizer("symbol", task)
-    batch = padded_batch(tokenize_split(task, "train", tokenizer, tmp_path), np.array([1, 0]), 0)
+    batch = collate(tokenize_split(task, "train", tokenizer, tmp_path), np.array([1, 0]), 0)
     decoded = [
         [str(tokenizer.convert_ids_to_tokens(int(t))).strip() for t in row]
         for row in batch.input_ids
@@ -84,7 +84,7 @@ def test_a_batch_is_padded_on_the_right_and_supervises_behind_the_first_separato
 
 def test_no_rows_make_a_batch_that_supervises_nothing(tmp_path, mult2, symbols):
     store = tokenize_split(mult2, "train", symbols, tmp_path)
-    batch = padded_batch(store, np.empty(0, dtype=np.int64), 0)
+    batch = collate(store, np.empty(0, dtype=np.int64), 0)
     assert len(batch.lengths) == 1
     assert (batch.labels == IGNORED).all()
 

@@ -18,7 +18,7 @@ from icot.inference.predictor import GreedyPredictor
 from icot.inference.verification import ROUNDING, Verified, verify
 from icot.models.forward import supervised_logits
 from icot.models.loading import load_model
-from icot.models.tokenizers import closed_symbol_tokenizer
+from icot.models.tokenizers import build_symbol_tokenizer
 from icot.tasks.multiplication import Multiplication
 
 EOS = 0
@@ -41,7 +41,7 @@ def task() -> Multiplication:
 
 @pytest.fixture(scope="module")
 def tokenizer(task):
-    return closed_symbol_tokenizer(task.symbols())
+    return build_symbol_tokenizer(task.symbols())
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from icot.models import attention_choice
-from icot.models.attention_choice import IMPLEMENTATIONS, quickest_attention
+from icot.models.attention_choice import IMPLEMENTATIONS, fastest_attention
 from icot.models.introspection import config_of
 from tests.conftest import icot
 from tests.small import SMALL
@@ -17,8 +17,8 @@ def test_measuring_leaves_model_and_random_state_alone():
     config.bos_token_id = config.eos_token_id = 0
     model = GPT2LMHeadModel(config)
     before = torch.get_rng_state()
-    assert quickest_attention(model, rows=4, columns=20) in IMPLEMENTATIONS
-    assert quickest_attention(model, rows=4, columns=20, autocast=torch.bfloat16) in IMPLEMENTATIONS
+    assert fastest_attention(model, rows=4, columns=20) in IMPLEMENTATIONS
+    assert fastest_attention(model, rows=4, columns=20, autocast=torch.bfloat16) in IMPLEMENTATIONS
     assert torch.equal(before, torch.get_rng_state())
     assert (model.config.num_hidden_layers, model.config.vocab_size) == (2, 9)
 
@@ -35,7 +35,7 @@ def test_each_implementation_is_tried_and_the_quicker_taken(monkeypatch):
             return 1.0 if tried[-1][0] == quicker else 2.0
 
         monkeypatch.setattr(attention_choice, "_seconds", seconds)
-        assert quickest_attention(model, rows=4, columns=20) == quicker
+        assert fastest_attention(model, rows=4, columns=20) == quicker
         assert {name for name, _ in tried} == set(IMPLEMENTATIONS)
         assert max(rows for _, rows in tried) == 4
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config
 
-from icot.models.fast_layers import QuickDropout, quicken
+from icot.models.fast_layers import QuickDropout, use_fast_layers
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
@@ -43,7 +43,7 @@ def test_a_quickened_model_says_the_same():
     model = AutoModelForCausalLM.from_config(config).eval()
     tokens = torch.arange(16).view(2, 8)
     before = model(input_ids=tokens).logits
-    quicken(model)
+    use_fast_layers(model)
     assert torch.allclose(model(input_ids=tokens).logits, before, atol=1e-6)
     kinds = {type(m) for m in model.modules() if isinstance(m, nn.Dropout)}
     assert kinds == {QuickDropout}

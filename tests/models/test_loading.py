@@ -3,7 +3,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from icot.errors import ModelError
 from icot.models.loading import load_model
-from icot.models.tokenizers import learned_symbol_tokenizer, load_tokenizer
+from icot.models.tokenizers import load_tokenizer, train_symbol_tokenizer
 
 TINY = {"n_layer": 2, "n_embd": 32, "n_head": 2}
 
@@ -51,6 +51,6 @@ def test_what_cannot_be_had_says_what_to_set(mult2, symbols, load):
 
 def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path, symbols):
     load_model("gpt2", False, symbols, 16, TINY).save_pretrained(tmp_path)
-    big = learned_symbol_tokenizer(["some words more than the model has ever seen before"])
+    big = train_symbol_tokenizer(["some words more than the model has ever seen before"])
     with pytest.raises(ModelError, match="tokens but model"):
         load_model(str(tmp_path), True, big, 16)

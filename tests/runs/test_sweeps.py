@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_module
 from icot.config.command_line import mistakes_in
 from icot.config.entry_points import register_schemas
 from icot.config.experiments import CONFIG_MODULE
-from icot.runs.places import place_of_run
+from icot.runs.places import directory_overrides
 from icot.runs.sweeps import plan_jobs, read_index
 from tests.conftest import REPOSITORY, icot
 
@@ -84,7 +84,7 @@ def test_what_a_sweep_varies_is_checked_before_any_run(hydra):
 
 def test_the_directory_depends_on_what_is_common(hydra):
     def of(*overrides: str) -> str | None:
-        found = place_of_run("train", overrides, multirun=True)
+        found = directory_overrides("train", overrides, multirun=True)
         return found[0].removeprefix("hydra.sweep.dir=").strip("'") if found else None
 
     def place(*overrides: str) -> str | None:

@@ -160,11 +160,11 @@ def test_a_run_that_is_resumed_at_its_end_ends_again(tmp_path, changed):
 
 
 def test_the_killer_of_all_ranks():
-    assert internals.killer_of_all_ranks(trainer_with(max_epochs=1)) is None
+    assert internals.make_rank_killer(trainer_with(max_epochs=1)) is None
     killed: list[int] = []
     launcher = SimpleNamespace(kill=killed.append)
     trainer: Any = SimpleNamespace(strategy=SimpleNamespace(launcher=launcher))
-    kill = internals.killer_of_all_ranks(trainer)
+    kill = internals.make_rank_killer(trainer)
     assert kill is not None
     kill()
     assert killed == [9]

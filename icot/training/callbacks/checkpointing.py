@@ -28,7 +28,7 @@ from icot.training.hooks import RunCallback, header_parts
 from icot.training.lightning_internals import (
     batches_done_in_epoch,
     epochs_done,
-    killer_of_all_ranks,
+    make_rank_killer,
     place_loops_between_batches,
     training_is_over,
 )
@@ -83,7 +83,7 @@ class Checkpointing(RunCallback):
         self.metrics.keep(self._restored_rows)
         self._link_good(trainer)  # the process may have been killed before it did
         self._saved_at = time.monotonic()
-        self.signals.at_once = killer_of_all_ranks(trainer)
+        self.signals.at_once = make_rank_killer(trainer)
         self.signals.postpone()
 
     def on_stage_start(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
@@ -102,7 +102,7 @@ class Checkpointing(RunCallback):
         updates, begun = divmod(batch_idx, trainer.accumulate_grad_batches)
         if begun:
             return
-        due, signal = self._agreed(trainer, updates)
+        due, signal = self._agree(trainer, updates)
         if due or signal:
             self._save(trainer, epochs_done(trainer), batch_idx)
         if signal:
@@ -110,7 +110,7 @@ class Checkpointing(RunCallback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save where it is time, and always at the end of training."""
-        due, signal = self._agreed(trainer, 0)
+        due, signal = self._agree(trainer, 0)
         if due or signal or training_is_over(trainer):
             self._save(trainer, epochs_done(trainer) - 1, batches_done_in_epoch(trainer))
         if signal:
@@ -146,7 +146,7 @@ class Checkpointing(RunCallback):
             )
         raise Interrupted(signal, is_main=trainer.is_global_zero)
 
-    def _agreed(self, trainer: Trainer, updates: int) -> tuple[bool, int]:
+    def _agree(self, trainer: Trainer, updates: int) -> tuple[bool, int]:
         """Whether to save, and the signal that ends training or 0: the same on every device."""
         since = trainer.global_step - (self._saved or {}).get("step", 0)
         due = self._due or (self.every_steps is not None and since >= self.every_steps)

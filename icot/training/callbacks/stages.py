@@ -46,7 +46,7 @@ class Stages(RunCallback):
         if self.stage is None:
             self.stage = self.schedule.start(datamodule_of(trainer).longest_cot)
         else:
-            self.stage = self.schedule.resumed(self.stage, clock_of(trainer).batches)
+            self.stage = self.schedule.resume(self.stage, clock_of(trainer).batches)
         datamodule_of(trainer).stage = self.stage
         if is_new:
             tell(trainer, pl_module, "on_stage_start", self.stage)
@@ -80,7 +80,7 @@ class Stages(RunCallback):
             datamodule.longest_cot,
             accuracy,
         )
-        self.trained = self.stage.trained(self.stage.tokens_removed)
+        self.trained = self.stage.advance(self.stage.tokens_removed)
         moves_on = after.index != self.stage.index
         if moves_on:
             tell(trainer, pl_module, "on_stage_end", self.trained)

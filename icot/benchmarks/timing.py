@@ -1,4 +1,4 @@
-"""Ways to do one thing, timed by turns."""
+"""Timing several ways to do the same thing alternately, so that other load affects all alike."""
 
 from collections.abc import Callable, Mapping
 from itertools import count
@@ -9,8 +9,8 @@ from typing import Any
 Way = Callable[[], Any]
 
 
-def by_turns(ways: Mapping[str, Way], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each way, ``repeats`` times, every other round in reverse order."""
+def time_alternately(ways: Mapping[str, Way], repeats: int) -> dict[str, list[float]]:
+    """Seconds of each way, ``repeats`` times; every other round is in reverse order."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for i in range(repeats):
         for name in list(ways) if i % 2 else reversed(list(ways)):
@@ -21,21 +21,21 @@ def by_turns(ways: Mapping[str, Way], repeats: int) -> dict[str, list[float]]:
 
 
 def medians(seconds: Mapping[str, list[float]]) -> dict[str, float]:
-    """The middle of each way's times."""
+    """The median time of each way."""
     return {name: median(times) for name, times in seconds.items()}
 
 
-def starts_by_turns(ours: Callable[[str], Any], plain: Way, repeats: int) -> dict[str, list[float]]:
-    """Seconds of ours with an empty cache, with one that it has left, and of the plain way.
+def time_starts(ours: Callable[[str], Any], plain: Way, repeats: int) -> dict[str, list[float]]:
+    """Seconds of ours with an empty cache and with a filled one, and of the plain way.
 
     Args:
-        ours: given the cache's name.
-        plain: keeps nothing.
+        ours: called with the name of a cache.
+        plain: uses no cache.
         repeats: of each.
     """
     caches = count()
     ours("second")
-    return by_turns(
+    return time_alternately(
         {
             "ours": lambda: ours(f"first-{next(caches)}"),
             "ours, second start": lambda: ours("second"),
