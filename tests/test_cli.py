@@ -105,7 +105,7 @@ def test_configuration_files_of_ones_own(tmp_path):
         (["schedule.kind=[a]"], "choose one of linear"),
         (["task._target_=[a]"], "task"),
         (["experiment=figure3_full,figure4_seed1"], "add -m"),
-        (["resume="], "names no run"),
+        (["resume="], "resume= is empty"),
         (["+resume=nowhere"], "run directory nowhere"),
         (["-m", "task=glob(nothing*)", "schedule.side=up"], "no task is of that name"),
         (["--help", "task=nope"], "nope"),

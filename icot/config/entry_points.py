@@ -60,7 +60,7 @@ class EvaluateConfig(Section):
     examples: int | None = Field(None, ge=1)
     """Examples to score, from the start; null scores all."""
     decode: Literal["verify", "always"] = "verify"
-    """verify decodes only what one forward pass does not settle; always decodes everything."""
+    """verify decodes only what one forward pass does not determine; always decodes everything."""
     batch_size: int = Field(500, ge=1)
     """Examples decoded at once."""
     accelerator: Accelerator = "auto"

@@ -71,7 +71,7 @@ class ValidationConfig(Section):
     batch_size: int = Field(500, ge=1)
     """Examples decoded at once."""
     decode: Literal["verify", "always"] = "verify"
-    """verify decodes only what one forward pass does not settle; always decodes everything."""
+    """verify decodes only what one forward pass does not determine; always decodes everything."""
     examples: int | None = Field(None, ge=1)
     """Examples scored after a stage or epoch, null for all; the end of training scores all."""
     shown: int = Field(3, ge=0)

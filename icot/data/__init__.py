@@ -1,1 +1,1 @@
-"""From text to whole padded batches; knows nothing of stages."""
+"""Token stores, samplers, batches of whole examples, and the views that shorten them."""

@@ -1,7 +1,7 @@
-"""Examples padded into a whole ``CoTBatch``.
+"""Collating whole examples into a ``CoTBatch``.
 
-x x x | z z z z | y y . . .      '|' separators, '.' padding on the right,
-x x | z z z z z z | y y y y      labels from behind the first separator on
+x x x | z z z z | y y . . .      '|' separators, '.' padding on the right;
+x x | z z z z z z | y y y y      labels start after the first separator
 """
 
 import numpy as np
@@ -13,10 +13,10 @@ from icot.removal import IGNORED, CoTBatch
 
 
 def collate(split: TokenizedSplit, rows: NDArray[np.int64], pad_token_id: int) -> CoTBatch:
-    """The examples named by ``rows`` [B], padded to the longest of them.
+    """The examples ``rows`` [B], padded to the longest of them.
 
-    No rows give a batch of one row that supervises nothing, so that a rank whose share of a
-    remainder batch is empty can take part in it.
+    Without rows, returns a batch of one unsupervised row: a rank whose share of the last batch is
+    empty must still take part in the step.
     """
     if len(rows) == 0:
         whole = collate(split, np.zeros(1, dtype=np.int64), pad_token_id)

@@ -1,10 +1,10 @@
-"""Several examples in one row, for batches whose examples differ much in length.
+"""Several examples in one row, for batches whose examples differ in length.
 
     a a a a a a a a            a a a a a a a a
     b b b . . . . .            b b b c c c c .
     c c c c . . . .     ->     position ids 0 1 2 0 1 2 3; no token sees another example's
 
-The update is that of the padded batch, to rounding. Pure functions of tensors.
+The update equals that of the padded batch, except for rounding. Pure functions of tensors.
 """
 
 from dataclasses import dataclass, replace
@@ -17,13 +17,13 @@ from icot.removal import IGNORED, CoTBatch
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the tokens of B examples go.
+    """The positions of B examples in a packed batch.
 
     Attributes:
         shape: rows and columns of the packed batch.
-        source: [N] each token's place in the padded batch, rows end to end.
-        target: [N] its place in the packed one.
-        example: [N] the example it belongs to.
+        source: [N] each token's index in the flattened padded batch.
+        target: [N] its index in the flattened packed batch.
+        example: [N] its example.
         position: [N] its position in the example.
         row, column: [B] where each example begins in the packed batch.
     """
@@ -38,14 +38,14 @@ class Layout:
 
 
 def layout(lengths: Tensor, columns: int) -> Layout:
-    """Rows as long as the longest example, each filled by the longest that still fit.
+    """Lay out rows as long as the longest example, each filled with the longest that still fit.
 
     Args:
         lengths: [B] of the examples, on the host.
         columns: of the padded batch.
     """
     width = int(lengths.max())
-    free: list[int] = []  # in each row
+    free: list[int] = []  # columns left in each row
     row, column = torch.zeros_like(lengths), torch.zeros_like(lengths)
     for i in torch.argsort(lengths, descending=True, stable=True).tolist():
         length = int(lengths[i])
@@ -68,36 +68,36 @@ def layout(lengths: Tensor, columns: int) -> Layout:
 
 
 def pack(batch: CoTBatch, plan: Layout, pad_token_id: int) -> CoTBatch:
-    """The examples of a padded batch [B, T] in the rows [R, W] of a layout.
+    """Move the examples of a padded batch [B, T] into the rows [R, W] of a layout.
 
-    What there is one of for each example keeps its order; ``owners`` says whose a token is.
+    Fields with one value per example keep their order; ``owners`` has the example of each token.
     """
     device = batch.input_ids.device
     source, target, example, position = (
         t.to(device) for t in (plan.source, plan.target, plan.example, plan.position)
     )
 
-    def placed(values: Tensor, rest: int) -> Tensor:
+    def scatter(values: Tensor, rest: int) -> Tensor:
         rows, columns = plan.shape
         flat = torch.full((rows * columns,), rest, device=device, dtype=values.dtype)
         return flat.scatter_(0, target, values).view(rows, columns)
 
     return replace(
         batch,
-        input_ids=placed(batch.input_ids.flatten()[source], pad_token_id),
-        labels=placed(batch.labels.flatten()[source], IGNORED),
-        position_ids=placed(position, 0),
-        owners=placed(example, 0),
+        input_ids=scatter(batch.input_ids.flatten()[source], pad_token_id),
+        labels=scatter(batch.labels.flatten()[source], IGNORED),
+        position_ids=scatter(position, 0),
+        owners=scatter(example, 0),
     )
 
 
 def locate_supervised_tokens(batch: CoTBatch, left: Tensor, plan: Layout | None) -> Tensor:
-    """Row and column [N, 2] of the supervised tokens once ``left`` [B] tokens are left of each row.
+    """Row and column [N, 2] of the supervised tokens after removal.
 
     Args:
         batch: padded, [B, T], on the host.
         left: [B] tokens of each example after removal.
-        plan: where the examples go if several share a row.
+        plan: the layout if rows are packed.
     """
     counts = (left - batch.cot_start) * (batch.labels != IGNORED).any(1)
     example = torch.repeat_interleave(counts)

@@ -1,8 +1,8 @@
-"""Which examples make a batch: a pure function of (seed, epoch, cursor, rank).
+"""The examples of a batch: a pure function of (seed, epoch, cursor, rank).
 
 An epoch is one permutation of the examples. Global batch c of an epoch is its c-th slice of
-``batch_size * world_size`` examples, the last one a remainder; rank r takes every
-``world_size``-th row of it, starting with row r. Any position can be resumed by naming it.
+``batch_size * world_size`` examples; the last one may be smaller. Rank r takes every
+``world_size``-th row of it, starting with row r. So sampling can resume at any position.
 """
 
 from collections.abc import Iterator
@@ -23,8 +23,8 @@ class BatchSampler(Sampler[NDArray[np.int64]]):
     Args:
         examples: how many there are.
         batch_size: rows per batch and device.
-        seed: decides every epoch's order.
-        rank, world_size: this device among all.
+        seed: of every epoch's order.
+        rank, world_size: of this device.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class BatchSampler(Sampler[NDArray[np.int64]]):
         return self.batch_size * self.world_size
 
     def set_epoch(self, epoch: int) -> None:
-        """Continue with ``epoch``, counted from 0; Lightning calls this."""
+        """Set the epoch, counted from 0; Lightning calls this."""
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -1,6 +1,4 @@
-"""Held-out examples at a stage: stored whole, shortened when a batch is asked for.
-
-No smoothing offsets are drawn here.
+"""Held-out examples at a stage: stored whole, shortened in each batch, without offsets.
 
 question <eos> z1 z2 z3 z4 <eos> #### y <eos>      in the store
 question <eos> z3 z4 <eos> #### y <eos>            at the stage that removes two tokens
@@ -19,20 +17,20 @@ from icot.data.tokenized import TokenizedSplit
 from icot.removal import CoTBatch, Side, length_after, remove_cot
 from icot.tasks.base import Example
 
-CHUNK = 4096  # rows that are padded together where all are wanted
+CHUNK = 4096  # rows per batch where all rows are read
 
 
 @dataclass(frozen=True)
 class StagedExamples:
-    """Some rows of a split with ``tokens_removed`` tokens of each chain taken away.
+    """Some rows of a split with ``tokens_removed`` tokens removed from each chain.
 
     Attributes:
         store: the split.
-        rows: [n] which of its examples.
-        tokens_removed: how many, clamped to each chain.
-        eos_token_id: the separator, which also pads.
-        side: the end of the chain that they are taken from.
-        keep_position_ids: what follows them keeps its position ids.
+        rows: [n] indices of its examples.
+        tokens_removed: from each chain, clamped to its length.
+        eos_token_id: the separator, also used for padding.
+        side: the end of the chain to remove from.
+        keep_position_ids: tokens after the removed ones keep their position ids.
     """
 
     store: TokenizedSplit
@@ -64,39 +62,39 @@ class StagedExamples:
 
     @cached_property
     def target_lengths(self) -> NDArray[np.int64]:
-        """[n] tokens of each correct output at the stage, separators counted."""
+        """[n] tokens of each correct output at the stage, including separators."""
         return self.lengths - self.store.cot_start[self.rows]
 
     @cached_property
     def positions(self) -> int:
-        """How many positions the examples take at the stage."""
+        """The number of positions that the examples need at the stage."""
         return int((self.whole_lengths if self.keep_position_ids else self.lengths).max())
 
     @property
     def position_jump(self) -> tuple[int | None, int]:
-        """Where position ids jump over removed tokens, and by how many at the most.
+        """The position at which ids jump over the removed tokens, and the largest jump.
 
-        The place is None where examples differ in it or in the jump; the jump is 0 where nothing
-        jumps.
+        The position is None if examples differ in it or in the jump; the jump is 0 if ids do not
+        jump.
         """
         if not self.keep_position_ids:
             return None, 0
         jumps = self.whole_lengths - self.lengths
-        places = self.store.cot_start[self.rows]
+        positions = self.store.cot_start[self.rows]
         if self.side == "right":
-            places = self.store.cot_end[self.rows] - jumps
-        alike = len(np.unique(places)) == 1 and len(np.unique(jumps)) == 1
-        return int(places[0]) if alike else None, int(jumps.max())
+            positions = self.store.cot_end[self.rows] - jumps
+        same = len(np.unique(positions)) == 1 and len(np.unique(jumps)) == 1
+        return int(positions[0]) if same else None, int(jumps.max())
 
     @property
     def texts(self) -> list[Example]:
         """The examples as text, with their whole chains.
 
         Raises:
-            ValueError: the store is on disk, which keeps tokens alone.
+            ValueError: the store is on disk and has only tokens.
         """
         if self.store.texts is None:
-            raise ValueError("a store on disk has no texts; tokenize_examples makes one that has")
+            raise ValueError("a store on disk has no texts; use tokenize_examples")
         return [self.store.texts[row] for row in self.rows]
 
     def at(self, tokens_removed: int) -> "StagedExamples":
@@ -104,12 +102,12 @@ class StagedExamples:
         return replace(self, tokens_removed=tokens_removed)
 
     def part(self, index: NDArray[np.int64]) -> "StagedExamples":
-        """The examples ``index`` alone, counted within ``rows``."""
+        """Only the examples ``index``, counted within ``rows``."""
         return replace(self, rows=self.rows[index])
 
     @cached_property
     def longest_target(self) -> int:
-        """Tokens of the longest correct output of the whole split: more is never needed."""
+        """Tokens of the longest correct output of the whole split, the limit of decoding."""
         return int((self._lengths_of_split - self.store.cot_start).max())
 
     def batch(self, index: NDArray[np.int64]) -> CoTBatch:
@@ -121,7 +119,7 @@ class StagedExamples:
 
     @cached_property
     def prompts_and_targets(self) -> tuple[list[list[int]], list[list[int]]]:
-        """[n] prompts, each with its separator, and [n] correct outputs to their end, as tokens."""
+        """Tokens of [n] prompts, each with its separator, and of [n] correct outputs."""
         prompts: list[list[int]] = []
         targets: list[list[int]] = []
         for begin in range(0, len(self), CHUNK):
@@ -135,7 +133,7 @@ class StagedExamples:
     def batches(
         self, index: NDArray[np.int64], size: int
     ) -> Iterator[tuple[NDArray[np.int64], CoTBatch]]:
-        """The examples ``index`` [n], ``size`` of like length together; each part and its index."""
+        """Batches of ``size`` examples of similar length out of ``index`` [n], with indices."""
         order = index[np.argsort(self.lengths[index], kind="stable")]
         for start in range(0, len(order), size):
             part = order[start : start + size]

@@ -1,7 +1,7 @@
 """Token statistics of a split: the figures of Table 1 (arXiv 2405.14838).
 
-Question, chain and answer are tokenized each by itself, without the blanks and separators between
-them; the answer is ``####`` and what follows. For 4x4 digits and GPT-2 the medians are 9, 46, 9.
+Question, chain and answer are tokenized separately, without the blanks and separators between
+them; the answer includes ``####``. For 4x4 digits and GPT-2 the medians are 9, 46, 9.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Spread = tuple[float, int, int]  # median, smallest, largest
 
 @dataclass(frozen=True)
 class TokenStatistics:
-    """Tokens of the parts of ``examples`` examples."""
+    """Numbers of tokens of question, chain and answer, over ``examples`` examples."""
 
     examples: int
     question: Spread

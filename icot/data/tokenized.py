@@ -1,17 +1,17 @@
-"""Examples tokenized once: a flat store with the span of every chain, on disk or in memory.
+"""Token stores: examples tokenized once, with the span of every chain, on disk or in memory.
 
 One example is the token sequence
 
     {question} <eos> {cot} <eos> #### {answer} <eos>
     ^offsets[i]      ^cot_start ^cot_end            ^offsets[i+1]
 
-``tokens`` holds all of them end to end; ``cot_start`` and ``cot_end`` count from an example's own
-start, half-open.
+``tokens`` holds all examples end to end; ``cot_start`` and ``cot_end`` (half-open) count from an
+example's own start.
 
-``tokenize_split`` keeps the store of a task's split in the cache, memory-mapped, under the hash of
-what determines it: the task's fingerprint, the tokenizer and the format version. Its index holds a
-checksum of every file and of itself; a store that does not fit them is built anew.
-``tokenize_examples`` makes a store of a list of examples in memory, without any file.
+``tokenize_split`` caches the store of a task's split, memory-mapped, under the hash of the task's
+fingerprint, the tokenizer and the format version. Its index holds a checksum of every file and of
+itself; a store that does not match them is rebuilt. ``tokenize_examples`` makes a store of a list
+of examples in memory.
 """
 
 import fcntl
@@ -46,15 +46,15 @@ SEPARATORS = 3  # <eos> tokens in every example
 
 @dataclass(frozen=True)
 class TokenizedSplit:
-    """The tokens of one split, memory-mapped, or of a list of examples, in memory.
+    """The tokens of a split (memory-mapped) or of a list of examples (in memory).
 
     Attributes:
         tokens: [total] token ids, all examples end to end.
         offsets: [n + 1] where each example starts in ``tokens``.
         cot_start, cot_end: [n] each example's chain, half-open, from its own start.
-        index: what the store says of itself (counts, longest example and chain, fingerprint).
-        folder: where it lies; None in memory.
-        texts: [n] the examples as text, where the store was made from a list; else None.
+        index: counts, longest example and chain, fingerprint.
+        folder: of the files; None in memory.
+        texts: [n] the examples as text if the store was made from a list, else None.
     """
 
     tokens: NDArray[Any]
@@ -70,7 +70,7 @@ class TokenizedSplit:
 
     @property
     def identity(self) -> str:
-        """A hash of what decides every token: the text and the tokenizer."""
+        """A hash of the text and the tokenizer, which determine every token."""
         content = {k: self.index["key"][k] for k in ("task", "tokenizer")}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -88,7 +88,7 @@ class TokenizedSplit:
 def tokenize_split(
     task: Task, split: Split, tokenizer: PreTrainedTokenizerBase, cache_dir: Path
 ) -> TokenizedSplit:
-    """The tokens of a split, from the cache or made and cached now.
+    """The tokens of a split, from the cache; tokenizes and caches them if they are missing.
 
     Raises:
         DataError: a bad line, or an example whose text contains the separator.
@@ -105,10 +105,10 @@ def tokenize_split(
     index = _intact_index(folder)
     if index is None:
         with explain_refusal(folder), _lock_store(folder):
-            index = _intact_index(folder)  # another process may have built it meanwhile
+            index = _intact_index(folder)  # another process may have built it
             if index is None:
                 if folder.exists():
-                    log.warning("%s is damaged; it is built anew.", folder)
+                    log.warning("%s is damaged and is rebuilt.", folder)
                     shutil.rmtree(folder)
                 index = _build(task, split, tokenizer, folder, key)
     return _open(folder, index)
@@ -117,7 +117,7 @@ def tokenize_split(
 def tokenize_examples(
     examples: Sequence[Example], tokenizer: PreTrainedTokenizerBase
 ) -> TokenizedSplit:
-    """The tokens of ``examples``, in memory; the store can stand wherever one on disk can.
+    """Tokenize ``examples`` into a store in memory; it can be used like one on disk.
 
     Raises:
         DataError: an example whose text contains the separator.
@@ -148,7 +148,7 @@ def tokenize_examples(
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A hash of everything that decides how text becomes tokens."""
+    """A hash of everything that determines how text is tokenized."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab())
     return hashlib.sha256(f"{tokenizer.eos_token_id} {content}".encode()).hexdigest()
@@ -164,7 +164,7 @@ def separator_id(tokenizer: PreTrainedTokenizerBase) -> int:
 def tokenize(
     examples: list[Example], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Tokens of all ``examples`` end to end, and each one's length, by one batched call.
+    """Tokens of all ``examples`` end to end, and the length of each, in one batched call.
 
     Raises:
         DataError: an example whose text contains the separator.
@@ -184,10 +184,7 @@ def tokenize(
 
 
 def detokenize(tokenizer: PreTrainedTokenizerBase, rows: list[list[int]]) -> list[str]:
-    """Each row of tokens as text, without separators and with single blanks between its parts.
-
-    One batched call.
-    """
+    """Each row of tokens as text without separators, with single blanks; one batched call."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     decoded: list[str]
     if backend is not None:
@@ -200,10 +197,10 @@ def detokenize(tokenizer: PreTrainedTokenizerBase, rows: list[list[int]]) -> lis
 def find_chains(
     tokens: NDArray[Any], lengths: NDArray[np.int64], eos_token_id: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """The chain of each example: after its first separator, up to its second, half-open.
+    """The chain of each example, half-open, between its first and second separator.
 
     Raises:
-        ValueError: an example that does not hold exactly three separators; the message is its row.
+        ValueError: an example does not have exactly three separators; the message is its row.
     """
     separators = np.flatnonzero(tokens == eos_token_id)
     starts = np.concatenate([[0], np.cumsum(lengths)])
@@ -216,7 +213,7 @@ def find_chains(
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Some tokenized examples: their tokens end to end, and each one's length and chain [n]."""
+    """Some tokenized examples: their tokens end to end, and the length and chain of each [n]."""
 
     tokens: NDArray[np.int64]
     lengths: NDArray[np.int64]
@@ -248,7 +245,7 @@ def _token_type(tokenizer: PreTrainedTokenizerBase) -> np.dtype[Any]:
 def _build(
     task: Task, split: Split, tokenizer: PreTrainedTokenizerBase, folder: Path, key: dict[str, Any]
 ) -> dict[str, Any]:
-    """Tokenize into a temporary folder, then move it into place in one step; returns the index."""
+    """Tokenize into a temporary folder, then rename it; returns the index."""
     dtype = _token_type(tokenizer)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -260,14 +257,14 @@ def _build(
             examples = [e for e in chunk if eos not in e.line() or not task.leaves_out(split, e)]
             if not examples:
                 continue
-            made = _tokenize_chunk(examples, tokenizer, f"task {task.name}, {split}")
-            files["tokens"].write(made.tokens.astype(dtype).tobytes())
-            files["offsets"].write((total + np.cumsum(made.lengths)).tobytes())
-            files["cot_start"].write(made.cot_start.tobytes())
-            files["cot_end"].write(made.cot_end.tobytes())
-            total, n = total + len(made.tokens), n + len(examples)
-            longest = max(longest, int(made.lengths.max()))
-            longest_cot = max(longest_cot, int((made.cot_end - made.cot_start).max()))
+            tokenized = _tokenize_chunk(examples, tokenizer, f"task {task.name}, {split}")
+            files["tokens"].write(tokenized.tokens.astype(dtype).tobytes())
+            files["offsets"].write((total + np.cumsum(tokenized.lengths)).tobytes())
+            files["cot_start"].write(tokenized.cot_start.tobytes())
+            files["cot_end"].write(tokenized.cot_end.tobytes())
+            total, n = total + len(tokenized.tokens), n + len(examples)
+            longest = max(longest, int(tokenized.lengths.max()))
+            longest_cot = max(longest_cot, int((tokenized.cot_end - tokenized.cot_start).max()))
         for file in files.values():
             file.close()
         index = {
@@ -289,7 +286,7 @@ def _build(
 
 
 def _intact_index(folder: Path) -> dict[str, Any] | None:
-    """The index of a store all of whose files are as they were written, else None."""
+    """The index of a store whose files match their checksums, else None."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         sealed = index["seal"] == _seal(index)
@@ -307,14 +304,14 @@ def _sha256(path: Path) -> str:
 
 
 def _seal(index: dict[str, Any]) -> str:
-    """A hash of an index without its seal."""
+    """The checksum of an index without its seal."""
     content = json.dumps({k: v for k, v in index.items() if k != "seal"}, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 
 @contextmanager
 def _lock_store(folder: Path) -> Iterator[None]:
-    """Keep other processes from building the same store; they wait."""
+    """Let one process at a time build a store; others wait."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with (folder.parent / f".{folder.name}.lock").open("w") as file:
         with suppress(OSError):  # a file system without locks

@@ -1,4 +1,4 @@
-"""On which examples a model is wrong: accuracy by position in the answer and by difficulty."""
+"""Where a model fails: accuracy by position in the answer and by difficulty."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ import numpy as np
 from icot.evaluation.predictions import Prediction
 from icot.evaluation.scoring import ExactMatch
 
-MOST_VALUES = 10  # a number with more values than these is cut into intervals
+MOST_VALUES = 10  # a number with more values is grouped into intervals
 INTERVALS = 8
 POSITION = "answer position"
 
 
 @dataclass(frozen=True)
 class Group(ExactMatch):
-    """The examples that share something, and how many of them are right."""
+    """Examples with something in common, and how many of them are correct."""
 
     label: str
     n: int
@@ -25,33 +25,33 @@ class Group(ExactMatch):
 def answer_positions(
     predictions: Iterable[Prediction], extract_answer: Callable[[str], str]
 ) -> list[Group]:
-    """How often each symbol of the answer is right, the mark not counted.
+    """How often each symbol of the answer is correct, without the answer mark.
 
-    Symbols are what blanks separate, or the characters of an answer without blanks. A missing
-    symbol is wrong; one too many is not counted here.
+    Symbols are separated by blanks; in an answer without blanks each character is one. A missing
+    symbol is wrong; an extra one does not count.
     """
-    right: list[int] = []
-    all_: list[int] = []
+    correct: list[int] = []
+    counts: list[int] = []
     for prediction in predictions:
         expected = _symbols(extract_answer(prediction.target))
         written = _symbols(extract_answer(prediction.prediction))
         for position, symbol in enumerate(expected):
-            if position == len(all_):
-                all_.append(0)
-                right.append(0)
-            all_[position] += 1
-            right[position] += position < len(written) and written[position] == symbol
-    return [Group(str(i + 1), n, r) for i, (n, r) in enumerate(zip(all_, right, strict=True))]
+            if position == len(counts):
+                counts.append(0)
+                correct.append(0)
+            counts[position] += 1
+            correct[position] += position < len(written) and written[position] == symbol
+    return [Group(str(i + 1), n, c) for i, (n, c) in enumerate(zip(counts, correct, strict=True))]
 
 
 def by_difficulty(
     predictions: Sequence[Prediction], numbers: Sequence[Mapping[str, float]]
 ) -> dict[str, list[Group]]:
-    """Accuracy by each of the numbers that a task gives for its examples.
+    """Accuracy by each of the task's measures of difficulty.
 
     Args:
         predictions: [n] of the examples.
-        numbers: [n] a task's ``difficulty`` of each; a name may be missing for some.
+        numbers: [n] the task's ``difficulty`` of each example; some may lack a name.
     """
     names = dict.fromkeys(name for of_one in numbers for name in of_one)
     groups = {}
@@ -75,10 +75,10 @@ def _group(values: np.ndarray, correct: np.ndarray) -> list[Group]:
             for value in distinct
         ]
     edges = np.unique(np.quantile(values, np.linspace(0, 1, INTERVALS + 1), method="lower"))
-    place = np.searchsorted(edges[1:-1], values, side="right")
+    interval = np.searchsorted(edges[1:-1], values, side="right")
     groups = []
     for i in range(len(edges) - 1):
-        inside = place == i
+        inside = interval == i
         low, high = values[inside].min(), values[inside].max()
         label = f"{low:,.0f}" if low == high else f"{low:,.0f}-{high:,.0f}"
         groups.append(Group(label, int(inside.sum()), int(correct[inside].sum())))

@@ -1,4 +1,4 @@
-"""What is evaluated: a run's weights at their stage, and the examples that they are judged on."""
+"""Loading a run's weights, and the examples to evaluate them on, at their stage."""
 
 import logging
 from dataclasses import dataclass
@@ -26,13 +26,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Source:
-    """Where the examples come from, and who judges the answers.
+    """The source of the examples, and the task that judges the answers.
 
     Attributes:
-        task: judges.
-        texts: yields the examples; the task itself, or a file of the user's.
+        task: judges the answers.
+        texts: yields the examples; the task itself, or a user's file.
         split: of ``texts``.
-        name: for the record.
+        name: the source's name in the record.
     """
 
     task: Task
@@ -51,13 +51,12 @@ class Subject:
     """Weights of a run, ready to be evaluated.
 
     Attributes:
-        run: that they are of.
-        checkpoint: that they were read from.
+        run: the run.
+        checkpoint: the checkpoint with the weights.
         source: of the examples.
         model: with the weights, on its device, in evaluation mode.
-        tokenizer: that the run was trained with.
-        examples: at the stage that the weights were trained at, or at another one that was asked
-            for.
+        tokenizer: the run's tokenizer.
+        examples: at the stage that the weights were trained at, or at another requested stage.
     """
 
     run: KeptRun
@@ -69,12 +68,12 @@ class Subject:
 
     @property
     def fully_internalized(self) -> bool:
-        """Whether nothing of any chain is left."""
+        """Whether the whole chain of every example is removed."""
         return self.examples.tokens_removed >= self.examples.store.longest_cot
 
     @property
     def title(self) -> str:
-        """What a reader calls the weights: a baseline's name, or stage and removed tokens."""
+        """A name for readers: the baseline's name, or stage and removed tokens."""
         if self.run.cfg.schedule.kind == "fixed":
             if self.examples.tokens_removed == 0:
                 return "explicit CoT"
@@ -86,7 +85,7 @@ class Subject:
         return f"{stage}{removed} of {longest} tokens removed"
 
     def describe(self) -> dict[str, Any]:
-        """What ``evaluation.json`` says of weights and examples."""
+        """The entries of ``evaluation.json`` on weights and examples."""
         return {
             "name": self.checkpoint.name,
             "title": self.title,
@@ -114,13 +113,13 @@ def load_for_evaluation(
     """Load model, tokenizer and examples.
 
     Args:
-        run: gives shape, tokenizer, side and position ids.
+        run: has the model's shape, the tokenizer, the side and the position ids.
         checkpoint: the weights.
         source: of the examples.
-        tokens_removed: from each chain; None is what the weights were trained at.
-        limit: take the first so many examples; None is all.
+        tokens_removed: from each chain; None is the stage that the weights were trained at.
+        limit: the number of examples to use, from the start; None is all.
         accelerator: as in the trainer.
-        cache_dir: where token stores are kept.
+        cache_dir: the folder of token stores.
 
     Raises:
         RunError, ModelError, DataError: something cannot be read or does not fit.
@@ -135,7 +134,7 @@ def load_for_evaluation(
     if removed is None:
         raise RunError(
             f"checkpoint {checkpoint.path} does not say at which stage it was trained; set "
-            "tokens_removed= to the tokens of the chain that its weights leave out."
+            "tokens_removed= to the number of chain tokens that were removed in training."
         )
     examples = StagedExamples(
         store,
@@ -170,19 +169,19 @@ def _check_fit(
     if positions is not None and examples.positions > positions:
         raise DataError(
             f"{source.name}: the longest example needs {examples.positions} positions at this "
-            f"stage, the model has learned {positions}. Score shorter examples, or train with such."
+            f"stage, the model has only {positions}. Score shorter ones, or train on longer ones."
         )
     if unknown is not None and unknown != examples.eos_token_id:
-        count = _with_token(examples.store, unknown)
+        count = _count_examples_with(unknown, examples.store)
         if count:
             log.warning(
-                "%s: %d of %d examples hold symbols that the tokenizer does not know.",
+                "%s: %d of %d examples contain symbols that the tokenizer does not know.",
                 source.name,
                 count,
                 len(examples.store),
             )
 
 
-def _with_token(store: TokenizedSplit, token_id: int) -> int:
-    places = np.flatnonzero(store.tokens == token_id)
-    return len(np.unique(np.searchsorted(store.offsets, places, side="right")))
+def _count_examples_with(token_id: int, store: TokenizedSplit) -> int:
+    indices = np.flatnonzero(store.tokens == token_id)
+    return len(np.unique(np.searchsorted(store.offsets, indices, side="right")))

@@ -1,4 +1,4 @@
-"""A predictor measured on examples: how good, how fast, and on which examples it is wrong."""
+"""Measuring a predictor on examples: accuracy, speed and failures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,12 +24,12 @@ WARM_UP = 64  # examples scored before the clock starts
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found.
+    """The results of an evaluation.
 
     Attributes:
-        record: numbers by name, for ``evaluation.json``.
+        record: figures by name, for ``evaluation.json``.
         predictions: in the order of the split.
-        failures: groups of examples by what sets them apart.
+        failures: groups of examples, by answer position and by each measure of difficulty.
     """
 
     record: dict[str, Any]
@@ -37,7 +37,7 @@ class Measured:
     failures: dict[str, list[Group]]
 
     def tradeoff_point(self, baseline: bool = False) -> TradeoffPoint:
-        """As a point of the trade-off curve; the speed must have been measured."""
+        """A point of the trade-off curve; needs a measured speed."""
         r = self.record
         return TradeoffPoint(
             name=r["title"] if baseline else r["name"],
@@ -62,16 +62,16 @@ def measure(
     timed: int,
     seconds: float,
 ) -> Measured:
-    """Score ``predictor`` on ``examples``, time it, and group what it got wrong.
+    """Score ``predictor`` on ``examples``, time it, and group its failures.
 
     Args:
-        predictor: of outputs.
+        predictor: writes the outputs.
         examples: at their stage.
-        tokenizer: that they were tokenized with.
-        source: that they come from; its task judges.
-        about: what the record says of predictor and examples, by name.
-        timed: questions timed one at a time; 0 measures no speed.
-        seconds: bounds each timing.
+        tokenizer: of the examples.
+        source: of the examples; its task judges the answers.
+        about: further entries of the record, on predictor and examples.
+        timed: questions to time one at a time; 0 measures no speed.
+        seconds: the most seconds of each timing.
     """
     task = source.task
     warm_up = examples.part(np.arange(min(WARM_UP, len(examples))))
@@ -81,7 +81,7 @@ def measure(
     record = {
         **about,
         **numbers(found),
-        "scoring_seconds": perf_counter() - begun,  # of a warm process
+        "scoring_seconds": perf_counter() - begun,  # after the warm-up
         **predictor.settings,
         "device": str(predictor.device),
         **machine(),
@@ -97,7 +97,7 @@ def measure(
 
 
 def _difficulties(source: Source, n: int) -> list[Mapping[str, float]]:
-    """Numbers that say how hard each of the first ``n`` examples is."""
+    """The difficulty of each of the first ``n`` examples."""
     examples = chain.from_iterable(source.texts.chunks(source.split))
     return [
         source.task.difficulty(example) or source.texts.difficulty(example)
@@ -106,7 +106,7 @@ def _difficulties(source: Source, n: int) -> list[Mapping[str, float]]:
 
 
 def numbers(found: Evaluation) -> dict[str, Any]:
-    """An evaluation's figures by name."""
+    """The figures of an evaluation by name."""
     return {
         **share(found.correct, found.n),
         "token_accuracy": found.token_accuracy,
@@ -137,13 +137,13 @@ def share(correct: int, n: int) -> dict[str, Any]:
 def measure_speed(
     predictor: Predictor, examples: StagedExamples, timed: int, seconds: float
 ) -> dict[str, Any]:
-    """Examples a second at batch 1, at the best batch size, and over No CoT by the same predictor.
+    """Examples per second at batch 1, at the best batch size, and over No CoT.
 
     Args:
-        predictor: that is timed.
+        predictor: to time; also for No CoT.
         examples: at their stage.
-        timed: questions timed one at a time.
-        seconds: bounds each timing.
+        timed: questions to time one at a time.
+        seconds: the most seconds of each timing.
     """
     stages = {"stage": examples, "no_cot": examples.at(examples.store.longest_cot)}
     single = time_single_examples(predictor, stages, timed, seconds)

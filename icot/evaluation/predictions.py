@@ -1,8 +1,8 @@
-"""What a program wrote for each question, one JSON object a line.
+"""Predictions, one JSON object per line.
 
     {"question": "2 1 * 3 1", "target": "#### 6 5 1", "prediction": "#### 6 5 1", ...}
 
-Only ``target`` and ``prediction`` are needed to score a file; any program may have written it.
+To score a file, only ``target`` and ``prediction`` are needed; any program may write it.
 """
 
 import json
@@ -20,7 +20,7 @@ class WrongToken:
     """Where an output first differs from its target.
 
     Attributes:
-        position: tokens before it.
+        position: the number of tokens before it.
         expected, written: the two tokens' texts.
     """
 
@@ -31,12 +31,12 @@ class WrongToken:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What was asked, what should have been written and what was written.
+    """A question, its target and what was written.
 
     Attributes:
-        index: the example's place in its split or file, from 0.
-        tokens: tokens written, separators counted; None where only the text is known.
-        first_wrong: of a wrong output, where its tokens are known.
+        index: the example's index in its split or file, from 0.
+        tokens: tokens written, including separators; None if only the text is known.
+        first_wrong: the first wrong token of a wrong output, if its tokens are known.
     """
 
     index: int
@@ -49,7 +49,7 @@ class Prediction:
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
-    """Write them as JSON lines.
+    """Write predictions as JSON lines.
 
     Raises:
         RunError: the file cannot be written.
@@ -60,7 +60,7 @@ def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:
 
 
 def read_predictions(path: Path, is_correct: Callable[[str, str], bool]) -> list[Prediction]:
-    """The lines of a file, scored anew; what the file itself says of ``correct`` does not count.
+    """Read and score the lines of a file; its own values of ``correct`` are ignored.
 
     Raises:
         DataError: the file cannot be read, is empty, or has a line that is not in the format; the
@@ -77,7 +77,7 @@ def read_predictions(path: Path, is_correct: Callable[[str, str], bool]) -> list
         for index, line in enumerate(_lines(path))
     ]
     if not found:
-        raise DataError(f"{path}: has no line; each must be a JSON object.")
+        raise DataError(f"{path}: the file is empty; each line must be a JSON object.")
     return found
 
 
@@ -89,11 +89,11 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
                     continue
                 try:
                     yield _check_line(json.loads(raw))
-                except (ValueError, RecursionError) as error:  # JSON and UTF-8 errors are the first
+                except (ValueError, RecursionError) as error:  # includes JSON and UTF-8 errors
                     reason = error if type(error) is ValueError else "is not JSON"
                     raise DataError(
                         f"{path}, line {number}: {reason}. A line must be a JSON object with the "
-                        'texts "target" and "prediction".'
+                        'strings "target" and "prediction".'
                     ) from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
@@ -106,5 +106,5 @@ def _check_line(line: Any) -> dict[str, Any]:
         if key not in line:
             raise ValueError(f'has no "{key}"')
         if not isinstance(line[key], str):
-            raise ValueError(f'"{key}" is not a text')
+            raise ValueError(f'"{key}" is not a string')
     return line

@@ -1,8 +1,8 @@
-"""How good a predictor is at a stage: exact match of answers, token accuracy, perplexity.
+"""Scores of a predictor at a stage: exact match of answers, token accuracy, perplexity.
 
-Exact match is over the answers in the texts that the predictor wrote; token accuracy and perplexity
-are over the supervised tokens with everything before them given, where the predictor knows them. No
-smoothing offsets are drawn here.
+Exact match compares the answers in the predictor's texts. Token accuracy and perplexity are over
+supervised tokens, each given all tokens before it, if the predictor knows them. No smoothing
+offsets are drawn here.
 """
 
 from dataclasses import dataclass, field
@@ -25,14 +25,14 @@ Z95 = 1.959963984540054  # two-sided 95 % point of the normal distribution
 
 
 class ExactMatch:
-    """What ``correct`` among ``n`` examples says."""
+    """Exact match of ``correct`` among ``n`` examples."""
 
     n: int
     correct: int
 
     @property
     def accuracy(self) -> float:
-        """Exact match: the share of right ones."""
+        """Exact match: the share of correct answers."""
         return self.correct / self.n
 
     @property
@@ -43,15 +43,16 @@ class ExactMatch:
 
 @dataclass(frozen=True)
 class Evaluation(ExactMatch):
-    """Counts over a set of examples; they add up over devices.
+    """Counts over a set of examples; ``+`` adds up devices.
 
     Attributes:
-        n, correct: examples, and those with the right answer.
+        n, correct: examples, and those with the correct answer.
         tokens: supervised tokens.
-        correct_tokens, nll: those that are the most probable one, and the summed negative
-            log-likelihood of all; None where the predictor does not know.
-        decoded: examples that were decoded, wholly or from some token on.
-        near_ties: examples decoded because of a lead within rounding, not of another token.
+        correct_tokens, nll: supervised tokens that are the most probable one, and the summed
+            negative log-likelihood of all; None if the predictor does not know them.
+        decoded: examples that were decoded, entirely or in part.
+        near_ties: examples decoded because a lead was within rounding, not because another token
+            led.
         predictions: in the order of the split.
     """
 
@@ -78,12 +79,12 @@ class Evaluation(ExactMatch):
 
     @property
     def token_accuracy(self) -> float | None:
-        """Share of supervised tokens that are the most probable one; None where not known."""
+        """Share of supervised tokens that are the most probable one; None if unknown."""
         return None if self.correct_tokens is None else self.correct_tokens / self.tokens
 
     @property
     def perplexity(self) -> float | None:
-        """Exponential of the mean negative log-likelihood of a supervised token; None likewise."""
+        """Exponential of the mean negative log-likelihood per supervised token; None if unknown."""
         if self.nll is None:
             return None
         mean = self.nll / self.tokens
@@ -91,7 +92,7 @@ class Evaluation(ExactMatch):
 
     @property
     def tokens_per_example(self) -> float | None:
-        """Mean number of tokens written, separators counted; None where only texts are known."""
+        """Mean number of tokens written, including separators; None if only texts are known."""
         counts = [p.tokens for p in self.predictions if p.tokens is not None]
         return sum(counts) / self.n if len(counts) == self.n else None
 
@@ -101,7 +102,7 @@ def _add(a: Number | None, b: Number | None) -> Number | None:
 
 
 def wilson_interval(correct: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """The score interval of a share of ``correct`` among ``n`` (Wilson 1927).
+    """The score interval of the share ``correct / n`` (Wilson 1927).
 
     Raises:
         ValueError: no examples.
@@ -112,7 +113,7 @@ def wilson_interval(correct: int, n: int, z: float = Z95) -> tuple[float, float]
     centre = share + z * z / (2 * n)
     half = z * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     scale = 1 + z * z / n
-    # At shares of 0 and 1 an end is the share itself, but for rounding.
+    # At shares of 0 and 1, one end equals the share, except for rounding.
     return max(0.0, min(share, (centre - half) / scale)), min(
         1.0, max(share, (centre + half) / scale)
     )
@@ -127,11 +128,11 @@ def evaluate(
     """Score what ``predictor`` writes for ``examples``.
 
     Args:
-        predictor: of outputs.
-        examples: at their stage. A predictor that writes texts needs a store with texts, of
-            ``tokenize_examples``, and removes nothing or everything.
+        predictor: writes the outputs.
+        examples: at their stage. A predictor that writes texts needs a store with texts (from
+            ``tokenize_examples``), with nothing or everything removed.
         task: judges the answers.
-        tokenizer: that the examples were tokenized with.
+        tokenizer: of the examples.
     """
     outputs = predictor.predict(examples)
     if outputs.tokens is not None:

@@ -1,8 +1,7 @@
-"""How fast a predictor answers: examples a second one at a time, and in the best batch.
+"""The speed of a predictor: examples per second at batch 1 and at the best batch size.
 
-The paper's measure is examples per second at batch 1, as a multiple of what the same model does
-when it writes the answer alone (No CoT). Both are timed here by turns, so that whatever else the
-machine is doing meets both.
+The paper's measure is examples per second at batch 1, over those of the same model when it writes
+only the answer (No CoT). Both are timed alternately, so that other load affects both.
 """
 
 import time
@@ -18,9 +17,9 @@ from icot.data.staged import StagedExamples
 from icot.inference.predictor import Predictor
 
 WARMUP = 3  # examples decoded before the clock starts
-MIN_TIMED = 5  # examples timed however long they take
+MIN_TIMED = 5  # examples timed even if they take too long
 BATCH_SIZES = (8, 32, 128, 512)
-MIN_GAIN = 1.05  # a larger batch must be so much faster
+MIN_GAIN = 1.05  # a larger batch must be faster by this factor
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Timing:
 
     Attributes:
         seconds: [n] of each example.
-        tokens: written for them, in all; None where the predictor writes texts.
+        tokens: written for all of them; None if the predictor writes texts.
     """
 
     seconds: Sequence[float]
@@ -37,7 +36,7 @@ class Timing:
 
     @property
     def examples_per_second(self) -> float:
-        """From the median."""
+        """From the median time."""
         return 1 / median(self.seconds)
 
     @property
@@ -49,7 +48,7 @@ class Timing:
         return 1 / high, 1 / low
 
     def summary(self) -> dict[str, Any]:
-        """For a report."""
+        """The figures by name."""
         return {
             "examples_per_second": self.examples_per_second,
             "examples_per_second_quartiles": list(self.spread),
@@ -65,14 +64,14 @@ def time_single_examples(
     seconds: float,
     to_the_limit: bool = False,
 ) -> dict[str, Timing]:
-    """Decode the same questions at several stages by turns, one at a time.
+    """Decode the same questions at several stages alternately, one at a time.
 
     Args:
-        predictor: that is timed.
+        predictor: to time.
         stages: the examples at each stage, all with the same rows.
-        examples: how many questions are timed at the most.
-        seconds: stop after as long, once ``MIN_TIMED`` are timed.
-        to_the_limit: let all outputs be as long as the longest correct one.
+        examples: the most questions to time.
+        seconds: stop after this time, once ``MIN_TIMED`` are timed.
+        to_the_limit: make all outputs as long as the longest correct one.
 
     Returns:
         One timing for each stage.
@@ -101,10 +100,10 @@ def time_single_examples(
 def find_best_batch(
     predictor: Predictor, examples: StagedExamples, seconds: float
 ) -> tuple[int, float] | None:
-    """The batch size that decodes most examples a second, and how many those are.
+    """The batch size with the most examples per second, and that number.
 
-    Larger sizes are tried as long as they pay, fit the examples, and ``seconds`` are not over; None
-    where there are fewer examples than the smallest size.
+    Tries larger sizes while they are faster, there are enough examples, and ``seconds`` have not
+    passed. None if there are fewer examples than the smallest size.
     """
     best: tuple[int, float] | None = None
     begun = time.perf_counter()
@@ -124,7 +123,7 @@ def find_best_batch(
 
 
 def _now(device: torch.device) -> float:
-    """Seconds, once ``device`` has done what it was asked to do."""
+    """The time once ``device`` has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()

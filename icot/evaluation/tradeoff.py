@@ -8,7 +8,7 @@ from typing import Any
 
 from icot.system.files import replace_file
 
-SPEED_TOLERANCE = 0.03  # speeds that differ by less from No CoT's are its own
+SPEED_TOLERANCE = 0.03  # speeds closer to No CoT's count as equal to it
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,11 @@ class TradeoffPoint:
     Attributes:
         name: the stage's number or the baseline's name.
         tokens_removed: from each chain.
-        tokens_per_example: written, separators counted.
+        tokens_per_example: written, including separators.
         accuracy, accuracy_low, accuracy_high: exact match and its 95 % interval.
         examples_per_second: at batch 1, median.
-        speed: that, as a multiple of No CoT's on the same model.
-        baseline: measured on another run, and not part of this one's curve.
+        speed: examples_per_second over No CoT's on the same model.
+        baseline: it is of another run, and not part of the curve.
     """
 
     name: str
@@ -37,10 +37,10 @@ class TradeoffPoint:
 
 
 def find_dominated(points: Sequence[TradeoffPoint]) -> list[bool]:
-    """Which points another one beats in accuracy or speed without losing in the other.
+    """Whether another point beats each point in accuracy or speed and equals it in the other.
 
-    Nothing that writes an answer is faster than writing the answer alone: a speed above 1, of
-    outputs that break off, counts as 1, and so does one that the clock cannot tell from it.
+    No output with an answer is faster than the answer alone, so a speed above 1 (of outputs that
+    end early) counts as 1, and so does a speed within the measurement error of 1.
     """
     ranked = [(p.accuracy, 1.0 if p.speed > 1 - SPEED_TOLERANCE else p.speed) for p in points]
     return [
@@ -50,14 +50,14 @@ def find_dominated(points: Sequence[TradeoffPoint]) -> list[bool]:
 
 
 def tradeoff_rows(points: Sequence[TradeoffPoint]) -> list[dict[str, Any]]:
-    """The points as rows that say which stages are ``dominated``, by another stage of the run."""
+    """The points as rows; ``dominated`` stages are beaten by another stage of the run."""
     stages = [p for p in points if not p.baseline]
     beaten = {p.name for p, lost in zip(stages, find_dominated(stages), strict=True) if lost}
     return [{**asdict(p), "dominated": not p.baseline and p.name in beaten} for p in points]
 
 
 def write_tradeoff(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write ``tradeoff.csv``, one row a point."""
+    """Write ``tradeoff.csv``, one row per point."""
     with replace_file(path) as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

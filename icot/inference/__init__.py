@@ -1,1 +1,1 @@
-"""From a question to an answer: prediction, greedy decoding, verification."""
+"""Predictors, greedy decoding, verification, and answers to questions."""

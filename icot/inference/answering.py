@@ -1,9 +1,9 @@
-"""Answers to questions whose chain and answer nobody knows, in batches.
+"""Answers to questions without a known chain or answer, in batches.
 
     answer(model, tokenizer, ["2 1 * 3 1"], tokens_removed=8, max_new_tokens=12)
     ["#### 6 5 1 0"]
 
-The texts are those that ``icot.evaluate`` writes for the same questions as predictions.
+The texts equal the predictions of ``icot.evaluate`` for the same questions.
 """
 
 from collections.abc import Sequence
@@ -41,21 +41,21 @@ def answer(
     """What the model writes for each question, decoded greedily.
 
     Args:
-        model: a Hugging Face causal LM on its device; the mode that it is in is restored.
-        tokenizer: that it was trained with.
+        model: a Hugging Face causal LM on its device; its mode is restored.
+        tokenizer: the model's tokenizer.
         questions: as in the task's text, ``5 6 3 2 * 7 4 3 4``.
-        max_new_tokens: when an output that does not end is given up. Enough is as many as the
-            longest correct output has, its two separators counted.
-        tokens_removed: by the stage that the weights were trained at, at most as many as the chain
-            has. With ``keep_position_ids`` the position ids jump by so many, as they did in
-            training where chains have that length; else it does not matter.
-        side: the end of the chain that was removed; the jump comes before what is left of the
-            chain (``left``) or behind it (``right``).
+        max_new_tokens: the limit for an output that does not end. The length of the longest correct
+            output, with its two separators, is enough.
+        tokens_removed: at the stage that the weights were trained at, at most the chain's length.
+            It only matters with ``keep_position_ids``: position ids then jump by this number, as in
+            training with chains of that length.
+        side: the end of the chain that was removed; the jump is before the rest of the chain
+            (``left``) or after it (``right``).
         keep_position_ids: the run was trained with ``schedule.keep_position_ids``.
-        batch_size: questions decoded at once, fewer where their cache would not fit.
+        batch_size: questions decoded at once; fewer if their cache does not fit.
 
     Returns:
-        Texts without separators, ``{what is left of the chain} #### {answer}``, in the order of the
+        Texts without separators, ``{rest of the chain} #### {answer}``, in the order of the
         questions.
 
     Raises:
@@ -69,7 +69,7 @@ def answer(
     positions = learned_positions(config_of(model))
     longest = max(map(len, rows), default=0)
     if positions is not None and longest > positions:
-        raise DataError(f"a question takes {longest} positions, the model has learned {positions}.")
+        raise DataError(f"a question takes {longest} positions, the model has only {positions}.")
     jump = tokens_removed if keep_position_ids else 0
     size = rows_that_fit(cached_bytes_per_token(model) * (longest + max_new_tokens))
     size = min(size, batch_size)
@@ -90,7 +90,7 @@ def answer(
 def _tokenize_questions(
     questions: Sequence[str], tokenizer: PreTrainedTokenizerBase
 ) -> list[list[int]]:
-    """Each question and its separator, tokenized as the beginning of a whole example is."""
+    """Tokenize each question with its separator, as at the start of a whole example."""
     if not questions:
         return []
     eos, eos_token_id = str(tokenizer.eos_token), separator_id(tokenizer)

@@ -1,13 +1,12 @@
-"""Greedy decoding of prompts of unequal length in one batch, with a key-value cache.
+"""Greedy decoding of prompts of different length in one batch, with a key-value cache.
 
-A prompt is a question, its separator, and the tokens of the output that are given because they are
-sure to be written. Prompts are padded on the left, so that all rows write their next token in the
-same column:
+A prompt is a question, its separator, and the output tokens that are known already. Prompts are
+padded on the left, so that all rows write their next token in the same column:
 
-    . . x x |  z z | y y |        '|' separators: a row has ended at its second own one
+    . . x x |  z z | y y |        '|' separators: a row ends at the second one that it writes
     x x x x |  z | y y y |
 
-Rows that have ended leave the batch once they are half of it.
+Once half of the rows have ended, they are removed from the batch.
 """
 
 from collections.abc import Iterator
@@ -28,8 +27,8 @@ from icot.removal import CoTBatch, Side
 
 END_SEPARATORS = 2  # the one after the chain, the one after the answer
 NO_TOKEN = -1
-GROWTH = 64  # columns that are added to a full cache at once
-CACHE_BYTES = 4 * 2**30  # of the keys and values of a batch that is decoded
+GROWTH = 64  # columns added to a full cache at once
+CACHE_BYTES = 4 * 2**30  # limit for the keys and values of one batch
 
 
 @dataclass(frozen=True)
@@ -38,12 +37,12 @@ class Prompts:
 
     Attributes:
         ids: [B, P] token ids.
-        real: [B, P] which of them are not padding.
+        real: [B, P] True for tokens that are not padding.
         position_ids: [B, P] positions of the tokens.
         lengths: [B] real tokens of each prompt.
-        separators: [B] own separators among the given tokens of the output.
-        jump: [B] by how much kept position ids jump over the removed tokens; zeros without.
-        side: the jump comes before the output (left), or before its first separator (right).
+        separators: [B] separators among the given output tokens.
+        jump: [B] the jump of kept position ids over the removed tokens, else 0.
+        side: the jump is before the output (left) or before its first separator (right).
     """
 
     ids: Tensor
@@ -56,9 +55,9 @@ class Prompts:
 
     @classmethod
     def of(cls, batch: CoTBatch, eos_token_id: int, given: Tensor, side: Side) -> "Prompts":
-        """The prompts of ``batch``, already at its stage, with ``given`` [B] tokens of each target.
+        """Prompts of ``batch`` at its stage, with the first ``given`` [B] tokens of each target.
 
-        The separator also pads.
+        The separator is also used for padding.
         """
         lengths = batch.cot_start + given
         width = int(lengths.max())
@@ -68,7 +67,7 @@ class Prompts:
         ids = batch.input_ids.gather(1, source).masked_fill(~real, eos_token_id)
         jump = torch.zeros_like(lengths)
         position_ids = source
-        if batch.position_ids is not None:  # kept ids: the last real one tells how far they jump
+        if batch.position_ids is not None:  # kept ids: the last one shows the jump
             last = batch.position_ids.gather(1, batch.lengths[:, None] - 1)[:, 0]
             jump = last - (batch.lengths - 1)
             position_ids = batch.position_ids.gather(1, source)
@@ -79,21 +78,21 @@ class Prompts:
     def of_questions(
         cls, rows: list[list[int]], eos_token_id: int, jump: int, side: Side
     ) -> "Prompts":
-        """The prompts of questions alone, each with its separator, on the CPU.
+        """The prompts of questions, on the CPU.
 
         Args:
-            rows: at least one; their tokens.
-            eos_token_id: the separator, which also pads.
-            jump: by how much the position ids of what is written jump; 0 for not at all.
+            rows: the tokens of each question with its separator; at least one row.
+            eos_token_id: the separator, also used for padding.
+            jump: the jump of the output's position ids; 0 for none.
             side: where they jump.
         """
         lengths = torch.tensor([len(row) for row in rows])
         width = int(lengths.max())
         ids = torch.tensor([[eos_token_id] * (width - len(row)) + row for row in rows])
         column = torch.arange(width)[None] - (width - lengths)[:, None]
-        nothing = torch.zeros_like(lengths)
+        zeros = torch.zeros_like(lengths)
         real = column >= 0
-        return cls(ids, real, column.clamp(min=0), lengths, nothing, nothing + jump, side)
+        return cls(ids, real, column.clamp(min=0), lengths, zeros, zeros + jump, side)
 
     def to(self, device: torch.device) -> "Prompts":
         """The prompts on ``device``."""
@@ -104,10 +103,10 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What was written for B prompts.
+    """The output for B prompts.
 
     Attributes:
-        tokens: B lists of new tokens, each up to and with its end.
+        tokens: B lists of new tokens, each including its final separator.
         log_probability: [B] of each list, given its prompt.
     """
 
@@ -122,14 +121,14 @@ def decode(
     given: NDArray[np.int64] | None = None,
     to_the_limit: bool = False,
 ) -> Decoded:
-    """What ``model``, in evaluation mode, writes for the examples ``index`` [B], in one batch.
+    """Decode the examples ``index`` [B] with ``model``, in evaluation mode, in one batch.
 
     Args:
-        given: [B] tokens of each target that are sure to be written; they are not repeated.
-        to_the_limit: write as many tokens as the longest correct output has, whatever they are.
+        given: [B] known output tokens of each target; the result does not include them.
+        to_the_limit: do not stop at separators; write as many tokens as the longest correct output.
 
     Returns:
-        New tokens, never more than the longest correct output of the split has.
+        New tokens, at most as many as the longest correct output of the split has.
     """
     device = device_of(model)
     given = np.zeros(len(index), dtype=np.int64) if given is None else given
@@ -154,20 +153,20 @@ def greedy(
     eos_token_id: int,
     positions: int | None = None,
 ) -> Decoded:
-    """The most probable continuation of each prompt, token by token.
+    """Continue each prompt with the most probable token, one at a time.
 
     Args:
         model: a Hugging Face causal LM in evaluation mode.
         prompts: on the model's device.
-        max_new_tokens: [B] when to give up a row, at least 1 each.
+        max_new_tokens: [B] the most new tokens of each row, at least 1.
         eos_token_id: the separator; a row ends with its second one.
-        positions: how many positions the model has, where it learned each; a row that has used
-            them up ends there.
+        positions: the number of learned positions, None for rotary ones; a row ends when it has
+            used them all.
     """
     ids, position_ids = prompts.ids, prompts.position_ids
     padded_or_jumping = not bool(prompts.real.all()) or bool(prompts.jump.any())
     mask = prompts.real.long() if padded_or_jumping else None
-    rows = torch.arange(len(ids), device=ids.device)  # whose row each one is
+    rows = torch.arange(len(ids), device=ids.device)  # original row of each current row
     lengths, jump, separators = prompts.lengths, prompts.jump, prompts.separators
     limit = max_new_tokens
     longest = int(limit.max())
@@ -201,7 +200,7 @@ def greedy(
         ids = token[:, None]
         position_ids = position[:, None]
         if positions is not None:
-            position_ids = position_ids.clamp(max=positions - 1)  # of rows that have ended
+            position_ids = position_ids.clamp(max=positions - 1)  # rows that have ended
         if mask is not None:
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
     tokens = [row[:end] for row, end in zip(new.tolist(), ends.tolist(), strict=True)]
@@ -230,43 +229,43 @@ def _next_token(
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """A layer's keys and values in a buffer with room to grow.
+    """A layer's keys and values in a buffer with spare columns.
 
-    The library's own layer copies everything that is cached at every token.
+    The library's own layer copies the whole cache at every token.
     """
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        """Append [B, H, n, D] keys and values; returns all of them."""
+        """Append keys and values [B, H, n, D]; returns all of them."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            self._room = [t[:, :, :0] for t in (key_states, value_states)]
+            self._buffers = [t[:, :, :0] for t in (key_states, value_states)]
             self._used = 0
         end = self._used + key_states.shape[2]
-        if end > self._room[0].shape[2]:
-            self._room = [_longer(t, self._used, end + GROWTH) for t in self._room]
-        for room, states in zip(self._room, (key_states, value_states), strict=True):
-            room[:, :, self._used : end] = states
+        if end > self._buffers[0].shape[2]:
+            self._buffers = [_lengthen(t, self._used, end + GROWTH) for t in self._buffers]
+        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
+            buffer[:, :, self._used : end] = states
         self._used = end
-        self.keys, self.values = (room[:, :, :end] for room in self._room)
+        self.keys, self.values = (buffer[:, :, :end] for buffer in self._buffers)
         return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep the rows ``indices`` alone."""
-        self._room = [room[indices] for room in self._room]
-        self.keys, self.values = (room[:, :, : self._used] for room in self._room)
+        """Keep only the rows ``indices``."""
+        self._buffers = [buffer[indices] for buffer in self._buffers]
+        self.keys, self.values = (buffer[:, :, : self._used] for buffer in self._buffers)
 
 
-def _longer(room: Tensor, used: int, length: int) -> Tensor:
-    longer = room.new_empty(*room.shape[:2], length, room.shape[3])
-    longer[:, :, :used] = room[:, :, :used]
+def _lengthen(buffer: Tensor, used: int, length: int) -> Tensor:
+    longer = buffer.new_empty(*buffer.shape[:2], length, buffer.shape[3])
+    longer[:, :, :used] = buffer[:, :, :used]
     return longer
 
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """Switch dropout off meanwhile; the mode that the model was in is restored."""
+    """Switch to evaluation mode, without dropout; restores the previous mode at the end."""
     if not model.training:
         yield
         return
@@ -278,18 +277,18 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def rows_per_cache(model: nn.Module, examples: StagedExamples) -> int:
-    """How many rows' keys and values fit into ``CACHE_BYTES`` at the end of decoding."""
+    """The number of rows whose keys and values fit into ``CACHE_BYTES`` at the end of decoding."""
     longest_prompt = int(examples.lengths.max() - examples.target_lengths.min())
     return rows_that_fit(cached_bytes_per_token(model) * (longest_prompt + examples.longest_target))
 
 
 def rows_that_fit(bytes_per_row: int) -> int:
-    """How many rows of a cache fit into ``CACHE_BYTES``, at least one."""
+    """The number of cache rows that fit into ``CACHE_BYTES``, at least one."""
     return max(1, CACHE_BYTES // max(1, bytes_per_row))
 
 
 def cached_bytes_per_token(model: nn.Module) -> int:
-    """Bytes of a token's keys and values in all layers."""
+    """Bytes of one token's keys and values in all layers."""
     config: Any = config_of(model)
     shared = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = config.hidden_size * shared // config.num_attention_heads
@@ -297,7 +296,7 @@ def cached_bytes_per_token(model: nn.Module) -> int:
 
 
 def without_end(tokens: list[int], eos_token_id: int) -> list[int]:
-    """An output's own tokens: up to and without its second separator."""
+    """The tokens of an output before its second separator."""
     seen = 0
     for i, token in enumerate(tokens):
         seen += token == eos_token_id

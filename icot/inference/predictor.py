@@ -183,7 +183,7 @@ class GreedyPredictor:
         n = len(examples)
         _, targets = examples.prompts_and_targets
         outputs: list[list[int]] = []
-        found = Verified.nothing(n)
+        found = Verified.empty(n)
         for start in range(0, n, batch_size):
             index = np.arange(start, min(start + batch_size, n))
             decoded = decode(self.model, examples, index)

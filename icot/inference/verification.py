@@ -1,14 +1,14 @@
-"""Which tokens of a target greedy decoding is sure to write, by forward passes instead of decoding.
+"""Finding the tokens of a target that greedy decoding writes, with forward passes, not decoding.
 
-One pass over question and target tells for every token of the target whether it is the most
-probable one after the tokens before it. So long, the target is what greedy decoding writes:
+One pass over question and target shows for every token of the target whether it is the most
+probable one after the tokens before it. Up to the first that is not, greedy decoding writes the
+target:
 
     target    3 5 + 0 9 <eos> #### 2 <eos>
-    argmax    3 5 + 0 8 <eos> #### 2 <eos>      four tokens are sure, decoding has to tell the rest
+    argmax    3 5 + 0 8 <eos> #### 2 <eos>      four tokens are known, the rest must be decoded
 
-Rounding differs between this pass and decoding (another shape of batch, a cache), so a token counts
-as sure only where its logit leads by more than rounding can make up for; a narrower lead, a
-near-tie, is left to decoding.
+This pass and decoding round differently (batch shape, cache), so a token counts as known only if
+its logit leads by more than rounding. A smaller lead is a near-tie and is left to decoding.
 """
 
 from collections.abc import Callable
@@ -28,26 +28,28 @@ from icot.models.forward import supervised_logits
 from icot.models.introspection import config_of, device_of
 from icot.system.hardware import computes_bf16
 
-CPU_TOKENS, GPU_TOKENS = 4096, 65_536  # of one forward pass
-LOGITS = 2**28  # of one forward pass, at the most
-# By how much of the largest logit a lead may differ between one pass and decoding in the same
-# precision, three times what was seen (docs/experiments.md, tests/inference/test_verification.py).
+CPU_TOKENS, GPU_TOKENS = 4096, 65_536  # in one forward pass
+LOGITS = 2**28  # the most in one forward pass
+# The possible difference of a lead between one pass and decoding in the same precision, as a share
+# of the largest logit: three times the largest measured one (docs/experiments.md,
+# tests/inference/test_verification.py).
 ROUNDING = {torch.float64: 1e-10, torch.float32: 1e-4, torch.bfloat16: 0.05, torch.float16: 0.01}
-# The same between bf16 and the precision asked for: beyond the larger bound nothing was seen to
-# differ, and within it the difference is measured, ``SAFETY`` times of which is allowed for.
+# The same between bf16 and the requested precision. Leads above SCREENED never differed in
+# measurements; below it, the difference is measured, and SAFETY times that is allowed, at least
+# LEAST.
 SCREENED, SAFETY, LEAST = 0.4, 2.0, 0.02
-HOPELESS = 0.7  # with more targets wrong than this, screening the rest costs more than it saves
+MAX_WRONG_SHARE = 0.7  # if more targets are wrong, screening the rest costs more than it saves
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What forward passes tell of n targets.
+    """The result of forward passes over n targets.
 
     Attributes:
-        leading: [n] tokens of each that are sure to be written.
-        near_tie: [n] the token after these leads or trails by no more than rounding.
-        least: [n] the smallest lead of its tokens, as a share of the largest logit there; -inf
-            where the target has not been passed.
+        leading: [n] known tokens, from the start of each target.
+        near_tie: [n] whether the next token leads or trails by no more than rounding.
+        least: [n] the smallest lead in each target, as a share of the largest logit there; -inf if
+            the target has not been passed.
         correct_tokens: [n] tokens that are the most probable one.
         nll: [n] negative log-likelihood of the whole target.
     """
@@ -59,14 +61,14 @@ class Verified:
     nll: NDArray[np.float64]
 
     @classmethod
-    def nothing(cls, n: int) -> "Verified":
+    def empty(cls, n: int) -> "Verified":
         """The start: none of ``n`` targets has been passed."""
         leading, correct_tokens = np.zeros((2, n), dtype=np.int64)
         near_tie, least = np.zeros(n, dtype=np.bool_), np.full(n, -inf)
         return cls(leading, near_tie, least, correct_tokens, np.zeros(n))
 
     def put(self, index: NDArray[np.int64], other: "Verified") -> None:
-        """Take over what ``other`` tells of the targets ``index``."""
+        """Copy the results of ``other`` for the targets ``index``."""
         for field in fields(self):
             getattr(self, field.name)[index] = getattr(other, field.name)
 
@@ -76,16 +78,16 @@ def verify(model: nn.Module, examples: StagedExamples, screen: bool = True) -> V
     """Verify all targets of ``examples`` with ``model``, in evaluation mode.
 
     Args:
-        screen: where the hardware computes bf16 and the weights are float32, all targets are passed
-            in bf16 first, and those whose leads could be rounding's are passed again as the caller
-            computes. The likelihood of the others is that of the first pass.
+        screen: if the hardware supports bf16 and the weights are float32, pass all targets in bf16
+            first, and only those with small leads again in the caller's precision. The likelihood
+            of the others is that of the first pass.
     """
-    found = Verified.nothing(len(examples))
+    found = Verified.empty(len(examples))
     if not screen or not _screening_pays(model):
         _pass(model, examples, np.arange(len(examples)), found)
         return found
     again = _screen(model, examples, found)
-    allowed = inf  # until a row that was screened has been passed again
+    allowed = inf  # until a screened row has been passed again
     size = _rows_per_pass(model, examples)
     for start in range(0, len(again), size):
         rows = again[start : start + size]
@@ -102,9 +104,9 @@ def verify(model: nn.Module, examples: StagedExamples, screen: bool = True) -> V
 
 
 def _screen(model: nn.Module, examples: StagedExamples, found: Verified) -> NDArray[np.int64]:
-    """Pass targets in bf16; returns those that may have to be passed again, the least sure first.
+    """Pass targets in bf16; returns those that may need another pass, the smallest lead first.
 
-    Where most of the first part are wrong, the rest is not passed and counts as the least sure.
+    If most of the first part are wrong, the rest is not passed and comes first.
     """
     weights = {name: p.bfloat16() for name, p in model.named_parameters()}
 
@@ -115,17 +117,17 @@ def _screen(model: nn.Module, examples: StagedExamples, found: Verified) -> NDAr
     size = _rows_per_pass(model, examples)
     with torch.autocast(device_of(model).type, enabled=False):
         _pass(model, examples, rows[:size], found, in_bf16)
-        if (found.least[:size] <= 0).mean() > HOPELESS:
+        if (found.least[:size] <= 0).mean() > MAX_WRONG_SHARE:
             return rows[np.argsort(found.least, kind="stable")]
         _pass(model, examples, rows[size:], found, in_bf16)
-    open_ = np.flatnonzero(found.least <= SCREENED)
+    unsure = np.flatnonzero(found.least <= SCREENED)
     sure = np.flatnonzero(found.least > SCREENED)
     found.leading[sure] = examples.target_lengths[sure]
-    return open_[np.argsort(found.least[open_], kind="stable")]
+    return unsure[np.argsort(found.least[unsure], kind="stable")]
 
 
 def _screening_pays(model: nn.Module) -> bool:
-    """Whether a pass in bf16 is quicker than the same as the caller computes."""
+    """Whether a pass in bf16 is faster than one in the caller's precision."""
     in_float32 = next(model.parameters()).dtype == torch.float32
     return in_float32 and computes_bf16(device_of(model).type)
 
@@ -137,7 +139,7 @@ def _pass(
     found: Verified,
     forward: Callable[..., Any] | None = None,
 ) -> None:
-    """Fill ``found`` for the examples ``rows`` by ``forward``, the model itself if None."""
+    """Fill ``found`` for the examples ``rows`` with ``forward``, by default the model."""
     device = device_of(model)
     for index, on_host in examples.batches(rows, _rows_per_pass(model, examples)):
         batch = on_host.to(device)
@@ -161,7 +163,7 @@ def _pass(
 
 
 def _rows_per_pass(model: nn.Module, examples: StagedExamples) -> int:
-    """As many rows as keep a CPU's caches warm or a GPU busy, with logits that fit into memory."""
+    """Rows that fit a CPU's caches or fill a GPU, with logits that fit into memory."""
     most = CPU_TOKENS if device_of(model).type == "cpu" else GPU_TOKENS
     tokens = min(most, LOGITS // int(config_of(model).vocab_size))
     return max(1, tokens // int(examples.lengths.max()))
@@ -173,11 +175,11 @@ def _rounding(logits: Tensor) -> float:
 
 
 def _leads(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """By how much each target's logit leads all others [N], and whether it is the argmax [N].
+    """The lead of each target's logit over all others [N], and whether it is the argmax [N].
 
     Overwrites ``logits`` [N, V].
     """
     own = logits.gather(1, targets[:, None])
     other, index = logits.scatter_(1, targets[:, None], -inf).max(-1)
     lead = own[:, 0].float() - other.float()
-    return lead, (lead > 0) | ((lead == 0) & (targets < index))  # argmax takes the first
+    return lead, (lead > 0) | ((lead == 0) & (targets < index))  # argmax takes the first of equals

@@ -1,4 +1,4 @@
-"""Low-rank adapters (LoRA, Hu et al. 2021), by the optional package PEFT."""
+"""Low-rank adapters (LoRA, Hu et al. 2021), with the optional package PEFT."""
 
 from torch import nn
 
@@ -8,7 +8,7 @@ from icot.errors import ModelError, first_sentence
 def add_lora(
     model: nn.Module, r: int, alpha: float, dropout: float, target_modules: list[str] | None
 ) -> nn.Module:
-    """The model with low-rank adapters (Hu et al. 2021) as its only trainable weights.
+    """Add low-rank adapters as the model's only trainable weights.
 
     Raises:
         ModelError: PEFT is not installed, or a target module does not exist.

@@ -1,12 +1,12 @@
-"""A trained model as a folder that plain transformers loads and generates from, without icot.
+"""Exporting a trained model to a folder that plain transformers loads and generates from.
 
-What icot does around a model has to be in the folder: positions that were kept while tokens were
-removed are moved in the position table, the tokenizer adds nothing by itself, and the generation
-settings are greedy. A fully internalized model is asked with both separators in the prompt,
+The exported model must work without icot: kept position ids become a change of the position table,
+the tokenizer adds no tokens, and the generation settings are greedy. The prompt of a fully
+internalized model ends with both separators,
 
     " 5 6 3 2 * 7 4 3 4 <eos><eos>"  ->  "#### 5 5 6 0 8 2 0 1"
 
-so that the first end-of-sequence token it writes is its end, as transformers expects.
+so that its output ends at the first end-of-sequence token, as transformers expects.
 """
 
 from pathlib import Path
@@ -27,7 +27,7 @@ from icot.models.positions import position_tables
 
 
 def prompt_for(question: str, eos: str, internalized: bool) -> str:
-    """The text to generate from, with both separators where nothing of the chain is written."""
+    """The prompt of a question; both separators if the model is fully internalized."""
     return f" {question} {eos}" + (eos if internalized else "")
 
 
@@ -38,13 +38,13 @@ def make_standalone(
 
     Args:
         model: with its weights.
-        jump: where its position ids jump, None where examples differ in that, and by how many, 0
-            for not at all.
-        merge_lora: fold adapters into the weights.
+        jump: the position at which ids jump (None if examples differ), and by how many (0 if they
+            do not jump).
+        merge_lora: merge adapters into the weights.
         base: the name of the model that adapters were trained on.
 
     Returns:
-        The model, and the name of the base that its adapters need; None without adapters.
+        The model, and the base model that its adapters need; None without adapters.
 
     Raises:
         ModelError: transformers alone cannot use it; the message says why and what to do.
@@ -55,8 +55,8 @@ def make_standalone(
         model, adapted = model.merge_and_unload(), False  # type: ignore[operator]
     if adapted and moves:
         raise ModelError(
-            "schedule.keep_position_ids: the position table has to be moved, which adapters alone "
-            "cannot carry; set merge_lora=true."
+            "schedule.keep_position_ids: the export must change the position table, which adapters "
+            "do not contain; set merge_lora=true."
         )
     if moves:
         _move_positions(model, *jump)
@@ -66,24 +66,24 @@ def make_standalone(
     return model, base if adapted else None
 
 
-def _move_positions(model: nn.Module, place: int | None, jump: int) -> None:
-    """Make consecutive position ids mean what kept ones meant, by moving the position table.
+def _move_positions(model: nn.Module, start: int | None, jump: int) -> None:
+    """Cut the jump out of the position table, so that consecutive ids have the same embeddings.
 
-    Possible where all examples have one layout (multiplication): then the ids jump at one place by
-    one number.
+    This is possible only if the ids of all examples jump at the same position by the same number,
+    as in multiplication.
 
     Raises:
-        ModelError: layouts differ, or the positions are rotary; the message says so.
+        ModelError: examples differ, or the positions are rotary.
     """
     tables = list(position_tables(model))
-    if place is None or not tables:
+    if start is None or not tables:
         why = "they are rotary" if not tables else "questions or chains differ in length"
         raise ModelError(
             "schedule.keep_position_ids: this run's position ids jump over the removed tokens, "
-            f"which plain transformers cannot do here ({why})."
+            f"which plain transformers cannot do ({why})."
         )
     for module, name, table in tables:
-        kept = torch.cat([table.weight[:place], table.weight[place + jump :]]).detach()
+        kept = torch.cat([table.weight[:start], table.weight[start + jump :]]).detach()
         shorter = nn.Embedding(kept.shape[0], kept.shape[1], _weight=kept)
         setattr(module, name, shorter)
         config_of(model).n_positions = len(kept)
@@ -99,8 +99,8 @@ def save_standalone(
     """Write model, tokenizer and generation settings.
 
     Args:
-        ends_at_separator: the first separator that is written is the end; else all
-            ``max_new_tokens`` are written, and the reader cuts behind the second.
+        ends_at_separator: the output ends at its first separator; else the model writes all
+            ``max_new_tokens``, and the reader cuts the text after the second.
     """
     eos = tokenizer.eos_token_id
     config = config_of(model)
@@ -122,7 +122,7 @@ def save_standalone(
 
 
 def generate_answers(folder: Path, prompts: list[str]) -> list[str]:
-    """What plain transformers makes of the folder: the new text for each prompt, one at a time."""
+    """Generate with plain transformers from the folder: the new text for each prompt."""
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model: Any = AutoModelForCausalLM.from_pretrained(folder)
     answers = []

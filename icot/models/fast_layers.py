@@ -1,18 +1,18 @@
-"""Faster forms of activation and dropout; results differ by rounding and by what chance drops."""
+"""Faster activation and dropout; results differ by rounding and random numbers."""
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.activations import ACT2FN, NewGELUActivation
 
-SLOW_GELU, GELU = "gelu_new", "gelu_pytorch_tanh"  # one formula: eight operations, and one
-LEVELS = 2**16  # of the number that decides over an element; four are drawn with one call
+SLOW_GELU, GELU = "gelu_new", "gelu_pytorch_tanh"  # one formula, in eight operations or one
+LEVELS = 2**16  # values of an element's random number; four numbers are drawn as one int64
 
 
 class QuickDropout(nn.Dropout):
-    """Dropout that draws 16 bits an element on a CPU, where torch draws a float for each.
+    """Dropout with 16 random bits per element on a CPU, where torch draws a float for each.
 
-    The probability is rounded to a multiple of 1 / 65,536, and the rest is scaled accordingly.
+    The probability is rounded to a multiple of 1 / 65,536, and the scale is exact for it.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ class QuickDropout(nn.Dropout):
 
 
 def use_fast_layers(model: PreTrainedModel) -> None:
-    """Let GPT-2's activation be computed by one operation, and draw dropout with fewer numbers."""
+    """Replace GPT-2's activation by a single operation, and dropout by ``QuickDropout``."""
     for module in list(model.modules()):
         for name, child in module.named_children():
             if isinstance(child, NewGELUActivation):

@@ -1,8 +1,8 @@
-"""The forward pass over what a batch supervises; knows no task and no stage.
+"""The forward pass and loss on supervised tokens; independent of task and stage.
 
-Logits are computed where a token is supervised and nowhere else. In training, a large vocabulary's
-never exist all at once: the output layer, the cross-entropy and their gradients are computed
-together, some tokens at a time.
+Logits are computed only for supervised tokens. In training with a large vocabulary, the output
+layer, the cross-entropy and their gradients are computed in chunks of tokens, so that all logits
+never exist at once.
 """
 
 import os
@@ -18,20 +18,20 @@ from torch.nn import functional as F
 from icot.errors import ModelError
 from icot.removal import IGNORED, CoTBatch
 
-LARGE_VOCABULARY = 4096  # tokens; from here on logits are computed in parts
-CPU_LOGITS, GPU_LOGITS = 2**24, 2**28  # in one part
-AGREEMENT = 0.01  # in bf16 the same logits may differ by this share of the largest one
+LARGE_VOCABULARY = 4096  # tokens; from this size on, logits are computed in chunks
+CPU_LOGITS, GPU_LOGITS = 2**24, 2**28  # in one chunk
+AGREEMENT = 0.01  # equal logits may differ in bf16 by this share of the largest one
 
 
 @dataclass(frozen=True)
 class SupervisedTokens:
-    """The N supervised tokens of a batch, and what a model makes of them.
+    """The N supervised tokens of a batch, with the model's loss and predictions.
 
     Attributes:
         loss: summed cross-entropy, a scalar.
         predicted: [N] the most probable tokens.
         targets: [N] the tokens.
-        places: [N, 2] where they stand, row and column.
+        places: [N, 2] their rows and columns.
     """
 
     loss: Tensor
@@ -41,15 +41,15 @@ class SupervisedTokens:
 
 
 def supervised_logits(model: Callable[..., Any], batch: CoTBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits for the supervised tokens of a batch, each predicted from all before it.
+    """Logits for the supervised tokens of a batch, each predicted from all tokens before it.
 
     Args:
         model: a Hugging Face causal LM.
         batch: on the model's device.
 
     Returns:
-        Logits [N, V] for the N supervised tokens, the tokens [N], their places (row, column)
-        [N, 2]; in order of rows, then columns.
+        Logits [N, V] for the N supervised tokens, the tokens [N], their rows and columns [N, 2];
+        ordered by row, then column.
     """
     places = _places(batch)
     row, column = places.unbind(1)
@@ -60,12 +60,12 @@ def supervised_logits(model: Callable[..., Any], batch: CoTBatch) -> tuple[Tenso
 
 
 def predict(model: nn.Module, batch: CoTBatch, parts: "Parts | None" = None) -> SupervisedTokens:
-    """The loss on the supervised tokens of a batch, and the most probable token at each place.
+    """The loss on the supervised tokens of a batch, and the most probable token for each.
 
     Args:
         model: a Hugging Face causal LM.
         batch: on the model's device.
-        parts: of the model, where ``parts_of`` has found them.
+        parts: of the model, from ``parts_of``; None computes all logits at once.
     """
     if parts is None:
         logits, targets, places = supervised_logits(model, batch)
@@ -92,7 +92,7 @@ def predict(model: nn.Module, batch: CoTBatch, parts: "Parts | None" = None) -> 
 
 @dataclass(frozen=True)
 class Parts:
-    """A causal LM taken apart.
+    """The two parts of a causal LM.
 
     Attributes:
         body: from tokens to hidden states.
@@ -105,12 +105,12 @@ class Parts:
 
 @torch.no_grad()
 def parts_of(model: nn.Module) -> Parts | None:
-    """The parts of a model whose output layer alone makes its logits; None for any other model.
+    """The parts of a model whose logits are its output layer's result; None for any other model.
 
-    Some architectures scale or cap their logits. A short pass tells whether this one does.
+    Some architectures scale or cap their logits; a short pass checks that.
     """
     inner: Any = model
-    if hasattr(model, "get_base_model"):  # behind adapters
+    if hasattr(model, "get_base_model"):  # a model with adapters
         inner = inner.get_base_model()
     body = getattr(inner, getattr(inner, "base_model_prefix", ""), None)
     head = getattr(inner, "get_output_embeddings", lambda: None)()
@@ -128,16 +128,16 @@ def parts_of(model: nn.Module) -> Parts | None:
 
 
 def compile_parts(parts: Parts | None, mode: str, device: torch.device) -> Parts:
-    """The parts with their body compiled; the weights are the same.
+    """Compile the body of a model; the weights stay the same.
 
     Args:
-        parts: of a model.
-        mode: of ``torch.compile``. Those with CUDA graphs are made for each length, the default one
-            once for all.
-        device: that it runs on.
+        parts: of the model.
+        mode: of ``torch.compile``. Modes with CUDA graphs compile for each length, the default mode
+            once for all lengths.
+        device: of the model.
 
     Raises:
-        ModelError: the model does not come apart, or the machine has no compiler.
+        ModelError: the model cannot be split, or the machine has no compiler.
     """
     if parts is None:
         raise ModelError(
@@ -151,9 +151,9 @@ def compile_parts(parts: Parts | None, mode: str, device: torch.device) -> Parts
 
 
 class _OutputLoss(torch.autograd.Function):
-    """Output layer and cross-entropy, [N, D] and [V, D] to the summed loss and the argmax [N].
+    """Output layer and cross-entropy: from [N, D] and [V, D] to the summed loss and argmax [N].
 
-    The gradients are computed with the loss, while a part's logits are at hand.
+    The forward pass also computes the gradients, while a chunk's logits exist.
     """
 
     @staticmethod
@@ -170,7 +170,9 @@ class _OutputLoss(torch.autograd.Function):
             logits = _at_least_float32(part @ weight.T)
             largest, predicted[start : start + size] = logits.max(-1)
             own = logits.gather(1, target)
-            powers = logits.sub_(largest[:, None]).exp_()  # in place: a part is larger than a cache
+            powers = logits.sub_(
+                largest[:, None]
+            ).exp_()  # in place: a chunk is larger than a cache
             total = powers.sum(-1, keepdim=True)
             loss += (total.log() + largest[:, None] - own).sum()
             gradient = powers.div_(total)
@@ -200,10 +202,10 @@ def _at_least_float32(values: Tensor) -> Tensor:
 
 
 def _inputs(batch: CoTBatch) -> dict[str, Any]:
-    """What a model is called with."""
+    """The arguments of the model."""
     mask = None
     if batch.position_ids is not None and batch.owners is None:
-        # Without a mask transformers takes a jump in the ids for a new packed sequence.
+        # Without a mask, transformers takes a jump in the ids for a new packed sequence.
         column = torch.arange(batch.input_ids.shape[1], device=batch.input_ids.device)
         mask = column < batch.lengths[:, None]
     return {
@@ -215,7 +217,7 @@ def _inputs(batch: CoTBatch) -> dict[str, Any]:
 
 
 def _places(batch: CoTBatch) -> Tensor:
-    """Row and column [N, 2] of each supervised token but a row's first."""
+    """Row and column [N, 2] of each supervised token, except a row's first token."""
     if batch.places is not None:
         return batch.places
     row, column = (batch.labels[:, 1:] != IGNORED).nonzero(as_tuple=True)

@@ -10,7 +10,7 @@ import huggingface_hub
 
 @cache
 def hub_is_reachable() -> bool:
-    """Whether the hub's name resolves; without it every look-up would be retried for a minute."""
+    """Whether the hub's name resolves; if not, transformers would retry for a minute."""
     if getproxies():
         return True
     try:

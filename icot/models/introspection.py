@@ -1,4 +1,4 @@
-"""What a model says of itself, bare or behind adapters."""
+"""The configuration and device of a model, with or without adapters."""
 
 import torch
 from torch import nn
@@ -6,12 +6,12 @@ from transformers import PreTrainedConfig
 
 
 def config_of(model: nn.Module) -> PreTrainedConfig:
-    """A Hugging Face model's configuration, also behind adapters."""
+    """A Hugging Face model's configuration, also with adapters."""
     config = model.config
     assert isinstance(config, PreTrainedConfig)
     return config
 
 
 def device_of(model: nn.Module) -> torch.device:
-    """Where a model's weights are."""
+    """The device of a model's weights."""
     return next(model.parameters()).device

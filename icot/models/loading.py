@@ -1,7 +1,7 @@
 """Models by name, from a local folder, or from random weights.
 
-Random weights need no file at all: the architecture's own configuration class gives the shape
-(``gpt2`` is GPT-2 small), and ``config`` changes it (``n_layer: 4``). Nothing here knows a stage.
+Random weights need no file: the architecture's configuration class has the shape (``gpt2`` is GPT-2
+small), and ``config`` changes it (``n_layer: 4``).
 """
 
 from collections.abc import Mapping
@@ -40,14 +40,14 @@ def load_model(
         name_or_path: hub name or local folder; for random weights also an architecture
             (``gpt2``, ``phi3``, ``mistral``), which needs no file.
         pretrained: load the weights; else draw them at random.
-        tokenizer: decides the vocabulary of random weights; a pretrained one must cover it.
-        positions: the longest sequence in tokens.
+        tokenizer: sets the vocabulary of random weights; a pretrained model must cover it.
+        positions: tokens of the longest sequence.
         config: changes to the model's configuration.
         attn_implementation: ``eager``, ``sdpa`` ...; None leaves it to transformers.
         dtype: of the weights.
 
     Raises:
-        ModelError: it cannot be had or does not fit; the message says what to do.
+        ModelError: it cannot be loaded or does not fit; the message says what to do.
     """
     changes = dict(config or {})
     choices = {"attn_implementation": attn_implementation, "dtype": getattr(torch, dtype)}
@@ -69,8 +69,8 @@ def load_model(
         model = _draw_weights(shape, choices)
     use_fast_layers(model)
     model.config.use_cache = False
-    # Padding lies on the right behind causal attention and needs no mask. With a padding token set
-    # here transformers would look for it in every batch, which costs a GPU a synchronisation.
+    # Padding is on the right, where causal attention needs no mask. If a padding token were set,
+    # transformers would look for it in every batch, which synchronises a GPU.
     model.config.pad_token_id = None
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.eos_token_id
@@ -91,7 +91,7 @@ def _read_pretrained(
         )
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(
-            f"model {name_or_path!r} is neither a local folder with a model nor to be had from "
+            f"model {name_or_path!r} is neither a local folder with a model nor available on "
             f"the hub ({first_sentence(error)}). Set model.name_or_path to a folder that holds "
             "it, or model.pretrained=false for random weights."
         ) from None
@@ -106,7 +106,7 @@ def _draw_weights(shape: PreTrainedConfig, choices: Mapping[str, Any]) -> PreTra
         )
     except (ValueError, ImportError, AttributeError) as error:
         raise ModelError(
-            f"model.config makes no {shape.model_type}: {first_sentence(error)}."
+            f"model.config is not valid for {shape.model_type}: {first_sentence(error)}."
         ) from None
     return model
 
@@ -117,11 +117,11 @@ def restore_model(
     attn_implementation: str | None = None,
     lora: Mapping[str, Any] | None = None,
 ) -> nn.Module:
-    """The model of a run, in evaluation mode: its shape from ``folder``, with ``weights`` by name.
+    """A run's model in evaluation mode, with the shape in ``folder`` and the given weights.
 
     Args:
-        folder: where the run saved the model's configuration.
-        weights: of the model, with its adapters where ``lora`` says what they look like.
+        folder: of the model's saved configuration.
+        weights: of the model, with its adapters if there are any.
         attn_implementation: as in ``load_model``.
         lora: arguments of ``add_lora``; None for a model without adapters.
 
@@ -137,7 +137,7 @@ def restore_model(
         if lora is not None:
             model = add_lora(model, **lora)
         model.load_state_dict(dict(weights))
-    except Exception as error:  # the libraries raise anything at a damaged file
+    except Exception as error:  # a damaged file can raise anything
         raise ModelError(
             f"the weights do not fit the model configuration in {folder}: {first_sentence(error)}."
         ) from None

@@ -1,4 +1,4 @@
-"""Learned position embeddings: how many there are, where they are, and how to lengthen them.
+"""Learned position embeddings: their number, their tables, and lengthening them.
 
 GPT-2 learns an embedding for each position; rotary models (Llama, Phi-3, Mistral) compute any
 position and have none.
@@ -16,13 +16,13 @@ log = logging.getLogger(__name__)
 
 
 def learned_positions(config: PreTrainedConfig) -> int | None:
-    """How many positions have an embedding of their own; None for rotary models."""
+    """The number of learned positions; None for rotary models."""
     positions = getattr(config, "n_positions", None)
     return int(positions) if positions is not None else None
 
 
 def position_tables(model: nn.Module) -> list[tuple[nn.Module, str, nn.Embedding]]:
-    """The learned position embeddings: the module that holds each, its name there, the table."""
+    """The learned position embeddings: the module with each, its name there, the table."""
     positions = learned_positions(config_of(model))
     tokens = model.get_input_embeddings()  # type: ignore[operator]
     return [
@@ -36,9 +36,9 @@ def position_tables(model: nn.Module) -> list[tuple[nn.Module, str, nn.Embedding
 
 
 def extend_positions(model: PreTrainedModel, positions: int) -> None:
-    """Lengthen learned position embeddings to ``positions``, with a warning; the new are random.
+    """Lengthen learned position embeddings to ``positions``, with a warning; new ones are random.
 
-    Rotary models compute any position and are left as they are.
+    Rotary models compute any position and do not change.
     """
     available = learned_positions(model.config)
     if available is None or positions <= available:

@@ -1,16 +1,15 @@
-"""Tokenizers by name, and the symbol-level tokenizers that the program makes.
+"""Tokenizers by name, and the symbol-level tokenizers that icot makes for random weights.
 
-A model that starts from random weights needs no tokenizer of another's. A task with a closed set
-of symbols has one token for each, and blanks mean nothing:
+A task with a closed set of symbols gets one token for each, and blanks are ignored:
 
     " 5 6 3 * 7 <eos>" -> "5", "6", "3", "*", "7", "<eos>"
 
-Other text is cut into words, digits and signs, each with its leading space, and the most frequent
-ones of the training text are the vocabulary:
+Other text is split into words, digits and signs, each with its leading space; the most frequent
+ones in the training text are the vocabulary:
 
     " it's 12. <eos>" -> " it", "'", "s", " 1", "2", ".", "<eos>"
 
-Neither needs a download, and both are saved and loaded through the ordinary transformers classes.
+Neither needs a download, and transformers saves and loads both.
 """
 
 from collections.abc import Iterable, Iterator
@@ -28,7 +27,7 @@ from icot.errors import ModelError, first_sentence
 from icot.models.hub import hub_is_reachable
 from icot.tasks.base import Task
 
-SYMBOL = "symbol"  # names the tokenizer that the program makes for the task
+SYMBOL = "symbol"  # the name of the tokenizer that icot makes for a task
 TEXTS_TO_LEARN_FROM = 20_000  # examples
 EOS, UNKNOWN = "<eos>", "<unk>"
 WORD_DIGIT_OR_SIGN = r" ?\p{L}+| ?\p{N}| ?[^\s\p{L}\p{N}]+"
@@ -37,9 +36,9 @@ DIGITS = [f"{space}{digit}" for space in ("", " ") for digit in range(10)]
 
 
 def load_tokenizer(name_or_path: str, task: Task) -> PreTrainedTokenizerBase:
-    """The tokenizer ``symbol`` made for ``task``, or one from a local folder or the hub.
+    """The ``symbol`` tokenizer of ``task``, or one from a local folder or the hub.
 
-    A folder may hold a saved tokenizer, or the bare ``vocab.json`` and ``merges.txt`` of GPT-2.
+    A folder may hold a saved tokenizer, or only the ``vocab.json`` and ``merges.txt`` of GPT-2.
 
     Raises:
         ModelError: not found, or no end-of-sequence token; the message says what to do.
@@ -59,19 +58,21 @@ def load_tokenizer(name_or_path: str, task: Task) -> PreTrainedTokenizerBase:
             tokenizer = AutoTokenizer.from_pretrained(
                 name_or_path, local_files_only=not hub_is_reachable(), trust_remote_code=False
             )
-    except Exception as error:  # the libraries raise anything at a damaged file
+    except Exception as error:  # a damaged file can raise anything
         raise ModelError(
-            f"tokenizer {name_or_path!r} is neither a local folder with a tokenizer nor to be had "
-            f"from the hub ({first_sentence(error)}). Set model.tokenizer to a folder that holds "
-            "it, or model.tokenizer=symbol with model.pretrained=false for one made by the program."
+            f"tokenizer {name_or_path!r} is neither a local folder with a tokenizer nor available "
+            f"on the hub ({first_sentence(error)}). Set model.tokenizer to a folder that holds "
+            "it, or model.tokenizer=symbol with model.pretrained=false for one that icot makes."
         ) from None
     if tokenizer.eos_token is None:
-        raise ModelError(f"tokenizer {name_or_path!r} has no end-of-sequence token to separate by.")
+        raise ModelError(
+            f"tokenizer {name_or_path!r} has no end-of-sequence token to use as the separator."
+        )
     return tokenizer
 
 
 def build_symbol_tokenizer(symbols: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer for text that is ``symbols`` with blanks between them."""
+    """A tokenizer for text that consists of ``symbols`` separated by blanks."""
     tokenizer = Tokenizer(models.WordLevel(_vocabulary(symbols), unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return _fast(tokenizer)

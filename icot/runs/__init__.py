@@ -1,1 +1,1 @@
-"""Run directories: what lies in them, going on with one, going back, sweeps of them."""
+"""Run directories: their files, resuming, rollbacks, sweeps."""

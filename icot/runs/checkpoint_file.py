@@ -1,7 +1,7 @@
-"""One checkpoint on disk: written whole or not at all, and able to tell whether it is intact.
+"""Checkpoint files: written atomically, with a checksum.
 
-A file is what ``torch.save`` writes, a zip archive, with the SHA-256 of all bytes before it as the
-archive's comment; so ``torch.load`` and any zip tool read it as well:
+A file is the zip archive that ``torch.save`` writes, with the SHA-256 of all earlier bytes as the
+archive's comment; ``torch.load`` and any zip tool can read it:
 
     PK... records ... PK end of directory | "sha256:" 64 hexadecimal digits
 """
@@ -22,7 +22,7 @@ SEAL = len(MARK) + 64  # bytes of the comment
 # Bytes of a zip archive's last record; its last two give the comment's length.
 END_OF_DIRECTORY = 22
 CHUNK = 2**20
-# what torch.load says of a file that is no checkpoint
+# what torch.load raises for a file that is not a checkpoint
 UNREADABLE = (
     RuntimeError,
     OSError,
@@ -48,14 +48,14 @@ def save(content: dict[str, Any], path: Path) -> None:
         try:
             torch.save(content, cast(IO[bytes], sealed))
         except RuntimeError:
-            if sealed.failure is not None:  # torch hides it behind a complaint of its own
+            if sealed.failure is not None:  # torch hides it behind its own error
                 raise sealed.failure from None
             raise
         sealed.close()
 
 
 def is_intact(path: Path) -> bool:
-    """Whether a file is byte for byte what ``save`` has written."""
+    """Whether a file is exactly what ``save`` wrote."""
     digest = hashlib.sha256()
     try:
         left = path.stat().st_size - SEAL
@@ -69,7 +69,7 @@ def is_intact(path: Path) -> bool:
 
 
 def is_sealed(path: Path) -> bool:
-    """Whether a file ends as ``save`` ends it; other programs' checkpoints do not."""
+    """Whether a file has the checksum of ``save``; other programs' checkpoints do not."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - SEAL - END_OF_DIRECTORY))
         _, record, rest = file.read().rpartition(b"PK\5\6")
@@ -77,12 +77,12 @@ def is_sealed(path: Path) -> bool:
 
 
 def load(path: Path, mmap: bool = False, verify: bool = True) -> dict[str, Any]:
-    """Read a checkpoint's tensors, numbers and texts; nothing in the file is run as code.
+    """Read a checkpoint's tensors, numbers and texts without running code from the file.
 
     Args:
         path: the file.
         mmap: leave the tensors in the file until they are used.
-        verify: compare with the checksum, where there is one.
+        verify: compare with the checksum, if there is one.
 
     Raises:
         RunError: it is damaged, or of another format.
@@ -97,14 +97,13 @@ def load(path: Path, mmap: bool = False, verify: bool = True) -> dict[str, Any]:
         raise
     except UNREADABLE:
         raise RunError(
-            f"checkpoint {path}: cannot be read as one of icot's; it is truncated, damaged or of "
-            "another format."
+            f"checkpoint {path}: is not a checkpoint of icot, or is truncated or damaged."
         ) from None
     return content
 
 
 class _Sealed:
-    """Passes a zip archive on to a file and closes it with its checksum."""
+    """Writes a zip archive to a file, and its checksum at the end."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._digest, self._tail = file, hashlib.sha256(), b""
@@ -113,26 +112,26 @@ class _Sealed:
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")
         if len(view) >= END_OF_DIRECTORY:
-            self._pass_on(self._tail)
-            self._pass_on(view[:-END_OF_DIRECTORY])
+            self._write_through(self._tail)
+            self._write_through(view[:-END_OF_DIRECTORY])
             self._tail = bytes(view[-END_OF_DIRECTORY:])
         else:
-            held = self._tail + bytes(view)
-            self._pass_on(held[:-END_OF_DIRECTORY])
-            self._tail = held[-END_OF_DIRECTORY:]
+            data = self._tail + bytes(view)
+            self._write_through(data[:-END_OF_DIRECTORY])
+            self._tail = data[-END_OF_DIRECTORY:]
         return len(view)
 
     def flush(self) -> None:
         self._file.flush()
 
     def close(self) -> None:
-        """Announce the comment in the archive's last record, and write it."""
+        """Set the comment's length in the archive's last record, and write the comment."""
         assert self._tail.startswith(b"PK\5\6")
         assert self._tail.endswith(b"\0\0")
-        self._pass_on(self._tail[:-2] + SEAL.to_bytes(2, "little"))
+        self._write_through(self._tail[:-2] + SEAL.to_bytes(2, "little"))
         self._file.write(MARK + self._digest.hexdigest().encode())
 
-    def _pass_on(self, data: bytes | memoryview) -> None:
+    def _write_through(self, data: bytes | memoryview) -> None:
         self._digest.update(data)
         try:
             self._file.write(data)

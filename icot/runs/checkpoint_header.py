@@ -1,14 +1,14 @@
-"""What a checkpoint says of itself, in one place, for everybody who reads it.
+"""The header of a checkpoint.
 
     checkpoint["icot"] = {
         "format": 1, "method": "icot_si", "resumes": True,
-        "step": 7, "epoch": 1, "batches": 7,                       where the run goes on
+        "step": 7, "epoch": 1, "batches": 7,                       where the run resumes
         "trained_at": {"stage": 4, "tokens_removed": 4, "everything_removed": False},
         "next_stage": {...}, "last_good": {...}, "everything_removed_at_step": None,
     }
 
-Both kinds of files have it: those that resume a run, and those with weights alone. Files of
-version 0.1.0 have none; ``upgrade`` gives them one, so nobody else knows how those were made.
+Resumable checkpoints and files with only weights both have it. Files of version 0.1.0 have none;
+``upgrade`` adds one, so no other code depends on that version.
 """
 
 from dataclasses import asdict, dataclass
@@ -20,12 +20,12 @@ KEY = "icot"
 
 @dataclass(frozen=True)
 class StageMark:
-    """A stage as a checkpoint names it.
+    """A stage in a header.
 
     Attributes:
         stage: its number.
         tokens_removed: from each chain.
-        everything_removed: whether no chain was longer; None where the file does not say.
+        everything_removed: whether no chain was longer; None if the file does not say.
     """
 
     stage: int
@@ -35,17 +35,17 @@ class StageMark:
 
 @dataclass(frozen=True)
 class Header:
-    """What a checkpoint says of itself.
+    """The header of a checkpoint.
 
     Attributes:
-        method: that the weights were trained by.
-        resumes: whether the file holds what a run goes on from, not weights alone.
+        method: the name of the training method.
+        resumes: whether a run can be resumed from the file; False if it has only weights.
         step: optimizer steps done.
         epoch: epochs done.
-        batches: of the run, done over all epochs.
+        batches: batches done, over all epochs.
         trained_at: the stage of the newest trained batch.
-        next_stage: that of the next batch, another one where the newest batch has ended its stage.
-        last_good: the newest stage that ended with its accuracy back; None without a watch.
+        next_stage: the stage of the next batch; differs if the newest batch ended its stage.
+        last_good: the newest stage that ended with good accuracy; None without a collapse watch.
         everything_removed_at_step: optimizer steps done when everything was removed, None before.
     """
 
@@ -60,50 +60,50 @@ class Header:
     everything_removed_at_step: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain numbers and texts."""
+        """The header as plain values."""
         return {"format": FORMAT, **asdict(self)}
 
 
 def read_header(content: dict[str, Any]) -> Header | None:
-    """What a checkpoint says of itself, None where it is not one of icot's.
+    """The header of a checkpoint, None if it is not one of icot's.
 
     Args:
         content: of the file, of any version.
 
     Raises:
-        ValueError, LookupError, TypeError: it says something that no version does.
+        ValueError, LookupError, TypeError: the header is not valid.
     """
-    told = upgrade(content).get(KEY)
-    if told is None:
+    header = upgrade(content).get(KEY)
+    if header is None:
         return None
-    if told["format"] != FORMAT:
-        raise ValueError(f"format {told['format']}")
-    begun = told["everything_removed_at_step"]
+    if header["format"] != FORMAT:
+        raise ValueError(f"format {header['format']}")
+    removed_at = header["everything_removed_at_step"]
     return Header(
-        method=str(told["method"]),
-        resumes=bool(told["resumes"]),
-        step=int(told["step"]),
-        epoch=int(told["epoch"]),
-        batches=int(told["batches"]),
-        trained_at=_mark(told["trained_at"]),
-        next_stage=_mark(told["next_stage"]),
-        last_good=_mark(told["last_good"]),
-        everything_removed_at_step=None if begun is None else int(begun),
+        method=str(header["method"]),
+        resumes=bool(header["resumes"]),
+        step=int(header["step"]),
+        epoch=int(header["epoch"]),
+        batches=int(header["batches"]),
+        trained_at=_read_mark(header["trained_at"]),
+        next_stage=_read_mark(header["next_stage"]),
+        last_good=_read_mark(header["last_good"]),
+        everything_removed_at_step=None if removed_at is None else int(removed_at),
     )
 
 
-def _mark(told: dict[str, Any] | None) -> StageMark | None:
-    if told is None:
+def _read_mark(mark: dict[str, Any] | None) -> StageMark | None:
+    if mark is None:
         return None
-    everything = told["everything_removed"]
+    everything = mark["everything_removed"]
     return StageMark(
-        int(told["stage"]),
-        int(told["tokens_removed"]),
+        int(mark["stage"]),
+        int(mark["tokens_removed"]),
         None if everything is None else bool(everything),
     )
 
 
-# Version 0.1.0: callbacks by their class names, and what each of them is called now.
+# Version 0.1.0 saved callbacks by their class names; these are the present keys.
 CALLBACKS_0_1_0 = {
     "Checkpointing": "checkpointing",
     "RemovalSchedule": "stages",
@@ -117,10 +117,10 @@ DATA_0_1_0 = "CoTDataModule"
 
 
 def upgrade(content: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint of any version as the present one would have written it.
+    """Convert a checkpoint of any version to the present format.
 
     Raises:
-        LookupError, TypeError: version 0.1.0 has not written it either.
+        LookupError, TypeError: it is not of version 0.1.0 either.
     """
     if KEY in content or DATA_0_1_0 not in content:
         return content
@@ -168,8 +168,8 @@ def upgrade(content: dict[str, Any]) -> dict[str, Any]:
 def _newest_trained(schedule: dict[str, Any], rows: list[dict[str, Any]] | None) -> dict[str, Any]:
     """The stage of the newest trained batch.
 
-    Where that batch ended its stage, the schedule is at the next one already; the run's record, in
-    the same file, has the row of the one that ended.
+    If that batch ended its stage, the schedule is already at the next one; the run's record in the
+    same file has the row of the ended stage.
     """
     if schedule["batches_in_stage"] or not rows:
         return schedule

@@ -1,12 +1,12 @@
-"""The weights that a run directory keeps, and reading them.
+"""The checkpoints of a run directory, and reading their weights.
 
-checkpoints/last.ckpt           the newest weights, ``final``; with all that resumes the run
-checkpoints/step-00001200.ckpt  the ones before it
-checkpoints/good.ckpt           the newest with its accuracy back, where a collapse returns to it
-checkpoints/best.ckpt           the best fully internalized validation, ``best``
-checkpoints/stage-0003.ckpt     the end of stage 3, ``3``
+checkpoints/last.ckpt           the newest, resumable; ``final``
+checkpoints/step-00001200.ckpt  earlier ones
+checkpoints/good.ckpt           the newest with good accuracy, to return to after a collapse
+checkpoints/best.ckpt           the best validation with everything removed; ``best``
+checkpoints/stage-0003.ckpt     the end of stage 3; ``3``
 
-Every file says itself at which stage its weights were trained.
+The header of each file says at which stage its weights were trained.
 """
 
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ from icot.runs.layout import (
 )
 
 FINAL, BEST, ALL = "final", "best", "all"
-PREFIX = "model."  # of a weight's name in the LightningModule
+PREFIX = "model."  # of weights' names in the LightningModule
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,12 @@ class Checkpoint:
     Attributes:
         path: the file.
         weights: by their names in the model.
-        stage: the stage's number, None where the file does not say.
-        tokens_removed: at that stage, None where the file does not say.
-        everything_removed: whether no chain of the run was longer, None where it does not say.
-        method: that trained them, None where the file does not say.
+        stage: the stage's number.
+        tokens_removed: at that stage.
+        everything_removed: whether no chain of the run was longer.
+        method: the name of the training method.
+
+    The last four are None if the file does not say.
     """
 
     path: Path
@@ -55,7 +57,7 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """What selects it: ``final``, ``best`` or the stage's number; of any other file its own."""
+        """Its selector: ``final``, ``best`` or the stage's number; else the file's name."""
         names = {LAST_FILE: FINAL, BEST_FILE: BEST}
         number = stage_of_file(self.path)
         selector = names.get(self.path.name)
@@ -63,9 +65,7 @@ class Checkpoint:
 
 
 def newest_intact(folder: Path) -> tuple[Path | None, list[Path]]:
-    """The newest checkpoint of a run directory from which it can go on, and newer ones that are
-    damaged.
-    """
+    """The newest intact resumable checkpoint of a run directory, and newer damaged ones."""
     checkpoints = folder / CHECKPOINTS
     candidates = [checkpoints / LAST_FILE, *sorted(checkpoints.glob(STEP_FILES), reverse=True)]
     damaged: list[Path] = []
@@ -78,7 +78,7 @@ def newest_intact(folder: Path) -> tuple[Path | None, list[Path]]:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read weights; nothing in the file is run as code.
+    """Read weights without running code from the file.
 
     Raises:
         RunError: there is no such file, or it is damaged or of another format.
@@ -92,7 +92,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         header = read_header(content)
     except (ValueError, LookupError, TypeError, AttributeError):
         raise RunError(
-            f"checkpoint {path}: is not one of icot's; its content is another."
+            f"checkpoint {path}: is not a checkpoint of icot; its content differs."
         ) from None
     if header is None or header.trained_at is None:
         return Checkpoint(path, weights, None, None)
@@ -103,7 +103,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def select_stage(run: KeptRun, stage: str) -> list[Checkpoint]:
-    """The weights that ``final``, ``best``, a stage's number or ``all`` names, in order.
+    """The weights selected by ``final``, ``best``, a stage's number or ``all``, in order.
 
     Raises:
         RunError: they are not kept; the message lists what is.
@@ -152,15 +152,15 @@ def _not_kept(run: KeptRun, stage: str) -> RunError:
     if there:
         kept += ", and all for every stage"
     return RunError(
-        f"stage={stage}: {run.folder} keeps no such weights; {kept}. "
-        "checkpoints.every_stage=true, set for the training, keeps each stage's."
+        f"stage={stage}: {run.folder} has no such weights; {kept}. "
+        "Train with checkpoints.every_stage=true to keep those of each stage."
     )
 
 
 def select(
     run_dir: str | None, checkpoint: str | None, stage: str, trusted: Iterable[str] = ()
 ) -> tuple[KeptRun, list[Checkpoint]]:
-    """The run and the weights that a command line names: a file of weights, or a run's stage.
+    """The run and the weights that a command line selects: a file of weights, or a run's stage.
 
     Raises:
         RunError: they do not exist or cannot be read.

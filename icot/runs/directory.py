@@ -1,4 +1,4 @@
-"""What a run directory holds from the start: enough to know how to make it again."""
+"""The files that a run directory has from the start, which document how to repeat the run."""
 
 import json
 from datetime import datetime
@@ -32,17 +32,17 @@ def describe(
     machine: dict[str, Any],
     step: int,
 ) -> None:
-    """Write the resolved configuration, the command line, and what the run was made with.
+    """Write the resolved configuration, the command line, and the environment.
 
-    A run that goes on at ``step`` keeps what it was begun with and adds to it.
+    A run that is resumed at ``step`` keeps its first environment and adds to it.
 
     Args:
         folder: the run directory.
         cfg: the configuration.
         command: the command line.
-        facts: what is known of the run.
+        facts: the facts of the run.
         machine: the source's revision, the interpreter and the hardware.
-        step: updates done before; 0 for a run that begins.
+        step: updates done before; 0 for a new run.
 
     Raises:
         RunError: a file cannot be written.
@@ -69,7 +69,7 @@ def describe(
 
 
 def kept_choices(folder: Path) -> dict[str, str]:
-    """The option of each configuration group that a run was begun with, empty where unknown."""
+    """The option of each configuration group that a run was started with; empty if unknown."""
     found = read_environment(folder).get("choices")
     if not isinstance(found, dict) or not (folder / CONFIG).is_file():
         return {}
@@ -77,12 +77,12 @@ def kept_choices(folder: Path) -> dict[str, str]:
 
 
 def read_environment(folder: Path) -> dict[str, Any]:
-    """What a run directory says of where it was begun, empty where it does not."""
+    """The content of environment.json; empty if it cannot be read."""
     return _read_json(folder / ENVIRONMENT)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """How a run ended, empty where it has not."""
+    """The content of summary.json; empty if the run has not finished."""
     return _read_json(folder / SUMMARY)
 
 

@@ -1,4 +1,4 @@
-"""A run directory as something to read; its weights are read by ``icot.runs.checkpoints``."""
+"""Reading a run directory; ``icot.runs.checkpoints`` reads its weights."""
 
 from collections.abc import Iterable
 from functools import cached_property
@@ -21,7 +21,7 @@ class KeptRun:
         trusted: packages whose code it may name.
 
     Raises:
-        RunError: it is none.
+        RunError: it is not a run directory.
     """
 
     def __init__(self, folder: str | Path, trusted: Iterable[str] = ()) -> None:
@@ -30,38 +30,38 @@ class KeptRun:
             raise RunError(f"run directory {self.folder}: no such directory.")
         if not (self.folder / CONFIG).is_file():
             raise RunError(
-                f"{self.folder} is no run directory: it has no {CONFIG}. A run directory is what "
-                "icot.train writes, outputs/... by default."
+                f"{self.folder} is not a run directory: it has no {CONFIG}. icot.train writes run "
+                "directories, by default to outputs/..."
             )
 
     @classmethod
     def of_checkpoint(cls, path: Path, trusted: Iterable[str] = ()) -> "KeptRun":
-        """The run directory in which a checkpoint lies.
+        """The run directory that contains a checkpoint.
 
         Raises:
-            RunError: it lies in none.
+            RunError: there is none.
         """
         for folder in (path.parent, path.parent.parent):
             if (folder / CONFIG).is_file():
                 return cls(folder, trusted)
         raise RunError(
-            f"checkpoint {path} lies in no run directory, so its task and model are not known; set "
+            f"checkpoint {path} is not in a run directory, so its task and model are unknown; set "
             "run_dir= to the run it comes from."
         )
 
     @property
     def model_folder(self) -> Path:
-        """Tokenizer and model configuration."""
+        """The folder of the tokenizer and the model's configuration."""
         return self.folder / MODEL
 
     @cached_property
     def environment(self) -> dict[str, Any]:
-        """What the run was begun with, as it says itself."""
+        """The content of environment.json."""
         return read_environment(self.folder)
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """How the run ended, empty where it has not."""
+        """The content of summary.json; empty if the run has not finished."""
         return read_summary(self.folder)
 
     @cached_property
@@ -69,7 +69,7 @@ class KeptRun:
         """The run's resolved configuration.
 
         Raises:
-            RunError: it is not one, or it names code of a package that is not trusted.
+            RunError: it is not valid, or it names code of an untrusted package.
         """
         path = self.folder / CONFIG
         cfg = read_config(path)
@@ -78,10 +78,10 @@ class KeptRun:
 
 
 def check_sources(cfg: Section) -> None:
-    """Look at the run directories and files that a command is to read, before it starts.
+    """Check that the run directories and files that a command will read exist.
 
     Args:
-        cfg: the command's configuration; keys that it does not have name nothing.
+        cfg: the command's configuration.
 
     Raises:
         UserError: one does not exist, or cannot be read.

@@ -1,13 +1,13 @@
-"""The names of everything in a run directory, and of nothing else.
+"""The file names of a run directory.
 
 outputs/RUN/
-    config.yaml command.txt environment.json     how to make it again
-    stages.csv metrics.csv summary.json          what was measured
+    config.yaml command.txt environment.json     how to repeat the run
+    stages.csv metrics.csv summary.json          the measurements
     predictions.jsonl accuracy_by_tokens_removed.png
     model/                                       tokenizer and model configuration
     checkpoints/                                 last, step-00001200, good, best, stage-0003
     recoveries.json run.lock wandb_id.txt
-    evaluation.json failures.png tradeoff.csv tradeoff.png     what icot.evaluate found
+    evaluation.json failures.png tradeoff.csv tradeoff.png     results of icot.evaluate
 """
 
 from pathlib import Path
@@ -28,21 +28,21 @@ SWEEP_INDEX, SWEEP_LOCK = "index.csv", ".index.lock"  # of a sweep's directory
 
 
 def stage_file(stage: int) -> str:
-    """The name of the checkpoint that holds the end of a stage."""
+    """The name of the checkpoint at the end of a stage."""
     return f"stage-{stage:04d}.ckpt"
 
 
 def stage_of_file(path: Path) -> int | None:
-    """The stage whose end a checkpoint holds, None where its name says none."""
+    """The stage of a checkpoint at the end of a stage; None for any other file."""
     name, _, number = path.stem.rpartition("-")
     return int(number) if name == "stage" and number.isdecimal() else None
 
 
 def step_file(step: int) -> str:
-    """The name of the checkpoint from which a run goes on after an optimizer step."""
+    """The name of the resumable checkpoint after an optimizer step."""
     return f"step-{step:08d}.ckpt"
 
 
 def predictions_file(stage: str) -> str:
-    """The name of the predictions of one of several stages that were evaluated together."""
+    """The name of the predictions of one stage when several are evaluated."""
     return f"predictions-{stage}.jsonl"

@@ -14,14 +14,14 @@ from icot.system.files import explain_refusal
 
 @contextmanager
 def lock_run(folder: Path, wanted: bool = True) -> Iterator[None]:
-    """Keep other processes out of a run directory, for as long as this one lives.
+    """Lock a run directory for this process.
 
     Args:
-        folder: the run directory, made if it is not there.
-        wanted: False for the further processes of one run, which its first one lets in.
+        folder: the run directory; created if it does not exist.
+        wanted: False does nothing, for all processes of a run except its first.
 
     Raises:
-        RunError: another process is at work there, or nothing can be written.
+        RunError: another process uses the directory, or it cannot be written.
     """
     if not wanted:
         yield
@@ -36,7 +36,7 @@ def lock_run(folder: Path, wanted: bool = True) -> Iterator[None]:
         except BlockingIOError:
             raise RunError(
                 f"{folder}: another process is training there ({file.read().strip()}). Wait for "
-                "its end or stop it, or name another directory, hydra.run.dir=..."
+                "its end or stop it, or set another directory, hydra.run.dir=..."
             ) from None
         except OSError:  # a file system without locks
             pass

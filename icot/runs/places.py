@@ -1,8 +1,8 @@
-"""In which directory a command works: found before Hydra runs, for Hydra makes the directory.
+"""The output directory of a command, found before Hydra runs, because Hydra creates it.
 
-resume=outputs/RUN     that very directory
-resume=auto            a directory whose name depends on what the configuration computes
--m +sweep=NAME         the same for a sweep, so that a second start finds it again
+resume=outputs/RUN     that directory
+resume=auto            a directory named after the configuration
+-m +sweep=NAME         a directory named after the sweep's configuration, found again on restart
 """
 
 import os
@@ -27,14 +27,14 @@ from icot.system.files import check_writable
 
 AUTO = "auto"
 NAMING = ("task", "model", "schedule")  # groups whose options name a directory
-KEYS_DEPEND_ON = ("task", "schedule", "optimizer")  # groups whose option decides which keys exist
+KEYS_DEPEND_ON = ("task", "schedule", "optimizer")  # groups whose option determines the keys
 
 
 def find_run_to_resume(overrides: Sequence[str]) -> Path | None:
-    """The run directory that a command line goes on with by name, if it does.
+    """The run directory that a command line resumes by name; None if it does not.
 
     Raises:
-        RunError: it is none.
+        RunError: it is not a run directory.
     """
     resume = unquote(named_values(overrides).get("resume", ""))
     if not resume or resume in (AUTO, NOTHING):
@@ -43,10 +43,10 @@ def find_run_to_resume(overrides: Sequence[str]) -> Path | None:
 
 
 def run_options(folder: Path, overrides: Sequence[str]) -> list[str]:
-    """A run's own options as overrides, where the command line does not name others.
+    """A run's own options as overrides, unless the command line sets others.
 
-    They decide which keys there are, so that ``resume=RUN schedule.tokens_per_epoch=8`` is judged
-    by the run's own schedule. Hydra must be initialised.
+    They determine which keys exist, so that ``resume=RUN schedule.tokens_per_epoch=8`` is checked
+    against the run's own schedule. Hydra must be initialised.
     """
     named, choices = named_values(overrides), kept_choices(folder)
     options = GroupOptions()
@@ -58,17 +58,18 @@ def run_options(folder: Path, overrides: Sequence[str]) -> list[str]:
 
 
 def directory_overrides(config_name: str, overrides: Sequence[str], multirun: bool) -> list[str]:
-    """What a command line has to say further, so that Hydra works in the right directory.
+    """The overrides that set Hydra's output directory, in addition to the command line.
 
-    A multirun's runs are each looked at when they begin. Hydra must be initialised.
+    The runs of a multirun are checked when they start. Hydra must be initialised.
 
     Raises:
-        UserError: there is no run to go on with, or one is in the way, or nothing can be written.
+        UserError: there is no run to resume, the directory already holds another run, or it cannot
+            be written.
     """
     named = named_values(overrides)
     resume = unquote(named.get("resume", ""))
     if "resume" in named and not resume:
-        raise ConfigError(["resume= names no run: set it to a run directory, or to auto"])
+        raise ConfigError(["resume= is empty: set it to a run directory, or to auto"])
     if multirun:
         if resume and resume not in (AUTO, NOTHING):
             raise sweep_resume_error(resume)
@@ -79,10 +80,10 @@ def directory_overrides(config_name: str, overrides: Sequence[str], multirun: bo
         return [f"hydra.sweep.dir={quote(str(sweep))}"]
     folder = find_run_to_resume(overrides)
     if folder is not None:
-        if "hydra.run.dir" in named:  # a further process of the run, or a contradiction
+        if "hydra.run.dir" in named:  # another process of the run, or a contradiction
             if Path(unquote(named["hydra.run.dir"])).resolve() != folder:
                 raise ConfigError(
-                    [f"resume={resume} goes on in that very directory: leave out hydra.run.dir"]
+                    [f"resume={resume} already sets the directory: leave out hydra.run.dir"]
                 )
             return []
         check_writable(folder)
@@ -104,32 +105,32 @@ def directory_overrides(config_name: str, overrides: Sequence[str], multirun: bo
 
 
 def sweep_resume_error(resume: str) -> ConfigError:
-    """The mistake of a sweep that is to go on with one run."""
+    """The error for a sweep with ``resume=`` of a single run."""
     return ConfigError(
-        [f"resume={resume} goes on with one run; resume=auto hydra.sweep.dir= with many"]
+        [f"resume={resume} resumes one run; for a sweep use resume=auto hydra.sweep.dir="]
     )
 
 
 def run_exists_error(folder: Path) -> RunError:
-    """The mistake of a new run where another one lies."""
+    """The error for a new run in the directory of another."""
     return RunError(
-        f"{folder} holds a run already. resume={folder} goes on with it; another directory, "
-        "hydra.run.dir=..., begins a new one."
+        f"{folder} already holds a run. Resume it with resume={folder}, or start a new one in "
+        "another directory with hydra.run.dir=..."
     )
 
 
 def _directory_of_run(config_name: str, overrides: Sequence[str]) -> Path:
-    """A directory whose name depends on what the configuration computes alone."""
+    """A directory named after the options and the digest of the configuration."""
     choices, root, own = _compose(config_name, overrides)
     name = "_".join([*(choices[group] for group in NAMING), own])
     return root / name
 
 
 def _directory_of_sweep(config_name: str, overrides: Sequence[str]) -> Path:
-    """Where the runs of a sweep go, all of them into one directory.
+    """The directory of all runs of a sweep.
 
-    That of a named sweep depends on what all its runs have in common, so that the same command
-    finds it again, and one with further values adds to it. Any other has the time in its name.
+    For a named sweep it depends on the settings that all its runs share, so that the same command
+    finds it again, and one with more values adds to it. Any other has the time in its name.
     """
     loader = GlobalHydra.instance().config_loader()
     parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
@@ -142,15 +143,15 @@ def _directory_of_sweep(config_name: str, overrides: Sequence[str]) -> Path:
     choices, root, own = _compose(config_name, common, tuple(varied))
     if named:
         return root / "sweeps" / f"{named[0].value()}_{own}"
-    begun = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    alike = [choices[group] for group in NAMING if group not in varied]
-    return root / "sweeps" / "_".join([begun, *alike])
+    started = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    shared = [choices[group] for group in NAMING if group not in varied]
+    return root / "sweeps" / "_".join([started, *shared])
 
 
 def _compose(
     config_name: str, overrides: Sequence[str], without: tuple[str, ...] = ()
 ) -> tuple[dict[str, str], Path, str]:
-    """The options that a command line chooses, its output_root, and the digest of its values."""
+    """A command line's options by group, its output_root, and the digest of its values."""
     cfg = compose(config_name, list(overrides), return_hydra_config=True)
     choices = {str(k): str(v) for k, v in cfg.hydra.runtime.choices.items()}
     values = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
@@ -160,6 +161,6 @@ def _compose(
 
 
 def _is_main_process() -> bool:
-    """Whether this is no further process of one run, by what launchers set."""
+    """Whether this is the main process of a run, by the variables that launchers set."""
     ranks = (os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
     return all(rank == "0" for rank in ranks)

@@ -1,4 +1,4 @@
-"""Where a run goes on: its newest intact checkpoint, and whether it has come to its end."""
+"""The position where a run resumes: its newest intact checkpoint, and whether it is complete."""
 
 import logging
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run goes on.
+    """Where a run resumes.
 
     Attributes:
-        checkpoint: the file, None for the beginning.
+        checkpoint: the file, None at the start.
         step: optimizer steps done.
         epoch: epochs done.
         batches: batches done, over all epochs.
@@ -38,7 +38,7 @@ class Position:
 
 @dataclass(frozen=True)
 class End:
-    """Where a run ends, by whichever comes first.
+    """Where a run ends: the first of these limits.
 
     Attributes:
         max_steps: optimizer steps, -1 for no limit.
@@ -52,7 +52,7 @@ class End:
 
 
 def find_position(folder: Path, end: End, is_first_process: bool) -> Position:
-    """The newest intact checkpoint of a run directory; damaged ones are named and set aside.
+    """The newest intact checkpoint of a run directory; reports and renames damaged ones.
 
     Args:
         folder: the run directory.
@@ -60,7 +60,7 @@ def find_position(folder: Path, end: End, is_first_process: bool) -> Position:
         is_first_process: of the run; the others change no file.
 
     Raises:
-        RunError: the run is longer than ``end`` allows, or the file cannot be read.
+        RunError: the run is already longer than ``end`` allows, or the file cannot be read.
     """
     if is_first_process:
         for place in (folder, folder / CHECKPOINTS):
@@ -68,8 +68,10 @@ def find_position(folder: Path, end: End, is_first_process: bool) -> Position:
     path, damaged = newest_intact(folder)
     if is_first_process:
         for bad in damaged:
-            instead = f"{path} is used instead" if path else "there is no other: it begins anew"
-            log.warning("%s is damaged and has been set aside; %s.", bad, instead)
+            instead = (
+                f"using {path} instead" if path else "there is no other: starting from scratch"
+            )
+            log.warning("%s is damaged and has been renamed; %s.", bad, instead)
             bad.replace(bad.with_name(bad.name + DAMAGED))
     if path is None:
         return Position()
@@ -79,16 +81,16 @@ def find_position(folder: Path, end: End, is_first_process: bool) -> Position:
     except (LookupError, TypeError, ValueError, AttributeError):
         header = None
     if header is None or not header.resumes:
-        raise RunError(f"checkpoint {path}: holds weights, but not what resumes a run.")
+        raise RunError(f"checkpoint {path}: has only weights; a run cannot be resumed from it.")
     if 0 < end.max_steps < header.step:
         raise RunError(
-            f"trainer.max_steps={end.max_steps}: {folder} has done {header.step} steps "
-            "already; a longer run is allowed, a shorter one is not."
+            f"trainer.max_steps={end.max_steps}: {folder} has already done {header.step} steps; "
+            "a longer run is allowed, a shorter one is not."
         )
     if 0 < end.max_epochs <= header.epoch:
         raise RunError(
-            f"trainer.max_epochs={end.max_epochs}: {folder} has begun epoch "
-            f"{header.epoch + 1} already; a longer run is allowed, a shorter one is not."
+            f"trainer.max_epochs={end.max_epochs}: {folder} has already begun epoch "
+            f"{header.epoch + 1}; a longer run is allowed, a shorter one is not."
         )
     return Position(
         path,
@@ -101,7 +103,7 @@ def find_position(folder: Path, end: End, is_first_process: bool) -> Position:
 
 
 def is_complete(folder: Path, end: End, position: Position) -> bool:
-    """Whether a run has come to its end."""
+    """Whether a run is complete."""
     summary = read_summary(folder)
     steps, epochs = summary.get("steps"), summary.get("epochs")
     if not isinstance(steps, int) or not isinstance(epochs, int):

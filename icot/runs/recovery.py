@@ -1,6 +1,6 @@
-"""Going back: what a run has undone of itself, written down so that a resumed run knows it.
+"""Rollbacks of a run to an earlier checkpoint, recorded so that a resumed run knows them.
 
-recoveries.json   one object for each return to a checkpoint, in order
+recoveries.json   one object for each rollback, in order
 """
 
 import json
@@ -33,17 +33,17 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Recovery:
-    """One return.
+    """One rollback.
 
     Attributes:
-        reason: ``nonfinite``, a gradient that is not a number, after which ``skipped`` batches are
-            left out; ``collapse``, an accuracy that has not come back, after which the schedule
-            goes on at half the speed.
-        step: optimizer step at which it was seen.
-        tokens_removed: of the stage returned to.
-        batches: trained where the run goes on.
-        skipped: batches of the run that are left out, counted from 0.
-        message: what was seen, for people.
+        reason: ``nonfinite``, a gradient that is not finite, after which ``skipped`` batches are
+            skipped; ``collapse``, an accuracy that has not recovered, after which the schedule
+            continues at half the speed.
+        step: optimizer step at which it was detected.
+        tokens_removed: at the stage returned to.
+        batches: batches trained at the checkpoint returned to.
+        skipped: batches of the run to skip, counted from 0.
+        message: the explanation for users.
     """
 
     reason: Literal["nonfinite", "collapse"]
@@ -54,26 +54,26 @@ class Recovery:
     message: str
 
 
-def _restored(
+def _parse_recovery(
     reason: Any, step: Any, tokens_removed: Any, batches: Any, skipped: Any, message: Any
 ) -> Recovery:
-    """A recovery of the right types, whatever a file says."""
+    """A recovery from a file, with its types checked."""
     numbers = int(step), int(tokens_removed), int(batches)
     return Recovery(reason, *numbers, tuple(int(n) for n in skipped), str(message))
 
 
 class Recoveries:
-    """The returns of one run.
+    """The rollbacks of one run.
 
     Args:
         folder: the run directory.
 
     Attributes:
-        done: all of them, in order.
-        gone_back: whether one was made in this process.
+        done: all rollbacks, in order.
+        gone_back: whether this process made one.
 
     Raises:
-        RunError: its file is not one.
+        RunError: the file cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -83,12 +83,12 @@ class Recoveries:
         if self.path.is_file():
             try:
                 rows = json.loads(self.path.read_text(encoding="utf-8"))
-                self.done = [_restored(**row) for row in rows]
+                self.done = [_parse_recovery(**row) for row in rows]
             except (OSError, ValueError, TypeError, KeyError, RecursionError):
-                raise RunError(f"{self.path}: cannot be read as a run's returns.") from None
+                raise RunError(f"{self.path}: cannot be read as a list of rollbacks.") from None
 
     def add(self, recovery: Recovery) -> None:
-        """Write one more down.
+        """Record a rollback.
 
         Raises:
             RunError: the file cannot be written.
@@ -103,12 +103,12 @@ class Recoveries:
         write_text(self.path, json.dumps(rows, indent=2) + "\n")
 
     def count(self, reason: str) -> int:
-        """How often a run has returned for a reason."""
+        """The number of rollbacks for a reason."""
         return sum(r.reason == reason for r in self.done)
 
     @property
     def skipped(self) -> frozenset[int]:
-        """Batches that are left out."""
+        """Batches to skip."""
         return frozenset(n for r in self.done for n in r.skipped)
 
     @property
@@ -120,13 +120,13 @@ class Recoveries:
 
 
 class RollbackError(Exception):
-    """Training cannot go on from where it came to; the state before is on disk.
+    """Training cannot continue from here; an earlier state is on disk.
 
     Args:
         reason: as in ``Recovery``.
-        step: optimizer step at which it was seen.
-        batches: of the run that an answer may leave out.
-        message: what was seen, for people.
+        step: optimizer step at which it was detected.
+        batches: batches of the run that may be skipped.
+        message: the explanation for users.
     """
 
     def __init__(
@@ -149,28 +149,28 @@ def go_back(
     may_skip: bool,
     is_first_process: bool,
 ) -> Position:
-    """Return to a checkpoint if that is allowed, and write it down.
+    """Return to a checkpoint if that is allowed, and record it.
 
     Args:
-        error: why training cannot go on.
+        error: why training cannot continue.
         folder: the run directory.
-        recoveries: the returns so far.
+        recoveries: the rollbacks so far.
         end: where the run ends.
-        allowed: how many returns for one reason.
-        may_skip: whether a batch may be left out.
+        allowed: the most rollbacks for one reason.
+        may_skip: whether a batch may be skipped.
         is_first_process: of the run; the others change no file.
 
     Raises:
-        RunError: it is not allowed, or not so often.
+        RunError: it is not allowed, or there were too many rollbacks.
     """
     if error.reason == "nonfinite" and not may_skip:
         raise RunError(
-            f"{error.message} Look at these examples; a lower optimizer.lr may help, in a new run. "
-            f"resume={folder} on_nonfinite=rollback goes on and leaves the batch out."
+            f"{error.message} Check these examples; a lower optimizer.lr may help, in a new run. "
+            f"resume={folder} on_nonfinite=rollback resumes and skips the batch."
         )
     if recoveries.count(error.reason) >= allowed:
         raise RunError(
-            f"{error.message} The run has gone back {allowed} times already; max_rollbacks= allows "
+            f"{error.message} The run has already gone back {allowed} times; max_rollbacks= allows "
             "more."
         )
     good = (
@@ -184,7 +184,7 @@ def go_back(
         remedy = f", {removed} tokens removed, at half the speed"
     else:
         removed = position.tokens_removed
-        remedy = f" and leaves out batch {error.batches[-1]}"
+        remedy = f" and skips batch {error.batches[-1]}"
     recoveries.add(
         Recovery(error.reason, error.step, removed, position.batches, error.batches, error.message)
     )
@@ -194,7 +194,7 @@ def go_back(
 
 
 def _promote_good(checkpoints: Path, is_first_process: bool) -> StageMark:
-    """Make ``good.ckpt`` the newest checkpoint; returns the stage that had ended well there."""
+    """Make ``good.ckpt`` the newest checkpoint; returns its last good stage."""
     path = checkpoints / GOOD_FILE
     if not checkpoint_file.is_intact(path):
         raise RunError(

@@ -1,7 +1,7 @@
-"""Going on with a run: with its own configuration, and what the command line may change of it.
+"""The configuration of a resumed run: its own, with what the command line may change.
 
-resume=outputs/RUN    go on; the command line may only change what does not change the result
-resume=auto           go on where the run directory holds a run, begin otherwise
+resume=outputs/RUN    resume; the command line may only change what does not affect the result
+resume=auto           resume if the run directory holds a run, else start
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from icot.runs.kept_run import KeptRun
 from icot.runs.layout import CHECKPOINTS, CONFIG, MODEL
 from icot.runs.places import AUTO, sweep_resume_error
 
-# Where these are open, a run goes on with what they were on the machine where it began.
+# If these are open, a resumed run uses the values of the machine where it began.
 MACHINE_DEPENDENT = {
     "trainer.precision": ("auto", "precision"),
     "model.attn_implementation": (None, "attn_implementation"),
@@ -31,21 +31,21 @@ MACHINE_DEPENDENT = {
 
 
 def resolve_config(composed: DictConfig, command: CommandLine) -> TrainConfig:
-    """The configuration to train with: the composed one, or that of the run to go on with.
+    """The configuration to train with: the composed one, or that of the run to resume.
 
     Args:
         composed: from the command line.
         command: the command line.
 
     Raises:
-        UserError: the run directory is none, or the command line would change its result.
+        UserError: it is not a run directory, or the command line would change its result.
     """
     folder, resume = Path(composed.paths.output_dir), composed.resume
     if resume not in (None, AUTO) and Path(resume).resolve() != folder.resolve():
         raise sweep_resume_error(resume)
     if resume is None or not (folder / CONFIG).is_file():
         return validate(composed, TrainConfig)
-    _check_no_way_out(folder)
+    _check_links(folder)
     asked_values: Any = OmegaConf.to_container(composed, resolve=True)
     trusted = set(asked_values.get("trust") or ())
     if resume == AUTO:
@@ -80,7 +80,7 @@ def resolve_config(composed: DictConfig, command: CommandLine) -> TrainConfig:
 
 
 def _packages_named(composed: dict[str, Any], overrides: Sequence[str]) -> set[str]:
-    """Packages whose classes the command line itself names, by an option or by ``_target_``."""
+    """Packages whose classes the command line names, by an option or by ``_target_``."""
     named = {text.split("=")[0].split(".")[0].lstrip("+") for text in overrides}
     targets = [
         value_at(composed, f"{g}._target_") for g in ("task", "schedule", "method") if g in named
@@ -91,14 +91,14 @@ def _packages_named(composed: dict[str, Any], overrides: Sequence[str]) -> set[s
 def _with_overrides(
     kept: dict[str, Any], composed: dict[str, Any], command: CommandLine, choices: dict[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """The run's configuration with the command line's overrides on top, and its other choices.
+    """The run's configuration with the overrides on top, and messages for other choices.
 
     ``choices`` are the run's own, by group.
     """
     asked = deepcopy(kept)
     for key in COMMAND_LINE_ONLY:
         asked[key] = composed[key]
-    other = []
+    messages = []
     for override in OverridesParser.create().parse_overrides(list(command.overrides)):
         key = override.key_or_group
         if key in choices and matches(key, CHANGEABLE):
@@ -106,36 +106,36 @@ def _with_overrides(
         elif key in choices:
             option = option_name(key, override.value())
             if option != choices[key]:
-                other.append(f"{key} is {choices[key]} there and {option} here")
+                messages.append(f"{key} is {choices[key]} there and {option} here")
         elif not matches(key, (*COMMAND_LINE_ONLY, "hydra")) and "/" not in key:
             put(asked, key, value_at(composed, key))
-    return asked, other
+    return asked, messages
 
 
 def _changes(kept: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    """Every key that changes the result and is not as it was."""
+    """A message for every changed key that affects the result."""
     before, now = leaves(kept), leaves(asked)
-    found = []
+    messages = []
     for key in sorted({*before, *now}):
         if matches(key, CHANGEABLE) or before.get(key) == now.get(key):
             continue
-        found.append(f"{key} is {before.get(key)} there and {now.get(key)} here")
+        messages.append(f"{key} is {before.get(key)} there and {now.get(key)} here")
         if matches(key, ("callbacks",)) and key not in now:
-            found[-1] += " (a run directory cannot run code: repeat it on the command line)"
-    return found
+            messages[-1] += " (a run directory cannot run code: repeat it on the command line)"
+    return messages
 
 
-def _check_no_way_out(folder: Path) -> None:
-    """Refuse a run directory with links through which something outside would be written.
+def _check_links(folder: Path) -> None:
+    """Refuse a run directory with links to outside, which training would overwrite.
 
     Raises:
-        RunError: there is one.
+        RunError: there is such a link.
     """
     inside = folder.resolve()
-    places = (folder, folder / CHECKPOINTS, folder / MODEL)
-    for path in (path for place in places if place.is_dir() for path in place.iterdir()):
+    folders = (folder, folder / CHECKPOINTS, folder / MODEL)
+    for path in (path for f in folders if f.is_dir() for path in f.iterdir()):
         if path.is_symlink() and not path.resolve().is_relative_to(inside):
             raise RunError(
-                f"{path} is a link to {path.resolve()}, outside of the run directory; training "
-                "would write there. Put the real file or folder in its place."
+                f"{path} links to {path.resolve()}, outside the run directory; training would "
+                "write there. Replace the link by the real file or folder."
             )

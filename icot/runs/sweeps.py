@@ -1,9 +1,9 @@
-"""A sweep: its directory, which a second start finds again, and the one index of its runs.
+"""The index of a sweep's runs.
 
-    python -m icot.train -m +sweep=delta_lambda      runs what is not finished yet
+    python -m icot.train -m +sweep=delta_lambda      starts or resumes unfinished runs
 
-index.csv has a row for each run: its state, directory and overrides, how it ended, and the command
-that makes it alone. A run is
+index.csv has one row per run: its state, directory and overrides, its results, and the command that
+repeats it alone. The states are
 
     not started, unfinished (it has begun), failed (with the message), finished
 """
@@ -35,8 +35,8 @@ def plan_jobs(params: Any, overrides: Sequence[str]) -> list[list[str]]:
     """The overrides of each run of a sweep, in the order in which Hydra numbers them.
 
     Args:
-        params: what the sweep's file varies, by key.
-        overrides: the command line's, which win.
+        params: the values that the sweep's file varies, by key.
+        overrides: of the command line; they take precedence.
     """
     texts = [f"{key}={value}" for key, value in params.items()]
     parsed = OverridesParser.create().parse_overrides([*texts, *overrides])
@@ -45,7 +45,7 @@ def plan_jobs(params: Any, overrides: Sequence[str]) -> list[list[str]]:
 
 
 def read_index(folder: Path) -> list[Row]:
-    """The rows of a sweep's index, if it has one, with their states as the disk has them now."""
+    """The rows of a sweep's index, if it has one, with their current states."""
     try:
         with (folder / SWEEP_INDEX).open(encoding="utf-8", newline="") as file:
             kept = list(csv.DictReader(file))
@@ -65,8 +65,10 @@ def index_row(folder: Path, overrides: str, directory: str = "", error: str = ""
         state = UNFINISHED
     else:
         state = NOT_STARTED
-    named = any(text.lstrip("+").startswith(f"{SWEEP}=") for text in shlex.split(overrides))
-    command = "python -m icot.train -m" if named else "python -m icot.train"
+    is_named_sweep = any(
+        text.lstrip("+").startswith(f"{SWEEP}=") for text in shlex.split(overrides)
+    )
+    command = "python -m icot.train -m" if is_named_sweep else "python -m icot.train"
     return {
         "state": state,
         "directory": directory,

@@ -1,1 +1,1 @@
-"""What the machine offers and asks: files, hardware, signals."""
+"""Files, hardware, machine facts and signals."""

@@ -1,6 +1,6 @@
-"""Files that are whole or not there: written beside their place, then moved into it.
+"""Atomic file writes: a file is written under a temporary name, then renamed.
 
-A process that is killed, or a disk that is full, leaves the file that was there before.
+If the process is killed or the disk is full, the previous file stays as it was.
 """
 
 import os
@@ -13,13 +13,13 @@ from typing import IO, Any
 
 from icot.errors import RunError
 
-ROOM = 2**16  # bytes; a folder with less free space is refused before any work
+MIN_FREE_BYTES = 2**16  # a folder with less free space is refused before any work
 PARTIAL = ".partial"  # suffix of a file that is being written
 
 
 @contextmanager
 def replace_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """A file to write to, which takes the place of ``path`` once the block has ended well.
+    """A file to write to, which replaces ``path`` when the block ends without an error.
 
     A symbolic link at ``path`` is replaced, not followed.
 
@@ -44,7 +44,7 @@ def replace_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 @contextmanager
 def explain_refusal(path: Path) -> Iterator[None]:
-    """Turn the system's refusal to write ``path`` into an error that says what to do.
+    """Turn an OSError from writing ``path`` into an error that says what to do.
 
     Raises:
         RunError: in place of an OSError.
@@ -53,9 +53,8 @@ def explain_refusal(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunError(
-            f"{path}: cannot be written ({error.strerror or error}). What was there before is "
-            "whole. Make room or give leave to write, then start again; resume=RUN_DIR goes on "
-            "with a run."
+            f"{path}: cannot be written ({error.strerror or error}). Earlier files are intact. "
+            "Free disk space or allow writing, then start again; resume=RUN_DIR resumes a run."
         ) from None
 
 
@@ -70,30 +69,30 @@ def write_text(path: Path, text: str) -> None:
 
 
 def link(source: Path, path: Path) -> None:
-    """Let a file be known by another name too, which may exist; a copy where links cannot be.
+    """Link ``path`` to a file, replacing what is there; copies it if links are not supported.
 
     Raises:
         RunError: it cannot be written.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
     with explain_refusal(path):
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         try:
-            os.link(source, beside)
+            os.link(source, temporary)
         except OSError:
-            shutil.copyfile(source, beside)
-        beside.replace(path)
+            shutil.copyfile(source, temporary)
+        temporary.replace(path)
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Remove what killed processes have left half written; no other process may be at work."""
+    """Remove half-written files of killed processes; no other process may be writing."""
     for path in folder.glob(f".*{PARTIAL}"):
         with suppress(OSError):
             path.unlink()
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename last through a power failure, where the file system can."""
+    """Make a rename survive a power failure, if the file system supports it."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -103,14 +102,14 @@ def _sync_folder(folder: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Whether files can be made in a folder, or where it would be made.
+    """Check that files can be created in a folder, which may not exist yet.
 
     Raises:
         RunError: they cannot.
     """
-    place = folder.absolute()
-    while not place.exists():
-        place = place.parent
-    with explain_refusal(folder), tempfile.TemporaryFile(dir=place) as file:
-        file.write(bytes(ROOM))
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    with explain_refusal(folder), tempfile.TemporaryFile(dir=existing) as file:
+        file.write(bytes(MIN_FREE_BYTES))
         file.flush()

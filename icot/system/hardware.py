@@ -1,4 +1,4 @@
-"""What the machine offers: the precision that pays on it, and how it hands out memory."""
+"""Devices, precision and memory."""
 
 import ctypes
 import resource
@@ -16,26 +16,26 @@ KILOBYTE = 1 if sys.platform == "darwin" else 1024  # the unit of ru_maxrss
 
 
 def computes_bf16(accelerator: str) -> bool:
-    """Whether matrix products in bf16 are native on the device that Lightning would choose."""
+    """Whether the device that Lightning would choose has native bf16 matrix products."""
     if accelerator != "cpu" and torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def device_for(accelerator: str) -> torch.device:
-    """The one device that evaluation computes on: ``auto`` takes a GPU where there is one.
+    """The device of an evaluation; ``auto`` uses a GPU if there is one.
 
     Raises:
-        ModelError: ``gpu`` where there is none.
+        ModelError: ``gpu`` without a GPU.
     """
     if accelerator == "gpu" and not torch.cuda.is_available():
-        raise ModelError("accelerator=gpu: no GPU is to be found; accelerator=cpu computes here.")
+        raise ModelError("accelerator=gpu: there is no GPU; use accelerator=cpu.")
     use_gpu = accelerator != "cpu" and torch.cuda.is_available()
     return torch.device("cuda" if use_gpu else "cpu")
 
 
 def resolve_precision(precision: str, accelerator: str, dtype: str) -> str:
-    """``auto`` as one of Lightning's names: bf16 where it is native, else float32."""
+    """Replace ``auto`` by one of Lightning's names: bf16 if it is native, else float32."""
     if precision != "auto":
         return precision
     if dtype == "bfloat16":
@@ -44,17 +44,17 @@ def resolve_precision(precision: str, accelerator: str, dtype: str) -> str:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: what torch has allocated on a GPU, or all that this process has had resident."""
+    """Peak bytes that torch allocated on a GPU, or else this process's peak resident memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILOBYTE
 
 
 def keep_freed_memory() -> None:
-    """Let glibc reuse freed blocks of several megabytes rather than return them to the system.
+    """Let glibc reuse freed blocks of several megabytes instead of returning them to the system.
 
-    Each activation would otherwise be mapped and zeroed anew in every step; keeping them makes a
-    small model's step on a CPU about a fifth faster. Elsewhere than on glibc nothing happens.
+    Otherwise each activation is mapped and zeroed again in every step; keeping them makes a small
+    model's step on a CPU about a fifth faster. Without glibc this does nothing.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
@@ -66,7 +66,7 @@ def keep_freed_memory() -> None:
 
 
 def precision_context(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    """What forward passes are made in: autocast for ``bf16-mixed``, else as the weights are."""
+    """The context of forward passes: autocast for ``bf16-mixed``, else none."""
     if precision == "bf16-mixed":
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()

@@ -1,4 +1,4 @@
-"""What a measurement was made with: the source's revision, the interpreter, the hardware."""
+"""Facts for a measurement: the source's revision, the interpreter, the hardware."""
 
 import platform
 import subprocess
@@ -9,7 +9,7 @@ import torch
 
 
 def machine() -> dict[str, Any]:
-    """What a measurement was made with: the source's revision, the interpreter, the hardware."""
+    """Facts for a measurement: the source's revision, the interpreter, the hardware."""
     return {
         "git_revision": _git("rev-parse", "HEAD"),
         "git_changes": bool(_git("status", "--porcelain")),
@@ -23,7 +23,7 @@ def machine() -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-    """What git says of the source tree, None where it is not a checkout."""
+    """The output of git in the source tree; None if it is not a checkout."""
     try:
         answer = subprocess.run(
             ["git", *arguments],

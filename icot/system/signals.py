@@ -1,10 +1,10 @@
-"""Signals: what asks the program to stop, and how it stops.
+"""Signals that ask the program to stop, and how it stops.
 
     SIGTERM, SIGINT (Ctrl-C), SIGUSR1 (Slurm's --signal)    save at the next batch, then exit
     a second SIGINT                                         exit at once
 
 The exit code is 128 plus the signal's number: 143, 130, 138. Outside training there is nothing to
-save, and the program stops where it is.
+save, and the program stops at once.
 """
 
 import os
@@ -22,8 +22,8 @@ class Interrupted(SystemExit):
 
     Args:
         number: of the signal.
-        is_main: whether this is the main one of several processes of one run; the others exit with
-            0, lest their launcher take them for crashed.
+        is_main: whether this is the main process of the run; others exit with 0, so that their
+            launcher does not treat them as crashed.
     """
 
     def __init__(self, number: int, is_main: bool = True) -> None:
@@ -31,14 +31,14 @@ class Interrupted(SystemExit):
 
 
 def exit_code(number: int) -> int:
-    """What the process exits with after a signal, as shells have it."""
+    """The exit code after a signal, as in shells."""
     return 128 + number
 
 
 def requeue_job() -> bool:
-    """Put this process's Slurm job back into the queue; False where there is none or Slurm refuses.
+    """Requeue this process's Slurm job; False if there is no job or Slurm refuses.
 
-    The same command, with ``resume=``, then goes on with the run.
+    The same command, with ``resume=``, then resumes the run.
     """
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     job = f"{array}_{task}" if array else os.environ.get("SLURM_JOB_ID")
@@ -55,8 +55,8 @@ class Signals:
     """The signals that this process has received.
 
     Attributes:
-        received: the number of the first one since training began, None before.
-        at_once: called before the process exits without tidying up.
+        received: the number of the first signal since training began, None before.
+        at_once: called before the process exits without cleanup.
     """
 
     def __init__(self) -> None:
@@ -67,22 +67,22 @@ class Signals:
         self._process = os.getpid()
 
     def listen(self) -> None:
-        """Handle signals from now on; does nothing outside the main thread."""
+        """Start handling signals; does nothing outside the main thread."""
         self._process = os.getpid()
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 signal.signal(number, self._handle)
 
     def postpone(self) -> None:
-        """Note signals until ``deliver``, for training to act on between two batches."""
+        """Only record signals until ``deliver``; training acts on them between two batches."""
         self.received, self._interrupts, self._postponed = None, 0, True
         self.listen()
 
     def deliver(self) -> None:
-        """Act on signals at once again, and on one that has been noted.
+        """Act on signals at once again, and on a recorded one.
 
         Raises:
-            Interrupted: a signal has been noted.
+            Interrupted: a signal has been recorded.
         """
         self.act_at_once()
         if self.received is not None:
@@ -93,7 +93,7 @@ class Signals:
         self._postponed = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a data loader's worker, which its parent ends
+        if os.getpid() != self._process:  # a data loader's worker; its parent ends it
             if number == signal.SIGTERM:
                 os._exit(exit_code(number))
             return

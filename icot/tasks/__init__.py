@@ -1,1 +1,1 @@
-"""Tasks: where examples come from, and how an answer is extracted and compared."""
+"""Tasks: the source of examples, and how answers are extracted and compared."""

@@ -1,4 +1,4 @@
-"""What a task is: examples as text, split three ways, and how an answer is scored.
+"""The base class of tasks: examples as text, in three splits, and how an answer is scored.
 
 An example is a question, a chain of thought (CoT) and an answer. On disk it is one line,
 
@@ -39,17 +39,17 @@ class Example:
 
 
 class Task(ABC):
-    """Where examples come from and how an answer is judged. Knows no model and no stage."""
+    """The source of examples, and how answers are judged; independent of model and stage."""
 
     name: str
 
     @abstractmethod
     def size(self, split: Split) -> int | None:
-        """The number of examples in ``split``, or None where only reading it tells."""
+        """The number of examples in ``split``; None if it is unknown before reading."""
 
     @abstractmethod
     def chunks(self, split: Split) -> Iterator[list[Example]]:
-        """The examples of ``split`` in a fixed order, some thousands at a time.
+        """The examples of ``split`` in a fixed order, in lists of some thousands.
 
         Raises:
             DataError: a line that is not in the format; the message names file and line.
@@ -57,28 +57,28 @@ class Task(ABC):
 
     @abstractmethod
     def fingerprint(self, split: Split) -> Mapping[str, Any]:
-        """What determines the examples of ``split``: equal fingerprints, equal examples."""
+        """What determines the examples of ``split``: equal fingerprints mean equal examples."""
 
     def symbols(self) -> tuple[str, ...] | None:
-        """All symbols, where the text is symbols with blanks between them; else None."""
+        """All symbols, if the text consists of symbols separated by blanks; else None."""
         return None
 
     def skipped(self, split: Split) -> int:
-        """How many bad lines of ``split`` were left out when it was last read."""
+        """The number of bad lines of ``split`` skipped when it was last read."""
         return 0
 
     def leaves_out(self, split: Split, example: Example) -> bool:
-        """Whether an example that cannot be tokenized is left out and counted; else it raises."""
+        """Whether to skip and count an example that cannot be tokenized; if not, it is an error."""
         return False
 
     def difficulty(self, example: Example) -> Mapping[str, float]:
-        """Numbers that say how hard an example is, by name; errors are broken down by them."""
+        """Measures of an example's difficulty, by name; evaluation groups failures by them."""
         return {}
 
     def extract_answer(self, text: str) -> str:
-        """The comparable answer in a text; the official extraction unless a task has its own."""
+        """The answer in a text; by default the official extraction."""
         return extract_answer(text)
 
     def is_correct(self, prediction: str, target: str) -> bool:
-        """Whether two texts, each with an answer somewhere in it, give the same answer."""
+        """Whether two texts contain the same answer."""
         return self.extract_answer(prediction) == self.extract_answer(target)

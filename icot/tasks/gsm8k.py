@@ -1,13 +1,13 @@
-"""GSM8K grade-school problems whose chain is the equations only (arXiv 2405.14838, section 4.1).
+"""GSM8K grade-school problems with only equations as the chain (arXiv 2405.14838, section 4.1).
 
     Janet's ducks lay 16 eggs a day ...||<<16-3-4=9>> <<9*2=18>> #### 18
 
-From local text files in the format (``TextFiles``), or from a hub data set in one of three shapes:
+Read from local text files (``TextFiles``), or from a hub data set in one of three formats:
 
 - ``whynlp/gsm8k-aug``: columns question, steps (a list of equations), answer;
 - ``zen-E/GSM8k-Aug``: columns question, cot, answer;
-- ``openai/gsm8k``: columns question, answer, where the chain is made of the ``<<...>>`` notes in
-  the worked answer and the number stands behind ``####``.
+- ``openai/gsm8k``: columns question, answer; the chain consists of the ``<<...>>`` notes in the
+  worked answer, and the number follows ``####``.
 """
 
 import re
@@ -32,7 +32,7 @@ def example_from_row(row: Mapping[str, Any]) -> Example:
     """The example in one row of a hub data set.
 
     Raises:
-        ValueError: the columns are of none of the three shapes.
+        ValueError: the columns have none of the three formats.
     """
     if "question" not in row or "answer" not in row:
         raise ValueError(f"has the columns {', '.join(row)} but needs question and answer")
@@ -51,7 +51,7 @@ def example_from_row(row: Mapping[str, Any]) -> Example:
 
 
 def difficulty(cot: str) -> dict[str, float]:
-    """The number of equations in a chain; empty where it has none."""
+    """The number of equations in a chain; empty if it has none."""
     count = len(EQUATION.findall(cot))
     return {"equations": count} if count else {}
 
@@ -62,9 +62,9 @@ class HubGSM8K(Task):
     Args:
         dataset: hub name, or a folder that ``datasets`` can load.
         subset: the data set's configuration name, ``main`` for ``openai/gsm8k``.
-        revision: a commit or tag, to pin what is downloaded.
-        held_out: where there is no validation split, the last so many training rows are it.
-        train_size, valid_size, test_size: take only the first so many examples.
+        revision: a commit or tag that pins the download.
+        held_out: without a validation split, this many last training rows become it.
+        train_size, valid_size, test_size: the number of examples to use, from the start.
     """
 
     name = "gsm8k"
@@ -84,7 +84,7 @@ class HubGSM8K(Task):
         self._limits = {"train": train_size, "valid": valid_size, "test": test_size}
 
     def size(self, split: Split) -> None:
-        """Only reading tells."""
+        """Unknown before reading."""
 
     def fingerprint(self, split: Split) -> Mapping[str, Any]:
         """The data set's name and revision; pin a revision where the data may change."""
@@ -107,10 +107,10 @@ class HubGSM8K(Task):
         """The examples of ``split``.
 
         Raises:
-            DataError: the data set cannot be had, or its columns are of no known shape.
+            DataError: the data set cannot be loaded, or its columns have no known format.
         """
         rows = islice(self._rows(split), self._limits[split])
-        for part in _batched(rows, CHUNK):
+        while part := list(islice(rows, CHUNK)):
             try:
                 yield [example_from_row(row) for row in part]
             except ValueError as error:
@@ -125,7 +125,7 @@ class HubGSM8K(Task):
             ) from None
         try:
             splits = load_dataset(self.dataset, self.subset, revision=self.revision)
-        except Exception as error:  # datasets raises dozens of kinds
+        except Exception as error:  # datasets raises many kinds
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(
                 f"data set {self.dataset} cannot be loaded ({reason}). Without a network set "
@@ -141,8 +141,3 @@ class HubGSM8K(Task):
             rows = splits["train"]
             return iter(rows.select(range(len(rows) - self.held_out, len(rows))))
         raise DataError(f"data set {self.dataset} has no {split} split.")
-
-
-def _batched(rows: Iterator[Mapping[str, Any]], size: int) -> Iterator[list[Mapping[str, Any]]]:
-    while part := list(islice(rows, size)):
-        yield part

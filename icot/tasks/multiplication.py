@@ -4,15 +4,15 @@ Digits are written least significant first, separated by spaces; 2365 x 4347 is 
 
     5 6 3 2 * 7 4 3 4||5 5 5 6 1 + 0 0 6 4 9 0 ( 5 5 1 1 1 1 ) + ... #### 5 5 6 0 8 2 0 1
 
-The chain holds one partial product per digit of the multiplier; partial i is a * b_i * 10^i in
-N+1+i digits. With ``chain="long"`` every partial but the first and the last is followed by the
-running sum in parentheses, in as many digits. With ``chain="tree"`` (Appendix C) the partials come
-first, then each level of a binary tree of sums in parentheses: neighbours are added in pairs, an
-odd one is carried up unwritten, and the root is left for the answer. A node that ends at partial j
-has N+1+j digits. The answer has exactly 2N digits.
+The chain has one partial product per digit of the multiplier; partial i is a * b_i * 10^i in N+1+i
+digits. With ``chain="long"`` every partial except the first and the last is followed by the running
+sum in parentheses, in as many digits. With ``chain="tree"`` (Appendix C) the partials come first,
+then each level of a binary tree of sums in parentheses: neighbours are added in pairs, an odd one
+moves up without being written, and the root is the answer. A node that ends at partial j has N+1+j
+digits. The answer has exactly 2N digits.
 
-Every line of one configuration has the same length and the same layout, so a chunk of lines is
-written by arithmetic on digit columns, which has no upper limit on the operands' size.
+All lines of one configuration have the same length and layout, so a chunk of lines is computed with
+arithmetic on digit columns, for operands of any size.
 """
 
 import re
@@ -40,7 +40,7 @@ def example(a: int, b: int, digits: int, chain: Chain = "long") -> Example:
     """The published text for ``a`` times ``b``, each of exactly ``digits`` digits.
 
     Raises:
-        ValueError: an operand that does not have exactly ``digits`` digits, an unknown chain.
+        ValueError: an operand does not have exactly ``digits`` digits, or the chain is unknown.
     """
     _check(digits, chain)
     for operand in (a, b):
@@ -50,7 +50,7 @@ def example(a: int, b: int, digits: int, chain: Chain = "long") -> Example:
 
 
 def difficulty(question: str) -> dict[str, float]:
-    """How hard a question is; empty where the text is not a multiplication in the format.
+    """The difficulty of a question; empty if the text is not a multiplication in the format.
 
         >>> difficulty("2 1 * 9 1")  # 12 x 19: 108 carries twice, 120 and their sum never
         {'carries': 2, 'operand size': 15}
@@ -76,14 +76,14 @@ def difficulty(question: str) -> dict[str, float]:
 
 
 def _number(digits: list[int]) -> int:
-    """Of digits, least significant first."""
+    """The number with these digits, least significant first."""
     return int("".join(map(str, reversed(digits))))
 
 
 def _carries_of_sum(x: int, y: int) -> int:
-    """At how many digits adding x and y carries: what the digit sums lose, in nines."""
-    lost = sum(map(int, f"{x}{y}")) - sum(map(int, str(x + y)))
-    return lost // 9
+    """The number of carries in x + y: each carry lowers the digit sum by nine."""
+    difference = sum(map(int, f"{x}{y}")) - sum(map(int, str(x + y)))
+    return difference // 9
 
 
 class Multiplication(Task):
@@ -92,13 +92,13 @@ class Multiplication(Task):
     Args:
         digits: N, at least 2.
         chain: ``long`` (running sums, the main experiments) or ``tree`` (Appendix C).
-        train_size, valid_size, test_size: examples per split; None is the published size, or what
-            there is where there are fewer questions (2 digits). No two examples, in whatever
-            splits, share a question.
-        seed: draws the operands.
+        train_size, valid_size, test_size: examples per split; None is the published size, or less
+            if there are too few questions (2 digits). No two examples of any split share a
+            question.
+        seed: of the operands.
 
     Raises:
-        ValueError: digits, chain or sizes that make no task.
+        ValueError: digits, chain or sizes are not valid.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Multiplication(Task):
         return self._sizes[split]
 
     def fingerprint(self, split: Split) -> Mapping[str, Any]:
-        """Digits, chain, seed and sizes: they determine every line."""
+        """Digits, chain, seed and sizes, which determine every line."""
         return {
             "task": "multiplication",
             "version": 1,
@@ -142,7 +142,7 @@ class Multiplication(Task):
         }
 
     def symbols(self) -> tuple[str, ...]:
-        """Ten digits, the signs, the answer mark."""
+        """The ten digits, the signs and the answer mark."""
         return (*"0123456789*+()", ANSWER_MARK)
 
     def difficulty(self, example: Example) -> Mapping[str, float]:
@@ -160,9 +160,9 @@ class Multiplication(Task):
         """Both operands of every example of ``split``: digits [n, N], least significant first."""
         drawn = _draw(self.digits, sum(self._sizes.values()), self.seed)
         # The held-out splits come first, so that they do not depend on the training set's size.
-        first = {"valid": 0, "test": self._sizes["valid"]}
-        first["train"] = first["test"] + self._sizes["test"]
-        rows = drawn[first[split] : first[split] + self._sizes[split]]
+        starts = {"valid": 0, "test": self._sizes["valid"]}
+        starts["train"] = starts["test"] + self._sizes["test"]
+        rows = drawn[starts[split] : starts[split] + self._sizes[split]]
         return rows[:, : self.digits], rows[:, self.digits :]
 
 
@@ -179,9 +179,9 @@ def _digits_of(number: int, width: int) -> Digits:
 
 @cache
 def _draw(digits: int, count: int, seed: int) -> NDArray[np.int8]:
-    """``count`` different questions, uniform: digits [count, 2N], both operands side by side.
+    """Draw ``count`` different questions uniformly: digits [count, 2N] of both operands.
 
-    A larger count begins with what a smaller one draws.
+    A larger count starts with the questions of a smaller one.
     """
     rng = np.random.default_rng(seed)
     if digits <= FEW_DIGITS:  # few enough questions to shuffle them all
@@ -192,20 +192,20 @@ def _draw(digits: int, count: int, seed: int) -> NDArray[np.int8]:
         return np.concatenate(columns, axis=1).astype(np.int8)
     blocks: list[NDArray[np.int8]] = []
     drawn = np.empty((0, 2 * digits), dtype=np.int8)
-    while len(drawn) < count:  # the handful of repetitions are dropped and drawn again
+    while len(drawn) < count:  # drop the few repetitions and draw again
         for _ in range(1 + (count - len(drawn)) // BLOCK):
             block = rng.integers(0, 10, size=(BLOCK, 2 * digits), dtype=np.int8)
             block[:, [digits - 1, -1]] = rng.integers(1, 10, size=(BLOCK, 2), dtype=np.int8)
             blocks.append(block)
         drawn = np.concatenate(blocks)
         rows = drawn.view(np.dtype((np.void, 2 * digits))).ravel()
-        _, first = np.unique(rows, return_index=True)
-        drawn = drawn[np.sort(first)]
+        _, indices = np.unique(rows, return_index=True)
+        drawn = drawn[np.sort(indices)]
     return drawn[:count]
 
 
 def _carry(columns: Digits) -> Digits:
-    """Column sums [n, width] turned into digits, the carries moved up."""
+    """Turn column sums [n, width] into digits by moving the carries up."""
     digits = columns.copy()
     for i in range(digits.shape[1] - 1):
         digits[:, i + 1] += digits[:, i] // 10
@@ -215,7 +215,7 @@ def _carry(columns: Digits) -> Digits:
 
 
 def _add(x: Digits, y: Digits) -> Digits:
-    """x + y in as many digits as the wider one, ``y``, has."""
+    """x + y, with as many digits as ``y``, the wider one."""
     columns = y.copy()
     columns[:, : x.shape[1]] += x
     return _carry(columns)

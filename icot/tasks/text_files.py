@@ -1,9 +1,9 @@
-"""Anybody's own examples from text files, one line each: ``question||cot #### answer``.
+"""A user's own examples from text files, one line each: ``question||cot #### answer``.
 
     Tom has 3 apples and eats one. How many are left?||<<3-1=2>> #### 2
 
-A line with other than one ``||``, or without ``####``, is an error that names file and line;
-``on_bad_line="skip"`` leaves it out and counts it.
+A line without exactly one ``||``, or without ``####``, is an error that names file and line;
+``on_bad_line="skip"`` skips and counts it.
 """
 
 import hashlib
@@ -53,8 +53,8 @@ def read_examples(
                     if on_bad_line == "raise":
                         raise DataError(
                             f"{path}, line {number}: {error}. A line must read "
-                            "'question||cot #### answer'; task.on_bad_line=skip leaves such "
-                            "lines out and counts them."
+                            "'question||cot #### answer'; task.on_bad_line=skip skips and counts "
+                            "such lines."
                         ) from None
                     yield None
     except OSError as error:
@@ -66,10 +66,10 @@ class TextFiles(Task):
 
     Args:
         data_dir: the folder.
-        train_file, valid_file, test_file: their names; None where there is no such split.
-        train_size, valid_size, test_size: take only the first so many examples.
+        train_file, valid_file, test_file: their names; None without such a split.
+        train_size, valid_size, test_size: the number of examples to use, from the start.
         on_bad_line: ``raise`` or ``skip``.
-        name: shown to people.
+        name: the name in reports and messages.
 
     Raises:
         DataError: a file is missing.
@@ -105,25 +105,15 @@ class TextFiles(Task):
         if missing:
             raise DataError(
                 f"missing data files: {', '.join(missing)}. Set task.data_dir to the folder that "
-                "holds them, or a file's name, or task.test_file=null where there is none."
+                "holds them, or a file's name, or task.test_file=null if there is none."
             )
 
-    def path(self, split: Split) -> Path:
-        """The file that holds ``split``.
-
-        Raises:
-            DataError: there is no such split.
-        """
-        if split not in self._paths:
-            raise DataError(f"task {self.name} has no {split} split; set task.{split}_file.")
-        return self._paths[split]
-
     def size(self, split: Split) -> int | None:
-        """0 where there is no such split; else only reading the file tells."""
+        """0 without such a split; else unknown before reading."""
         return None if split in self._paths else 0
 
     def fingerprint(self, split: Split) -> Mapping[str, Any]:
-        """The file's content, what is taken of it, and how bad lines are treated."""
+        """The file's content, the limit, and the treatment of bad lines."""
         digest = ""
         if split in self._paths:
             with self._paths[split].open("rb") as file:
@@ -142,7 +132,7 @@ class TextFiles(Task):
             return
         self._skipped[split] = 0
         left = self._limits[split]
-        rows = read_examples(self.path(split), self.on_bad_line)
+        rows = read_examples(self._paths[split], self.on_bad_line)
         while (left is None or left > 0) and (lines := list(islice(rows, CHUNK))):
             examples = [e for e in lines if e is not None]
             self._skipped[split] += len(lines) - len(examples)
@@ -151,15 +141,15 @@ class TextFiles(Task):
             yield examples
 
     def difficulty(self, example: Example) -> Mapping[str, float]:
-        """That of a multiplication or of equations, where the text is of that kind."""
+        """The difficulty of a multiplication or of equations, if the text is of that kind."""
         return multiplication.difficulty(example.question) or gsm8k.difficulty(example.cot)
 
     def leaves_out(self, split: Split, example: Example) -> bool:
-        """Such a line is a bad line, too."""
+        """Such a line counts as a bad line."""
         if self.on_bad_line == "skip":
             self._skipped[split] = self.skipped(split) + 1
         return self.on_bad_line == "skip"
 
     def skipped(self, split: Split) -> int:
-        """Bad lines left out when ``split`` was last read."""
+        """The number of bad lines skipped when ``split`` was last read."""
         return self._skipped.get(split, 0)

@@ -1,1 +1,1 @@
-"""The LightningModule, the LightningDataModule and the optimizers."""
+"""The LightningModule, the LightningDataModule, optimizers and checkpoint files."""

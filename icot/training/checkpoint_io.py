@@ -1,4 +1,4 @@
-"""How Lightning writes and reads checkpoints: whole files, with a checksum, of any version."""
+"""Lightning's checkpoint files: written atomically, with a checksum; reads all versions."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +11,12 @@ from icot.runs.checkpoint_header import upgrade
 
 
 class SealedCheckpointIO(CheckpointIO):
-    """Lightning's way to a file, by ``icot.runs.checkpoint_file``."""
+    """Writes and reads files with ``icot.runs.checkpoint_file``."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Write a checkpoint whole, or leave what was there.
+        """Write a checkpoint, or leave the previous file unchanged.
 
         Raises:
             RunError: it cannot be written.
@@ -29,7 +29,7 @@ class SealedCheckpointIO(CheckpointIO):
         map_location: Callable[..., Any] | None = None,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """Read a checkpoint onto the CPU, running no code; one of an old version as a new one.
+        """Read a checkpoint to the CPU without running its code, and convert old versions.
 
         Raises:
             RunError: it is damaged, or of another format.

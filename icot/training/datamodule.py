@@ -1,8 +1,7 @@
-"""Batches for Lightning: stored whole, and made what a view makes of them at the last moment.
+"""The data module: batches of whole examples, which a view shortens just before training.
 
-The callbacks that own the stage and the run's clock set ``stage`` and ``batches`` for the next
-batch; Lightning transfers that batch only then, so both hold for exactly that batch, with workers
-and prefetching too.
+Callbacks set ``stage`` and ``batches`` for the next batch. Lightning transfers that batch only
+afterwards, so both apply to exactly that batch, even with workers and prefetching.
 """
 
 import logging
@@ -34,18 +33,18 @@ class CoTDataModule(LightningDataModule):
     """A task's batches for one tokenizer.
 
     Args:
-        task: where examples come from and how answers are judged.
+        task: the source of examples; judges answers.
         tokenizer: its end-of-sequence token separates question, chain and answer.
-        cache_dir: where token stores are kept.
-        view: what a method makes of a batch.
+        cache_dir: the folder of token stores.
+        view: the method's view of a batch.
         batch_size: training examples per device and micro-batch.
-        seed: decides every epoch's order.
+        seed: of every epoch's order.
         num_workers: processes that collate; 0 collates in the training process.
 
     Attributes:
-        stage: the schedule's stage for the next training batch; its callback sets it.
-        batches: of the run, trained before the next one; the clock sets it.
-        skipped: batches of the run, counted from 0, that are not trained on.
+        stage: the stage of the next training batch, set by ``Stages``.
+        batches: batches of the run before the next one, set by ``Clock``.
+        skipped: batches of the run to skip, counted from 0.
     """
 
     def __init__(
@@ -68,12 +67,12 @@ class CoTDataModule(LightningDataModule):
         self._splits: dict[Split, TokenizedSplit] = {}
 
     def prepare_data(self) -> None:
-        """Build the stores, in one process."""
+        """Build the token stores, in one process."""
         for split in ("train", "valid"):
             self.split(split)
 
     def split(self, name: Split) -> TokenizedSplit:
-        """The token store of a split, built if the cache does not hold it.
+        """The token store of a split, from the cache or built now.
 
         Raises:
             DataError: the split has no example.
@@ -83,18 +82,18 @@ class CoTDataModule(LightningDataModule):
             if len(store) == 0:
                 raise DataError(f"task {self.task.name} has no example in its {name} split.")
             if skipped := store.index["skipped_lines"]:
-                log.warning("task %s, %s: %d bad lines left out.", self.task.name, name, skipped)
+                log.warning("task %s, %s: skipped %d bad lines.", self.task.name, name, skipped)
             self._splits[name] = store
         return self._splits[name]
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest example that is trained or validated on."""
+        """Tokens of the longest training or validation example."""
         return max(self.split("train").longest, self.split("valid").longest)
 
     @property
     def longest_cot(self) -> int:
-        """Tokens of the longest chain; a stage that removes as many has removed everything."""
+        """Tokens of the longest chain; a stage that removes this many removes everything."""
         return max(self.split("train").longest_cot, self.split("valid").longest_cot)
 
     def examples_seen(self, batches: int) -> int:
@@ -121,14 +120,14 @@ class CoTDataModule(LightningDataModule):
         return separator_id(self.tokenizer)
 
     def sampler(self) -> BatchSampler:
-        """This rank's batches."""
+        """The sampler of this rank's batches."""
         rank, world_size = (
             (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         )
         return BatchSampler(len(self.split("train")), self.batch_size, self.seed, rank, world_size)
 
     def train_dataloader(self) -> DataLoader[CoTBatch]:
-        """Whole training batches in the sampler's order, from where the trainer stands."""
+        """Training batches of whole examples, from the trainer's current position on."""
         sampler = self.sampler()
         if self.trainer is not None:
             sampler.set_epoch(epochs_done(self.trainer))
@@ -143,7 +142,7 @@ class CoTDataModule(LightningDataModule):
         )
 
     def on_before_batch_transfer(self, batch: CoTBatch, dataloader_idx: int) -> CoTBatch:
-        """On the host: the view's plan, with what the run leaves out marked in it."""
+        """On the host: add the view's plan, and mark skipped batches."""
         assert self.trainer is not None
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         begin = self.batches * self.batch_size * world_size
@@ -154,7 +153,7 @@ class CoTDataModule(LightningDataModule):
         return batch
 
     def on_after_batch_transfer(self, batch: CoTBatch, dataloader_idx: int) -> CoTBatch:
-        """On the device: what the view leaves of the batch."""
+        """On the device: apply the view."""
         return self.view.apply(batch)
 
     def held_out(
@@ -165,7 +164,7 @@ class CoTDataModule(LightningDataModule):
         rank: int = 0,
         world_size: int = 1,
     ) -> StagedExamples:
-        """A split at a stage without offsets: this rank's share of its first ``examples``."""
+        """This rank's share of the first ``examples`` of a split at a stage, without offsets."""
         store = self.split(split)
         rows = np.arange(len(store))[:examples][rank::world_size]
         return StagedExamples(
@@ -178,28 +177,28 @@ class CoTDataModule(LightningDataModule):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """What the data are."""
+        """The identity of the data."""
         return {
             "data": {"train": self.split("train").identity, "valid": self.split("valid").identity}
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Check that the data are those of a checkpoint.
+        """Check that the data equal those of a checkpoint.
 
         Raises:
-            RunError: they are not.
+            RunError: they differ.
         """
         for name, identity in state_dict["data"].items():
             if self.split(name).identity != identity:
                 raise RunError(
-                    f"the {name} split of task {self.task.name} is not what this run was trained "
-                    "on: its text or the tokenizer has changed since. Bring back the former, or "
-                    "start a new run."
+                    f"the {name} split of task {self.task.name} differs from the one that this run "
+                    "was trained on: its text or the tokenizer has changed. Restore it, or start a "
+                    "new run."
                 )
 
 
 class _Batches(Dataset[CoTBatch]):
-    """Maps an array of row numbers to their whole batch."""
+    """Maps an array of row numbers to a batch of whole examples."""
 
     def __init__(self, store: TokenizedSplit, pad_token_id: int) -> None:
         self.store, self.pad_token_id = store, pad_token_id

@@ -1,10 +1,10 @@
-"""What a run's callbacks react to beyond Lightning's own hooks, and what they tell a checkpoint.
+"""Hooks of a run's callbacks in addition to Lightning's, and their part of a checkpoint's header.
 
     on_validated(trainer, module, validated)   the validation split has been scored
     on_stage_end(trainer, module, stage)       after the last batch of a stage, before any change
     on_stage_start(trainer, module, stage)     before the first batch of a stage
 
-They are called in the order in which the callbacks stand.
+They are called in the order of the callbacks.
 """
 
 from dataclasses import dataclass
@@ -25,8 +25,8 @@ class Validated:
     Attributes:
         result: the score.
         stage: at which the model was trained and scored.
-        batches: of the run, trained before; two scores after as many are of the same weights.
-        complete: the whole split was scored.
+        batches: batches of the run so far; two scores with the same number are of the same weights.
+        complete: whether the whole split was scored.
     """
 
     result: Evaluation
@@ -36,34 +36,36 @@ class Validated:
 
 
 class RunCallback(Callback):
-    """A callback with hooks for stages and validations, and a part in a checkpoint's header."""
+    """A callback with hooks for stages and validations, and a part of the checkpoint's header."""
 
     def on_validated(self, trainer: Trainer, module: LightningModule, validated: Validated) -> None:
-        """The validation split has been scored; once more after a resume, with the same score."""
+        """The validation split has been scored; called again with the same score after a resume."""
 
     def on_stage_start(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
-        """The next batch is the first of ``stage``, also at the start of training."""
+        """The next batch is the first of ``stage``; also called at the start of training."""
 
     def on_stage_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
         """``stage`` has ended: the schedule moves on, or training ends."""
 
     def header_part(self, trainer: Trainer) -> dict[str, Any]:
-        """What a checkpoint taken now says of itself: fields of ``checkpoint_header.Header``."""
+        """Fields of ``checkpoint_header.Header`` for a checkpoint taken now."""
         return {}
 
 
 CallbackT = TypeVar("CallbackT", bound=Callback)
 
 
-def tell(trainer: Trainer, module: LightningModule, hook: str, news: Stage | Validated) -> None:
+def call_hook(
+    trainer: Trainer, module: LightningModule, hook: str, argument: Stage | Validated
+) -> None:
     """Call a hook of every ``RunCallback``."""
     for callback in callbacks_of(trainer):
         if isinstance(callback, RunCallback):
-            getattr(callback, hook)(trainer, module, news)
+            getattr(callback, hook)(trainer, module, argument)
 
 
 def header_parts(trainer: Trainer) -> dict[str, Any]:
-    """What all callbacks say of a checkpoint taken now."""
+    """The header fields of all callbacks for a checkpoint taken now."""
     parts: dict[str, Any] = {}
     for callback in callbacks_of(trainer):
         if isinstance(callback, RunCallback):
@@ -72,7 +74,7 @@ def header_parts(trainer: Trainer) -> dict[str, Any]:
 
 
 def find(trainer: Trainer, kind: type[CallbackT]) -> CallbackT | None:
-    """The first callback of a kind, if there is one."""
+    """The first callback of a class, None if there is none."""
     return next((c for c in callbacks_of(trainer) if isinstance(c, kind)), None)
 
 

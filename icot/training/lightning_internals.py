@@ -1,7 +1,7 @@
-"""Everything of Lightning that is private or undocumented, and nothing else; a test for each.
+"""All uses of private or undocumented Lightning features, each with a test.
 
-The versions that these functions are known to fit are pinned in pyproject.toml. A new one has to
-pass ``tests/training/test_lightning_internals.py``.
+pyproject.toml pins the versions that they work with. A new version must pass
+``tests/training/test_lightning_internals.py``.
 """
 
 from collections.abc import Callable
@@ -13,70 +13,70 @@ from lightning.pytorch.loops.progress import _ProcessedTracker
 
 
 class _EndingFitLoop(_FitLoop):
-    """Lightning leaves at once where no batch is left to train; the end of training is skipped.
+    """Runs the end of training even if no batch is left, which Lightning's loop skips.
 
-    A run that was killed while its final validation ran would then never get one.
+    Otherwise a run that was killed during its final validation would never complete it.
     """
 
     @property
     def skip(self) -> bool:
-        """Never: no batch is trained, but training starts and ends."""
+        """Never: even without a batch, training starts and ends."""
         return False
 
 
 def end_also_when_resumed_at_the_end(trainer: Trainer) -> None:
-    """Let a trainer's ``fit`` reach ``on_train_end`` also where no batch is left."""
+    """Let a trainer's ``fit`` reach ``on_train_end`` even if no batch is left."""
     loop = _EndingFitLoop(trainer, trainer.fit_loop.min_epochs, trainer.fit_loop.max_epochs)
     loop.epoch_loop = trainer.fit_loop.epoch_loop
     trainer.fit_loop = loop
 
 
 def callbacks_of(trainer: Trainer) -> list[Callback]:
-    """A trainer's callbacks, in the order in which they are called; the list itself."""
+    """The trainer's own list of callbacks, in the order in which they are called."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return callbacks
 
 
 def datamodule_in(trainer: Trainer) -> Any:
-    """The data module that a trainer fits with, None without one."""
+    """The trainer's data module, None without one."""
     return trainer.datamodule  # type: ignore[attr-defined]
 
 
 def training_is_over(trainer: Trainer) -> bool:
-    """Whether, at the end of an epoch, no further batch is to be trained."""
+    """Whether training ends with the epoch that is ending."""
     return bool(trainer.fit_loop.done)
 
 
 def epochs_done(trainer: Trainer) -> int:
-    """Epochs whose batches are all trained; their end, with its validation, may not be."""
+    """Epochs whose batches are all trained; the last one's validation may be pending."""
     progress = trainer.fit_loop.epoch_progress.current
     assert isinstance(progress, _ProcessedTracker)
     return progress.processed
 
 
 def batches_done_in_epoch(trainer: Trainer) -> int:
-    """Batches of the present epoch that are trained."""
+    """Trained batches of the current epoch."""
     return trainer.fit_loop.epoch_loop.batch_progress.current.completed
 
 
 def batch_in_flight(trainer: Trainer) -> int:
-    """The number, counted from 0, that the batch being trained has in its epoch."""
+    """The index in its epoch of the batch that is being trained."""
     return trainer.fit_loop.epoch_loop.batch_progress.current.ready - 1
 
 
 def end_after_step(trainer: Trainer, step: int) -> None:
-    """Let training end after an optimizer step, unless something ends it earlier."""
+    """End training after an optimizer step, unless it ends earlier."""
     loop = trainer.fit_loop.epoch_loop
     loop.max_steps = step if loop.max_steps < 0 else min(loop.max_steps, step)
 
 
 def place_loops_between_batches(checkpoint: dict[str, Any], epoch: int, batches: int) -> None:
-    """Let the loops in a checkpoint stand between two batches, wherever in their work they are.
+    """Set the loop counters in a checkpoint to a position between two batches.
 
     Args:
         checkpoint: what Lightning is about to save; changed in place.
         epoch: epochs done.
-        batches: batches done of the next one.
+        batches: batches done in the next epoch.
     """
     begun = {"ready": epoch + 1, "started": epoch + 1, "processed": epoch, "completed": epoch}
     loop = checkpoint["loops"]["fit_loop"]
@@ -91,6 +91,6 @@ def place_loops_between_batches(checkpoint: dict[str, Any], epoch: int, batches:
 
 
 def make_rank_killer(trainer: Trainer) -> Callable[[], None] | None:
-    """What ends at once all processes that the trainer has started; None where it starts none."""
+    """A function that kills all processes that the trainer has started; None if it starts none."""
     launcher = trainer.strategy.launcher
     return None if launcher is None else lambda: launcher.kill(9)

@@ -1,10 +1,10 @@
-"""metrics.csv: one row per logged step, on disk as soon as it is logged.
+"""metrics.csv: one row per logged step, written at once.
 
     step,epoch,cot/stage,cot/tokens_removed,train/loss,val/accuracy
     49,0,1.0,2.0,0.7310,
 
-A resumed run keeps the rows that its checkpoint knows of and writes the later ones again, so that
-there is neither a gap nor a duplicate.
+A resumed run keeps the rows up to its checkpoint and writes the later ones again, so that no row is
+missing or duplicated.
 """
 
 import csv
@@ -17,17 +17,17 @@ from lightning.pytorch.loggers import Logger
 
 from icot.system.files import explain_refusal, replace_file
 
-FIRST = ("step", "epoch")  # columns; the others follow by name
+LEADING_COLUMNS = ("step", "epoch")  # the others follow by name
 
 
 class MetricsFile(Logger):
-    """Appends rows to a CSV file; only the first rank writes.
+    """Appends rows to a CSV file; only rank zero writes.
 
     Args:
         path: the file.
 
     Attributes:
-        rows: how many the file holds.
+        rows: the number of rows in the file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,7 +38,7 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def keep(self, rows: int) -> None:
-        """Begin with the file's first ``rows`` rows and drop the others.
+        """Keep the file's first ``rows`` rows and drop the others.
 
         Raises:
             RunError: the file cannot be written.
@@ -71,7 +71,7 @@ class MetricsFile(Logger):
         self.rows += 1
 
     def _read(self) -> list[dict[str, str]]:
-        """The rows that are there, without their empty fields."""
+        """The rows of the file, without empty fields."""
         if not self.path.is_file():
             return []
         with self.path.open(encoding="utf-8", newline="") as file:
@@ -86,17 +86,18 @@ class MetricsFile(Logger):
 
     @property
     def name(self) -> str:
-        """None; the file lies in the run directory itself."""
+        """Empty: the file is in the run directory itself."""
         return ""
 
     @property
     def version(self) -> str:
-        """None."""
+        """Empty."""
         return ""
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        """Nothing: config.yaml has them."""
+        """Do nothing: config.yaml has them."""
 
 
 def _order(column: str) -> tuple[int, str]:
-    return (FIRST.index(column), "") if column in FIRST else (len(FIRST), column)
+    leading = LEADING_COLUMNS
+    return (leading.index(column), "") if column in leading else (len(leading), column)

@@ -1,6 +1,6 @@
-"""Optimizers by name, over whatever of a model is trainable, and their learning-rate schedule.
+"""Optimizers over a model's trainable parameters, and the learning-rate schedule.
 
-AdamW is the papers' choice. Muon (Jordan et al. 2024) orthogonalises the update of each hidden
+The papers use AdamW. Muon (Jordan et al. 2024) orthogonalises the update of each hidden
 matrix; embeddings, the output head, norms and biases stay with AdamW.
 """
 
@@ -21,7 +21,7 @@ def adamw(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-8,
 ) -> Optimizer:
-    """AdamW, its fused implementation, over all trainable parameters."""
+    """Fused AdamW over all trainable parameters."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     return AdamW(parameters, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps, fused=True)
 
@@ -37,7 +37,7 @@ def muon(
 ) -> Optimizer:
     """Muon at ``lr`` for hidden matrices, AdamW at ``adamw_lr`` for the rest.
 
-    Updates are scaled to AdamW's root mean square, so that the two rates are of one kind.
+    Updates are scaled to AdamW's root mean square, so that the two rates are comparable.
     """
     hidden, rest = _hidden_matrices(model)
     native = computes_bf16("cpu" if hidden[0].device.type == "cpu" else "auto")
@@ -56,7 +56,7 @@ def muon(
 class Float32Muon(torch.optim.Muon):
     """Muon that orthogonalises in float32, with all matrices of one shape at once.
 
-    torch's own computes in bf16, which takes twenty times as long where the hardware emulates it.
+    torch's own computes in bf16, which takes twenty times as long if the hardware emulates it.
     """
 
     @torch.no_grad()
@@ -84,7 +84,7 @@ class Float32Muon(torch.optim.Muon):
         return loss
 
     def _nesterov_momentum(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
-        """The gradient's moving average with Nesterov's look ahead."""
+        """The gradient's moving average with Nesterov momentum."""
         assert parameter.grad is not None
         state = self.state[parameter]
         if "momentum_buffer" not in state:
@@ -109,10 +109,10 @@ def orthogonalise(
 
 
 class MuonWithAdamW(Optimizer):
-    """Two optimizers over disjoint parameters as one: one state, one list of parameter groups.
+    """Two optimizers over disjoint parameters, with one state and one list of parameter groups.
 
-    Lightning's automatic optimization, gradient scaling and a reset of the state then treat it as
-    they treat any single optimizer.
+    Lightning's automatic optimization, gradient scaling and a state reset then work as for any
+    single optimizer.
     """
 
     def __init__(self, *parts: Optimizer) -> None:
@@ -122,7 +122,7 @@ class MuonWithAdamW(Optimizer):
         self._share()
 
     def _share(self) -> None:
-        """Let the parts work on this optimizer's own groups and state."""
+        """Make the parts use this optimizer's groups and state."""
         start = 0
         for part in self.parts:
             end = start + len(part.param_groups)
@@ -142,7 +142,7 @@ class MuonWithAdamW(Optimizer):
         return loss
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore, and share what was restored."""
+        """Restore the state, and share it with the parts."""
         super().load_state_dict(state_dict)
         self._share()
 
@@ -166,9 +166,9 @@ def learning_rate_factor(
     total_steps: int | None,
     final_factor: float = 0.0,
 ) -> float:
-    """What the learning rate is multiplied by at optimizer step ``step`` (from 0).
+    """The factor of the learning rate at optimizer step ``step`` (from 0).
 
-    A linear rise over ``warmup_steps``, a plateau, and where ``total_steps`` is known a linear fall
+    A linear rise over ``warmup_steps``, a plateau, and, if ``total_steps`` is known, a linear fall
     to ``final_factor`` over the last ``decay_steps``.
     """
     factor = min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0

@@ -1,4 +1,4 @@
-"""Training with weights in bf16, for batches that hold whole numbers."""
+"""Training with bf16 weights."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ from lightning.pytorch.plugins.precision import HalfPrecision
 
 
 class HalfPrecisionWeights(HalfPrecision):
-    """Lightning's, without its search of each batch for floats: a ``CoTBatch`` has none.
+    """Lightning's plugin, without the conversion of each batch: a ``CoTBatch`` has no floats.
 
-    (That search refuses frozen dataclasses.)
+    (The conversion fails for frozen dataclasses.)
     """
 
     def convert_input(self, data: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What training says when it cannot go on from where it came to, for ``icot.runs.recovery``."""
+"""The errors that ask ``icot.runs.recovery`` for a rollback."""
 
 from lightning import Trainer
 
@@ -7,34 +7,33 @@ from icot.training.datamodule import CoTDataModule
 from icot.training.lightning_internals import batch_in_flight
 from icot.training.module import NonFiniteError
 
-NAMED = 8  # examples that a message names
+MAX_NAMED = 8  # examples in a message
 
 
 class CollapseError(Exception):
-    """Accuracy has not come back; the message says how low it is."""
+    """Accuracy has not recovered; the message says how low it is."""
 
 
 def rollback_after_nonfinite(
     error: NonFiniteError, trainer: Trainer, data: CoTDataModule
 ) -> RollbackError:
-    """What to say and what may be left out after a gradient that is not a number."""
+    """The error after a non-finite gradient, with the batches that may be skipped."""
     stage = data.stage
     begun = batch_in_flight(trainer) % trainer.accumulate_grad_batches
     batches = tuple(range(data.batches - begun, data.batches + 1))
     which = "whose loss is not finite are" if error.by_loss else "it comes from are"
-    named = [f"{n} ({data.question(n)!r})" for n in error.examples[:NAMED]]
+    named = [f"{n} ({data.question(n)!r})" for n in error.examples[:MAX_NAMED]]
     more = len(error.examples) - len(named)
     message = (
         f"step {trainer.global_step}, stage {stage.index} ({stage.tokens_removed} tokens removed), "
         f"batch {data.batches} of the run: {error}. The training examples {which} "
-        f"{', '.join(named)}{f' and {more} more' if more else ''}. The weights have not been "
-        "touched."
+        f"{', '.join(named)}{f' and {more} more' if more else ''}. The weights have not changed."
     )
     return RollbackError("nonfinite", trainer.global_step, batches, message)
 
 
 def rollback_after_collapse(error: CollapseError, trainer: Trainer) -> RollbackError:
-    """What to say after a collapse."""
+    """The error after a collapse."""
     return RollbackError(
         "collapse", trainer.global_step, (), f"step {trainer.global_step}: {error}."
     )

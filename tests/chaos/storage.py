@@ -162,7 +162,7 @@ def _damaged_cache(folder: Path) -> Outcome:
             _flip(path, rng.randrange(path.stat().st_size))
         run = f"damaged {name}"
         code, printed = train(folder, *RUN, "paths.cache_dir=damaged", f"hydra.run.dir='{run}'")
-        if code != 0 or "built anew" not in printed:
+        if code != 0 or "is rebuilt" not in printed:
             lost.append(f"{run}: {code}: {printed[-500:]}")
         else:
             lost += differences(reference, folder / run)

@@ -69,7 +69,7 @@ def test_mistakes_are_the_shells_messages(small_run, tmp_path, monkeypatch):
         icot.load("nowhere")
     with pytest.raises(ConfigError, match="choose one of"):
         icot.evaluate(run_dir=str(small_run), decode="sometimes")
-    with pytest.raises(RunError, match="holds a run already"):
+    with pytest.raises(RunError, match="already holds a run"):
         icot.train(*SMALL, f"hydra.run.dir={small_run}")
     assert list(tmp_path.iterdir()) == []
 

@@ -21,7 +21,7 @@ def test_what_a_run_writes_is_read(small_run):
     ("old", "new", "said"),
     [
         ("_target_: icot.tasks.multiplication.Multiplication", "_target_: os.mkdir", "os.mkdir"),
-        ("chain: long", "chain: ${oc.env:HOME}", "to be computed"),
+        ("chain: long", "chain: ${oc.env:HOME}", "is an interpolation"),
         ("chain: long", "chain: {_target_: os.mkdir, path: x}", "chain"),
         ("digits: 2", "digits: two", "digits"),
         ("digits: 2", "digits: !!python/object/apply:os.mkdir [x]", "cannot be read"),
@@ -71,7 +71,7 @@ def test_resuming_does_not_write_through_links_or_where_the_directory_says(small
     (run / "checkpoints").symlink_to(tmp_path / "precious")
     done = icot("train", "resume=run", "trainer.max_epochs=9", cwd=tmp_path)
     assert done.returncode == 2
-    assert "outside of the run directory" in done.stderr
+    assert "outside the run directory" in done.stderr
     assert not list((tmp_path / "precious").iterdir())
 
     (run / "checkpoints").unlink()

@@ -118,7 +118,7 @@ def test_a_damaged_store_is_built_anew(tmp_path, mult2, symbols, caplog, name, h
     if how == "gone":
         path.unlink()
     again = tokenize_split(mult2, "train", symbols, tmp_path)
-    assert "is damaged; it is built anew" in caplog.text
+    assert "is damaged and is rebuilt" in caplog.text
     assert np.array_equal(again.tokens, tokens)
     assert again.index == first.index
 

@@ -30,10 +30,10 @@ def test_other_keys_order_and_blank_lines_do_not_matter(tmp_path):
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", "has no line"),
+        (b"", "the file is empty"),
         (b"1 + 1||2 #### 2\n", "line 1: is not JSON"),
         (b'{"target": "1", "prediction": "1"}\n{"target": "1"}\n', 'line 2: has no "prediction"'),
-        (b'{"target": 1, "prediction": "1"}\n', '"target" is not a text'),
+        (b'{"target": 1, "prediction": "1"}\n', '"target" is not a string'),
         (b"[1]\n", "is not a JSON object"),
         (b"\xff\xfe\x00\n", "line 1: is not JSON"),
         (b"[" * 100_000, "line 1: is not JSON"),

@@ -79,7 +79,7 @@ def test_questions_of_unequal_length_keep_their_order(symbols):
 
 def test_what_cannot_be_answered_is_refused(symbols):
     model = sharp("gpt2", symbols, GPT2, 8)
-    with pytest.raises(DataError, match="takes 10 positions, the model has learned 8"):
+    with pytest.raises(DataError, match="takes 10 positions, the model has only 8"):
         answer(model, symbols, ["1 2 3 4 * 5 6 7 8"], max_new_tokens=4)
     with pytest.raises(DataError, match="contains the separator"):
         answer(model, symbols, ["1 <eos> 2"], max_new_tokens=4)

@@ -205,7 +205,7 @@ def test_leads_are_those_of_the_argmax():
 
 
 def test_parts_are_put_together():
-    whole, part = Verified.nothing(4), Verified.nothing(2)
+    whole, part = Verified.empty(4), Verified.empty(2)
     part.leading[:] = [3, 5]
     whole.put(np.array([2, 0]), part)
     assert whole.leading.tolist() == [5, 0, 3, 0]

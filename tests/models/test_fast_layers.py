@@ -38,7 +38,7 @@ def test_dropout_follows_the_seed_and_rests_in_evaluation():
     assert torch.equal(QuickDropout(1.0)(x), torch.zeros(7))
 
 
-def test_a_quickened_model_says_the_same():
+def test_a_model_with_fast_layers_gives_the_same_output():
     config = GPT2Config(n_layer=2, n_embd=16, n_head=2, vocab_size=50, n_positions=8)
     model = AutoModelForCausalLM.from_config(config).eval()
     tokens = torch.arange(16).view(2, 8)

@@ -81,10 +81,10 @@ def test_the_run_is_read_as_any_other(old):
     ]
     path = old / "run" / "checkpoints" / "last.ckpt"
     assert find_position(old / "run", End(), True) == Position(path, 7, 1, 7, 5, None)
-    with pytest.raises(RunError, match="has done 7 steps"):
+    with pytest.raises(RunError, match="has already done 7 steps"):
         find_position(old / "run", End(max_steps=6), True)
     shutil.copy(old / "run" / "checkpoints" / "stage-0002.ckpt", path)
-    with pytest.raises(RunError, match="not what resumes a run"):
+    with pytest.raises(RunError, match="a run cannot be resumed from it"):
         find_position(old / "run", End(), True)
 
 

@@ -121,7 +121,7 @@ def test_a_sweep_that_is_started_again_goes_on(tmp_path):
         assert done.stdout.count(said) == 2
     one = icot("train", *sweep, "resume=sweep/0", cwd=tmp_path)
     assert one.returncode == 2
-    assert "goes on with one run" in one.stderr
+    assert "resumes one run" in one.stderr
     assert not (tmp_path / "outputs").exists()
     # Without hydra.sweep.dir= the program names the directory.
     done = icot("train", *sweep, cwd=tmp_path)
@@ -151,7 +151,7 @@ def test_a_run_in_the_way_is_left_alone(copy):
     before = {p: p.read_bytes() for p in (copy / "run").rglob("*") if p.is_file()}
     done = icot("train", *TRAINED, "hydra.run.dir=run", cwd=copy)
     assert done.returncode == 2
-    assert "resume=run goes on with it" in done.stderr
+    assert "Resume it with resume=run" in done.stderr
     assert before == {p: p.read_bytes() for p in (copy / "run").rglob("*") if p.is_file()}
 
 
@@ -188,4 +188,4 @@ def test_other_data_are_refused(tmp_path):
     (tmp_path / "train.txt").write_text("1 2||3 #### 3\n2 2||4 #### 5\n" * 20)
     done = icot("train", "resume=run", "trainer.max_steps=4", cwd=tmp_path)
     assert done.returncode == 2
-    assert "the train split of task text is not what this run was trained on" in done.stderr
+    assert "the train split of task text differs from the one" in done.stderr

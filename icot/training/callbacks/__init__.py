@@ -1,1 +1,1 @@
-"""What happens around training: the schedule, and small reactions to its stages."""
+"""The callbacks of a run: schedule, validation, checkpoints, records."""

@@ -1,13 +1,12 @@
-"""Checkpoints from which a run goes on exactly: by steps, time, ends of stages, and signals.
+"""Resumable checkpoints: by steps, by time, at the ends of stages, and after signals.
 
     checkpoints/last.ckpt             the newest
-    checkpoints/step-00001200.ckpt    the ones before it
-    checkpoints/good.ckpt             the newest with its accuracy back, for after a collapse
+    checkpoints/step-00001200.ckpt    earlier ones
+    checkpoints/good.ckpt             the newest with good accuracy, to return to after a collapse
 
-A checkpoint is taken between two updates only: when the first batch of an update is about to be
-trained, or when the last of an epoch has been, before the epoch's validation. All that a batch
-leaves behind (weights, moments, stage, metrics rows) is then complete, and nothing of the next one
-is begun.
+A checkpoint is taken only between two updates: before the first batch of an update, or after the
+last batch of an epoch and before its validation. Everything that a batch changes (weights, moments,
+stage, metrics rows) is then complete, and nothing of the next batch has begun.
 """
 
 import time
@@ -38,16 +37,16 @@ AGREE_EVERY = 10  # updates after which the devices agree on time and signals
 
 
 class Checkpointing(RunCallback):
-    """Saves what resumes the run. Put it before every callback that acts at the end of an epoch.
+    """Saves resumable checkpoints. Put it before all callbacks that act at the end of an epoch.
 
     Args:
-        folder: where the files go.
-        metrics: the metrics whose rows a checkpoint counts.
-        signals: what asks for a checkpoint and an end.
-        every_steps: optimizer steps between two checkpoints; None for no such rule.
-        every_minutes: minutes between two checkpoints; None for no such rule.
-        keep: how many of the newest checkpoints are kept.
-        requeue: put a Slurm job back into the queue after SIGUSR1.
+        folder: of the files.
+        metrics: a checkpoint stores its number of rows.
+        signals: signals that ask for a checkpoint and the end of training.
+        every_steps: optimizer steps between two checkpoints; None for none.
+        every_minutes: minutes between two checkpoints; None for none.
+        keep: the number of newest checkpoints to keep.
+        requeue: requeue a Slurm job after SIGUSR1.
     """
 
     state_key = "checkpointing"
@@ -66,41 +65,41 @@ class Checkpointing(RunCallback):
         self.every_steps, self.every_minutes, self.keep = every_steps, every_minutes, keep
         self.requeue = requeue
         self._due = False
-        self._saved: dict[str, int] | None = None  # what the newest checkpoint says of itself
+        self._saved: dict[str, int] | None = None  # position of the newest checkpoint
         self._saved_at = time.monotonic()
         self._restored_rows = 0
-        self._good_stage = -1  # the newest that had its accuracy back when it was saved
-        self._is_good = False  # whether the newest checkpoint is the next one after such a stage
+        self._good_stage = -1  # the newest good stage at a save
+        self._is_good = False  # whether the newest checkpoint is the first after it
         self._world_size = 1
-        self._position: tuple[int, int] | None = None  # epoch and its batches, while it is saved
+        self._position: tuple[int, int] | None = None  # epoch and batches, during a save
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Learn how many devices there are."""
+        """Note the number of devices."""
         self._world_size = trainer.world_size
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Drop metrics rows that are going to be written again, and note signals from here on."""
+        """Drop metrics rows that will be written again, and start recording signals."""
         self.metrics.keep(self._restored_rows)
-        self._link_good(trainer)  # the process may have been killed before it did
+        self._link_good(trainer)  # the process may have been killed before this
         self._saved_at = time.monotonic()
         self.signals.at_once = make_rank_killer(trainer)
         self.signals.postpone()
 
     def on_stage_start(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
-        """Save once the update is complete in which a stage has ended."""
+        """Save when the update in which a stage ended is complete."""
         self._due = stage.index > 0
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Save before an update where it is time; end training where a signal asks for it.
+        """Save before an update if a checkpoint is due; end training after a signal.
 
         Raises:
             Interrupted: after a signal, once a checkpoint is saved.
             RunError: the checkpoint cannot be written.
         """
-        updates, begun = divmod(batch_idx, trainer.accumulate_grad_batches)
-        if begun:
+        updates, batches_in_update = divmod(batch_idx, trainer.accumulate_grad_batches)
+        if batches_in_update:
             return
         due, signal = self._agree(trainer, updates)
         if due or signal:
@@ -109,7 +108,7 @@ class Checkpointing(RunCallback):
             self._end(trainer, signal)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Save where it is time, and always at the end of training."""
+        """Save if a checkpoint is due, and always at the end of training."""
         due, signal = self._agree(trainer, 0)
         if due or signal or training_is_over(trainer):
             self._save(trainer, epochs_done(trainer) - 1, batches_done_in_epoch(trainer))
@@ -117,17 +116,17 @@ class Checkpointing(RunCallback):
             self._end(trainer, signal)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What follows can be done again from the checkpoint: signals end it at once.
+        """Let signals end the process at once: the rest can be repeated from the checkpoint.
 
         Raises:
-            Interrupted: a signal has been noted.
+            Interrupted: a signal has been recorded.
         """
         self.signals.deliver()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """There is nothing more to wait for, nor for others where this rank alone has failed."""
+        """Act on signals at once; after an error of this rank alone, kill the others."""
         self.signals.act_at_once()
         if isinstance(exception, RunError) and self.signals.at_once is not None:
             self.signals.at_once()
@@ -138,16 +137,16 @@ class Checkpointing(RunCallback):
             again = ""
             if self.requeue and signal == SIGUSR1:
                 again = (
-                    " Slurm has the job back." if requeue_job() else " Slurm did not requeue it."
+                    " Slurm requeued the job." if requeue_job() else " Slurm did not requeue it."
                 )
             print(
-                f"Saved at step {trainer.global_step}; resume={self.folder.parent} goes on.{again}",
+                f"Saved at step {trainer.global_step}; resume={self.folder.parent} resumes.{again}",
                 flush=True,
             )
         raise Interrupted(signal, is_main=trainer.is_global_zero)
 
     def _agree(self, trainer: Trainer, updates: int) -> tuple[bool, int]:
-        """Whether to save, and the signal that ends training or 0: the same on every device."""
+        """Whether to save, and the signal that ends training (or 0); the same on every device."""
         since = trainer.global_step - (self._saved or {}).get("step", 0)
         due = self._due or (self.every_steps is not None and since >= self.every_steps)
         if self.every_minutes is not None:
@@ -158,10 +157,10 @@ class Checkpointing(RunCallback):
         if trainer.world_size > 1:
             if updates % AGREE_EVERY:
                 return due, 0
-            told = torch.tensor([int(timed), signal], device=trainer.strategy.root_device)
-            told = trainer.strategy.reduce(told, reduce_op="max")
-            assert isinstance(told, Tensor)
-            timed, signal = bool(told[0]), int(told[1])
+            local = torch.tensor([int(timed), signal], device=trainer.strategy.root_device)
+            reduced = trainer.strategy.reduce(local, reduce_op="max")
+            assert isinstance(reduced, Tensor)
+            timed, signal = bool(reduced[0]), int(reduced[1])
         return due or timed, signal
 
     def _save(self, trainer: Trainer, epoch: int, batches: int) -> None:
@@ -171,7 +170,7 @@ class Checkpointing(RunCallback):
             if trainer.is_global_zero and self._saved is not None and last.is_file():
                 link(last, self.folder / step_file(self._saved["step"]))
             self._saved = now
-            self._judge(trainer)
+            self._note_good_stage(trainer)
             self._position = (epoch, batches)
             trainer.save_checkpoint(last)
             self._position = None
@@ -180,8 +179,8 @@ class Checkpointing(RunCallback):
                 self._drop_old()
         self._due, self._saved_at = False, time.monotonic()
 
-    def _judge(self, trainer: Trainer) -> None:
-        """Note whether the checkpoint that is about to be taken is one to come back to."""
+    def _note_good_stage(self, trainer: Trainer) -> None:
+        """Note whether the next checkpoint is one to return to after a collapse."""
         last_good: Stage | None = header_parts(trainer).get("last_good")
         good = -1 if last_good is None else last_good.index
         self._is_good = good > self._good_stage
@@ -198,16 +197,16 @@ class Checkpointing(RunCallback):
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Let the loops stand between two batches, wherever in their work they are."""
+        """Set the loop counters to the position between two batches."""
         if self._position is not None:
             place_loops_between_batches(checkpoint, *self._position)
 
     def header_part(self, trainer: Trainer) -> dict[str, Any]:
-        """The epoch that a checkpoint stands in."""
+        """The epoch of a checkpoint."""
         return {} if self._position is None else {"epoch": self._position[0]}
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the checkpoint stands, and what must be the same where it is restored."""
+        """The checkpoint's position, and the number of devices, which must not change."""
         return {
             "saved": self._saved,
             "metrics_rows": self.metrics.rows,
@@ -224,7 +223,7 @@ class Checkpointing(RunCallback):
         """
         if state_dict["world_size"] != self._world_size:
             raise RunError(
-                f"this run was trained on {state_dict['world_size']} devices and would go on with "
+                f"this run was trained on {state_dict['world_size']} devices and would resume with "
                 f"{self._world_size}, which changes its batches; set trainer.devices and "
                 "trainer.num_nodes as before."
             )

@@ -1,9 +1,9 @@
-"""The run's clock: how many batches, tokens and dropped examples there have been.
+"""The run's clock: it counts batches, tokens and dropped examples.
 
-All that depends on a batch's number asks it: smoothing offsets, batches that are left out, the
-examples seen, and dropout. Torch's generators are seeded anew for every batch by
-(seed, batch, rank), so that a checkpoint needs no generator's state and a resumed run draws what
-the uninterrupted one draws.
+Everything that depends on a batch's number uses it: smoothing offsets, skipped batches, the number
+of examples seen, and dropout. Torch's generators are seeded for every batch by (seed, batch, rank),
+so that a checkpoint needs no generator state, and a resumed run draws the same random numbers as
+the uninterrupted one.
 """
 
 from typing import Any
@@ -23,9 +23,9 @@ class Clock(RunCallback):
         seed: of the run.
 
     Attributes:
-        batches: of the run, done so far, those that were left out with them.
-        tokens: trained on so far, on this device; padding is not counted.
-        dropped: training examples dropped so far for being too long, on this device.
+        batches: batches of the run so far, including skipped ones.
+        tokens: tokens trained on so far on this device, without padding.
+        dropped: training examples dropped so far on this device because they are too long.
     """
 
     state_key = "clock"
@@ -36,7 +36,7 @@ class Clock(RunCallback):
         self._trainer: Trainer | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Learn of the other devices, whose counts a checkpoint adds up."""
+        """Keep the trainer, to sum counts over devices."""
         self._trainer = trainer
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -46,7 +46,7 @@ class Clock(RunCallback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Seed torch before anything is drawn for this batch."""
+        """Seed torch for this batch."""
         position = (self.seed, self.batches, trainer.global_rank)
         seed = int(np.random.SeedSequence(position).generate_state(1, np.uint64)[0])
         torch.default_generator.manual_seed(seed)
@@ -69,7 +69,7 @@ class Clock(RunCallback):
         datamodule_of(trainer).batches = self.batches
 
     def on_all_devices(self, count: int) -> int:
-        """The sum of each device's count; all ranks must ask."""
+        """The sum of a count over all devices; all ranks must call it."""
         if self._trainer is None or self._trainer.world_size == 1:
             return count
         counted = torch.tensor(count, device=self._trainer.strategy.root_device)
@@ -88,7 +88,7 @@ class Clock(RunCallback):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of ``state_dict``; one device takes over what all have counted."""
+        """The inverse of ``state_dict``; rank zero takes the counts of all devices."""
         is_rank_zero = self._trainer is None or self._trainer.is_global_zero
         self.batches = state_dict["batches"]
         self.tokens = state_dict["tokens"] if is_rank_zero else 0
@@ -96,7 +96,7 @@ class Clock(RunCallback):
 
 
 def clock_of(trainer: Trainer) -> Clock:
-    """The run's clock; every run has one."""
+    """The clock of a run; every run has one."""
     clock = find(trainer, Clock)
     assert clock is not None
     return clock

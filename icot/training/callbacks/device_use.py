@@ -1,4 +1,4 @@
-"""What each device has done in a process's training: examples and tokens a second, memory."""
+"""Throughput and memory of each device in this process's training."""
 
 import time
 from typing import Any
@@ -14,7 +14,7 @@ from icot.training.hooks import RunCallback
 
 
 class DeviceUse(RunCallback):
-    """Counts on every device. Put it before every callback that acts at the end of a batch."""
+    """Measures every device. Put it before all callbacks that act at the end of a batch."""
 
     def __init__(self) -> None:
         self._examples = self._tokens_before = 0
@@ -22,7 +22,7 @@ class DeviceUse(RunCallback):
         self._state_memory = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What an earlier process has trained is not this one's."""
+        """Exclude what an earlier process has trained."""
         self._tokens_before = clock_of(trainer).tokens
         if pl_module.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(pl_module.device)
@@ -36,22 +36,22 @@ class DeviceUse(RunCallback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop it, before a validation."""
+        """Stop the clock before a validation."""
         self._seconds += time.perf_counter() - self._begun
         self._examples += len(batch.lengths)
         if self._state_memory == 0 and any(o.state for o in trainer.optimizers):
             self._state_memory = _state_memory(trainer, pl_module)
 
-    def measured(self, trainer: Trainer) -> list[dict[str, Any]]:
-        """By rank, at the end of training; all ranks must ask.
+    def collect(self, trainer: Trainer) -> list[dict[str, Any]]:
+        """The figures of all ranks, at the end of training; all ranks must call it.
 
-        Seconds are those of training batches, without validation and checkpoints. The state's
-        memory is that of weights, gradients and moments on this device; the peak is what torch has
-        allocated on a GPU, and all that the process has had resident on a CPU. Both in bytes.
+        Throughput is over the time of training batches, without validation and checkpoints. The
+        state's memory is that of weights, gradients and moments on this device; the peak is torch's
+        peak allocation on a GPU, or the process's peak resident memory on a CPU. Both in bytes.
         """
         tokens = clock_of(trainer).tokens - self._tokens_before
         seconds = max(self._seconds, 1e-9)
-        mine = {
+        local = {
             "rank": trainer.global_rank,
             "examples_per_second": round(self._examples / seconds, 3),
             "tokens_per_second": round(tokens / seconds, 3),
@@ -59,10 +59,10 @@ class DeviceUse(RunCallback):
             "peak_memory_bytes": peak_memory(trainer.strategy.root_device),
         }
         if trainer.world_size == 1:
-            return [mine]
-        every: list[Any] = [None] * trainer.world_size
-        torch.distributed.all_gather_object(every, mine)
-        return every
+            return [local]
+        gathered: list[Any] = [None] * trainer.world_size
+        torch.distributed.all_gather_object(gathered, local)
+        return gathered
 
 
 def _state_memory(trainer: Trainer, module: LightningModule) -> int:
@@ -75,5 +75,5 @@ def _state_memory(trainer: Trainer, module: LightningModule) -> int:
         for value in state.values()
         if isinstance(value, Tensor)
     ]
-    held = [own_part(tensor) for tensor in (*weights, *gradients, *moments)]
-    return sum(tensor.numel() * tensor.element_size() for tensor in held)
+    parts = [own_part(tensor) for tensor in (*weights, *gradients, *moments)]
+    return sum(part.numel() * part.element_size() for part in parts)

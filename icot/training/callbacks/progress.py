@@ -1,4 +1,4 @@
-"""The one progress display: a live line in a terminal, a plain line now and then elsewhere.
+"""The progress display: a live line in a terminal, a plain line at intervals elsewhere.
 
 epoch 0 | step 840/6,000 | stage 2: 12 of 24 tokens removed | loss 0.0423 | 0:03:05 left
 """
@@ -19,10 +19,10 @@ from icot.training.module import LOSS
 
 
 class Progress(ProgressBar, RunCallback):
-    """Shows where training stands.
+    """Shows the progress of training.
 
     Args:
-        seconds: how often the line is renewed outside a terminal; a terminal sees four a second.
+        seconds: between two lines outside a terminal; a terminal is updated four times a second.
     """
 
     def __init__(self, seconds: float = 15.0) -> None:
@@ -35,11 +35,11 @@ class Progress(ProgressBar, RunCallback):
         self._newest: Validated | None = None
 
     def disable(self) -> None:
-        """Lightning calls this on every rank but the first."""
+        """Lightning calls this on every rank except zero."""
         self._enabled = False
 
     def enable(self) -> None:
-        """Show again."""
+        """Turn the display on."""
         self._enabled = True
 
     _enabled = True
@@ -58,7 +58,7 @@ class Progress(ProgressBar, RunCallback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Renew the line where it is time."""
+        """Update the line if it is due."""
         now = time.monotonic()
         if self._enabled and now - self._shown >= (0.25 if self._live else self.seconds):
             self._shown = now
@@ -73,11 +73,11 @@ class Progress(ProgressBar, RunCallback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Leave the terminal in order."""
+        """Close the display."""
         self._close()
 
     def line(self, trainer: Trainer) -> str:
-        """What is shown now."""
+        """The present line."""
         parts = [f"epoch {trainer.current_epoch}", _steps(trainer)]
         stages = find(trainer, Stages)
         if stages is not None and stages.stage is not None:
@@ -115,7 +115,7 @@ class Progress(ProgressBar, RunCallback):
 
 
 def _total_steps(trainer: Trainer) -> int | None:
-    """Optimizer steps of the whole run, if there is an end in sight."""
+    """Optimizer steps of the whole run, if it has a limit."""
     limits = []
     if trainer.max_steps > 0:
         limits.append(trainer.max_steps)

@@ -1,8 +1,8 @@
-"""What a run directory says of its run: stages.csv, summary.json and the final predictions.
+"""The record in a run directory: stages.csv, summary.json and the final predictions.
 
-stages.csv     one row per finished stage, written as soon as it has ended
-summary.json   the run in numbers
-predictions.jsonl   what the final model wrote for the validation split
+stages.csv          one row per finished stage, written when it ends
+summary.json        the results of the run
+predictions.jsonl   the final model's predictions for the validation split
 """
 
 import csv
@@ -42,7 +42,7 @@ COLUMNS = (
 
 
 class Show(Protocol):
-    """Draws and prints a run at its end; called before the summary is written."""
+    """Prints and plots a run at its end, before the summary is written."""
 
     def __call__(
         self,
@@ -53,24 +53,24 @@ class Show(Protocol):
         per_device: list[dict[str, Any]],
         predictions: list[Prediction],
     ) -> object:
-        """Show it.
+        """Show the run.
 
         Args:
             folder: the run directory.
-            rows: of stages.csv.
+            rows: the rows of stages.csv.
             longest_cot: tokens of the longest chain.
-            per_device: what each device has done.
-            predictions: of the final model for the validation split.
+            per_device: the figures of each device.
+            predictions: the final model's, for the validation split.
         """
 
 
 class RunRecord(RunCallback):
-    """Writes the record. Put it behind ``ValidationAccuracy`` and ``Stages``.
+    """Writes the record. Put it after ``ValidationAccuracy`` and ``Stages``.
 
     Args:
         folder: the run directory.
-        facts: what is known before training and belongs into the summary.
-        show: draws and prints a run at its end; None shows nothing.
+        facts: facts known before training, for the summary.
+        show: shows the run at its end; None shows nothing.
     """
 
     state_key = "run_record"
@@ -89,18 +89,18 @@ class RunRecord(RunCallback):
 
     @property
     def seconds(self) -> float:
-        """Wall time of the training so far, validation included."""
+        """Wall time of training so far, including validation."""
         running = 0.0 if self._begun is None else time.monotonic() - self._begun
         return self._seconds_before + running
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock, and drop what a resumed run is going to write again."""
+        """Start the clock, and drop rows that a resumed run will write again."""
         self._begun = time.monotonic()
         if self.rows or (self.folder / STAGES).is_file():
             self._write_stages(trainer)
 
     def on_validated(self, trainer: Trainer, module: LightningModule, validated: Validated) -> None:
-        """Note it for the stage's row."""
+        """Keep the result for the stage's row."""
         self._newest = validated
 
     def on_stage_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
@@ -114,7 +114,7 @@ class RunRecord(RunCallback):
                 "examples_seen": datamodule_of(trainer).examples_seen(clock.batches),
                 "tokens_seen": clock.on_all_devices(clock.tokens),
                 "seconds": round(self.seconds, 3),
-                **self._measured(),
+                **self._scores(),
                 "epoch": trainer.current_epoch,
                 "batches": stage.batches_in_stage,
             }
@@ -129,18 +129,18 @@ class RunRecord(RunCallback):
                 writer.writerows(self.rows)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the predictions and the summary, and show what there is to show."""
+        """Write the predictions and the summary, and show the run."""
         clock = clock_of(trainer)
-        if find(trainer, Stages) is None:  # all of the run is one stage
+        if find(trainer, Stages) is None:  # the whole run is one stage
             stage = replace(datamodule_of(trainer).stage, batches_in_stage=clock.batches)
             self.rows.clear()
             self.on_stage_end(trainer, pl_module, stage)
         dropped = clock.on_all_devices(clock.dropped)
         use = find(trainer, DeviceUse)
-        per_device = [] if use is None else use.measured(trainer)
+        per_device = [] if use is None else use.collect(trainer)
         if not trainer.is_global_zero or not self.rows:
             return
-        self.rows[-1].update(self._measured())  # the end of training has scored all examples
+        self.rows[-1].update(self._scores())  # the end of training has scored all examples
         self._write_stages(trainer)
         datamodule, last = datamodule_of(trainer), self.rows[-1]
         longest = datamodule.longest_cot
@@ -177,27 +177,27 @@ class RunRecord(RunCallback):
                 per_device=per_device,
                 predictions=predictions,
             )
-        # The summary comes last: where it is, the run is complete.
+        # The summary is written last: if it exists, the run is complete.
         write_text(self.folder / SUMMARY, json.dumps(summary, indent=2) + "\n")
         print(f"Run directory: {self.folder}", flush=True)
 
-    def _measured(self) -> dict[str, Any]:
-        """The newest validation, as columns."""
+    def _scores(self) -> dict[str, Any]:
+        """The columns of the newest validation."""
         if self._newest is None:
             return {}
         result = self._newest.result
         low, high = result.interval
         return {
             "val_accuracy": round(result.accuracy, 6),
-            "val_token_accuracy": _rounded(result.token_accuracy),
-            "val_perplexity": _rounded(result.perplexity),
+            "val_token_accuracy": _round(result.token_accuracy),
+            "val_perplexity": _round(result.perplexity),
             "val_accuracy_low": round(low, 6),
             "val_accuracy_high": round(high, 6),
             "val_examples": result.n,
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows so far, and the time they took."""
+        """The rows so far, and the training time."""
         return {"rows": self.rows, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -205,5 +205,5 @@ class RunRecord(RunCallback):
         self.rows, self._seconds_before = list(state_dict["rows"]), state_dict["seconds"]
 
 
-def _rounded(value: float | None) -> float | None:
+def _round(value: float | None) -> float | None:
     return None if value is None else round(value, 6)

@@ -1,9 +1,9 @@
-"""Weights worth keeping: the best fully internalized model, and every stage's last if asked for.
+"""Checkpoints with only weights: the best fully internalized model, and optionally each stage.
 
     checkpoints/best.ckpt            highest validation accuracy with the whole chain removed
     checkpoints/stage-0003.ckpt      the end of stage 3
 
-Both hold weights only. What resumes a run is ``last.ckpt`` beside them.
+A run is resumed from ``last.ckpt``, not from these.
 """
 
 from pathlib import Path
@@ -17,11 +17,11 @@ from icot.training.hooks import RunCallback, Validated, datamodule_of
 
 
 class StageCheckpoint(RunCallback):
-    """Saves weights at the ends of stages. Put it behind ``ValidationAccuracy``.
+    """Saves weights at the ends of stages. Put it after ``ValidationAccuracy``.
 
     Args:
-        folder: where the files go.
-        every_stage: keep each stage's last weights.
+        folder: of the files.
+        every_stage: keep the final weights of each stage.
     """
 
     state_key = "stage_checkpoint"
@@ -32,17 +32,17 @@ class StageCheckpoint(RunCallback):
         self._newest: Validated | None = None
 
     def on_validated(self, trainer: Trainer, module: LightningModule, validated: Validated) -> None:
-        """Note it for the end of the stage or epoch."""
+        """Keep the result for the end of the stage or epoch."""
         self._newest = validated
 
     def on_stage_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
-        """Keep the stage, and the best."""
+        """Save the stage if asked to, and the best weights."""
         if self.every_stage:
             self._save(trainer, stage_file(stage.index))
         self._keep_best(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the best."""
+        """Save the best weights."""
         self._keep_best(trainer)
 
     def _keep_best(self, trainer: Trainer) -> None:

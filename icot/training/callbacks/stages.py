@@ -1,7 +1,7 @@
-"""The callback that owns the stage: it advances the schedule and tells the data module.
+"""The callback that owns the stage: it advances the schedule and sets the data module's stage.
 
-The stage of a batch is decided when the batch before it has ended, identically on every rank, and
-is stored, never re-derived. Other callbacks react by ``on_stage_end`` and ``on_stage_start``
+The stage of a batch is decided after the batch before it, identically on every rank. It is stored
+in checkpoints, never recomputed. Other callbacks react in ``on_stage_end`` and ``on_stage_start``
 (``hooks.py``).
 """
 
@@ -14,23 +14,23 @@ from torch import Tensor
 from icot.removal import CoTBatch
 from icot.schedule import Schedule, Stage
 from icot.training.callbacks.clock import clock_of
-from icot.training.hooks import RunCallback, datamodule_of, tell
+from icot.training.hooks import RunCallback, call_hook, datamodule_of
 
 TOKENS_REMOVED = "cot/tokens_removed"
 STAGE = "cot/stage"
 
 
 class Stages(RunCallback):
-    """Runs a schedule. Put it behind the clock.
+    """Runs a schedule. Put it after the clock.
 
-    A run without it is trained at the data module's stage throughout, which removes nothing.
+    Without this callback, a run is trained at the data module's stage, which removes nothing.
 
     Args:
-        schedule: the rule.
+        schedule: the schedule.
 
     Attributes:
-        stage: of the next batch, None before training.
-        trained: the stage of the newest trained batch, None before the first.
+        stage: of the next batch; None before training.
+        trained: the stage of the newest trained batch; None before the first.
     """
 
     state_key = "stages"
@@ -41,7 +41,7 @@ class Stages(RunCallback):
         self.trained: Stage | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Begin, or go on where a checkpoint left off."""
+        """Start, or resume from a checkpoint."""
         is_new = self.stage is None
         if self.stage is None:
             self.stage = self.schedule.start(datamodule_of(trainer).longest_cot)
@@ -49,7 +49,7 @@ class Stages(RunCallback):
             self.stage = self.schedule.resume(self.stage, clock_of(trainer).batches)
         datamodule_of(trainer).stage = self.stage
         if is_new:
-            tell(trainer, pl_module, "on_stage_start", self.stage)
+            call_hook(trainer, pl_module, "on_stage_start", self.stage)
 
     def on_train_batch_end(
         self,
@@ -59,7 +59,7 @@ class Stages(RunCallback):
         batch: CoTBatch,
         batch_idx: int,
     ) -> None:
-        """Decide the next batch's stage; a batch that is left out changes nothing."""
+        """Decide the next batch's stage; a skipped batch changes nothing."""
         assert self.stage is not None
         if batch.plan is not None and batch.plan.skipped:
             return
@@ -83,15 +83,15 @@ class Stages(RunCallback):
         self.trained = self.stage.advance(self.stage.tokens_removed)
         moves_on = after.index != self.stage.index
         if moves_on:
-            tell(trainer, pl_module, "on_stage_end", self.trained)
+            call_hook(trainer, pl_module, "on_stage_end", self.trained)
         self.stage = datamodule.stage = after
         if moves_on:
-            tell(trainer, pl_module, "on_stage_start", after)
+            call_hook(trainer, pl_module, "on_stage_start", after)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The last stage ends with training, unless no batch of it was trained."""
+        """End the last stage, unless no batch of it was trained."""
         if self.stage is not None and self.stage.batches_in_stage > 0:
-            tell(trainer, pl_module, "on_stage_end", self.stage)
+            call_hook(trainer, pl_module, "on_stage_end", self.stage)
 
     def header_part(self, trainer: Trainer) -> dict[str, Any]:
         """The stage of the newest trained batch, and that of the next one."""
@@ -115,7 +115,7 @@ class Stages(RunCallback):
 def _accuracy_at_stage(trainer: Trainer, exact: Tensor, batch: CoTBatch) -> float:
     """Share of exact rows among those without an offset, over all devices.
 
-    Without any such row the offsets' rows stand in for them.
+    If every row has an offset, all rows count.
     """
     offsets = None if batch.plan is None else batch.plan.offsets
     chosen = torch.ones_like(exact) if offsets is None else offsets == 0

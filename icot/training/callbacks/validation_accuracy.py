@@ -1,8 +1,7 @@
-"""Validation at exactly the stage that was trained: at the end of every stage and every epoch.
+"""Validation at the end of every stage and every epoch, at the stage that was trained.
 
-The schedule's own hooks call this before anything changes, so what is measured is the model as it
-was trained, at the removal it was trained at, without offsets. The other callbacks learn of it by
-``on_validated``.
+It runs before the stage changes, so the model is measured with the removal that it was trained at,
+without offsets. Other callbacks get the result in ``on_validated``.
 """
 
 from collections.abc import Callable
@@ -18,7 +17,7 @@ from icot.inference.predictor import GreedyPredictor, Predictor
 from icot.schedule import Stage
 from icot.training.callbacks.clock import clock_of
 from icot.training.callbacks.stages import TOKENS_REMOVED, Stages
-from icot.training.hooks import RunCallback, Validated, datamodule_of, find, tell
+from icot.training.hooks import RunCallback, Validated, call_hook, datamodule_of, find
 from icot.training.lightning_internals import training_is_over
 from icot.training.module import TrainingModule
 
@@ -28,16 +27,16 @@ PERPLEXITY = "val/perplexity"
 
 
 class ValidationAccuracy(RunCallback):
-    """Scores the validation split and tells the loggers.
+    """Scores the validation split and logs the result.
 
     Args:
-        build_predictor: what answers the questions, made for the model in training.
-        examples: how many of the split are scored at the end of a stage or epoch; None is all.
-            The end of training always scores all.
+        build_predictor: makes the predictor for the model in training.
+        examples: the number of examples to score at the end of a stage or epoch; None is all. The
+            end of training always scores all.
 
     Attributes:
         latest: the newest evaluation.
-        stage: the stage it was made at, None before the first.
+        stage: the stage of that evaluation; None before the first.
     """
 
     state_key = "validation_accuracy"
@@ -50,21 +49,21 @@ class ValidationAccuracy(RunCallback):
         self.build_predictor, self.examples = build_predictor, examples
         self.latest = Evaluation()
         self.stage: Stage | None = None
-        self._batches = -1  # of the run, trained before it
+        self._batches = -1  # batches of the run before the newest evaluation
         self._complete = False
         self._restored = False  # latest comes from a checkpoint, which keeps no predictions
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Tell what a checkpoint has kept."""
+        """Announce the result that a checkpoint has restored."""
         if self._restored:
-            self._tell(trainer, pl_module)
+            self._announce(trainer, pl_module)
 
     def on_stage_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
-        """Score the stage that has ended."""
+        """Score the model at the stage that has ended."""
         self.validate(trainer, module, stage, self.examples)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Score the epoch, unless its last batch ended a stage or the training."""
+        """Score the model, unless the epoch's last batch ended a stage or training."""
         if not _stage_has_just_ended(trainer) and not training_is_over(trainer):
             self.validate(trainer, pl_module, datamodule_of(trainer).stage, self.examples)
 
@@ -72,7 +71,7 @@ class ValidationAccuracy(RunCallback):
         """Score the whole split at the last trained stage."""
         if not _stage_has_just_ended(trainer):
             self.validate(trainer, pl_module, datamodule_of(trainer).stage, None)
-        elif self.stage is not None:  # the last batch ended a stage; the next was never trained
+        elif self.stage is not None:  # the last batch ended a stage; the next was not trained
             self.validate(trainer, pl_module, self.stage, None, self._batches)
 
     def validate(
@@ -83,13 +82,13 @@ class ValidationAccuracy(RunCallback):
         examples: int | None,
         batches: int | None = None,
     ) -> None:
-        """Score the model; does nothing where the score is there already.
+        """Score the model, unless it has been scored already.
 
         Args:
             trainer, module: in training.
             stage: at which the model was trained.
             examples: of the split; None for all.
-            batches: of the run, trained before; None for as many as the clock says.
+            batches: batches of the run so far; None takes the clock's number.
         """
         datamodule = datamodule_of(trainer)
         complete = examples is None or examples >= len(datamodule.split("valid"))
@@ -111,12 +110,12 @@ class ValidationAccuracy(RunCallback):
         self._batches, self._restored = batches, False
         if not is_scored:
             self._log(trainer, stage)
-        self._tell(trainer, module)
+        self._announce(trainer, module)
 
-    def _tell(self, trainer: Trainer, module: LightningModule) -> None:
+    def _announce(self, trainer: Trainer, module: LightningModule) -> None:
         assert self.stage is not None
         validated = Validated(self.latest, self.stage, self._batches, self._complete)
-        tell(trainer, module, "on_validated", validated)
+        call_hook(trainer, module, "on_validated", validated)
 
     def state_dict(self) -> dict[str, Any]:
         """The newest evaluation without its predictions, and its stage."""
@@ -146,14 +145,14 @@ class ValidationAccuracy(RunCallback):
         }
         values = {name: value for name, value in measured.items() if value is not None}
         trainer.callback_metrics.update({k: torch.tensor(v) for k, v in values.items()})
-        # One call with the axis, so that W&B can plot accuracy against tokens removed.
+        # One call with both, so that W&B can plot accuracy against tokens removed.
         with_axis = {**values, TOKENS_REMOVED: float(stage.tokens_removed)}
         for logger in trainer.loggers:
             logger.log_metrics(with_axis, step=trainer.global_step)
 
 
 def _stage_has_just_ended(trainer: Trainer) -> bool:
-    """Whether no batch of the present stage is trained yet; a run without stages has but one."""
+    """Whether no batch of the present stage is trained yet; False in a run without stages."""
     stages = find(trainer, Stages)
     return stages is not None and (stages.stage is None or stages.stage.batches_in_stage == 0)
 
