@@ -77,6 +77,11 @@ class Evaluation(ExactMatch):
             sorted([*self.predictions, *other.predictions], key=lambda p: p.index),
         )
 
+    def accuracy_on_first(self, examples: int) -> float:
+        """Exact match on those of the first so many examples of the split that were scored."""
+        judged = [p.correct for p in self.predictions if p.index < examples]
+        return sum(judged) / len(judged)
+
     @property
     def token_accuracy(self) -> float | None:
         """Share of supervised tokens that are the most probable one; None if unknown."""

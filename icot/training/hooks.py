@@ -27,12 +27,15 @@ class Validated:
         stage: at which the model was trained and scored.
         batches: batches of the run so far; two scores with the same number are of the same weights.
         complete: whether the whole split was scored.
+        accuracy: exact match on the examples that every validation of the run scores, the first
+            ``validation.examples``; validations are compared by this.
     """
 
     result: Evaluation
     stage: Stage
     batches: int
     complete: bool
+    accuracy: float
 
 
 class RunCallback(Callback):

@@ -45,7 +45,7 @@ class CollapseWatch(RunCallback):
         if validated.batches == self._seen:
             return
         self._seen = validated.batches
-        accuracy = validated.result.accuracy
+        accuracy = validated.accuracy
         self.best = max(self.best, accuracy)
         self.below = 0 if accuracy >= self.share * self.best else self.below + 1
         if self.below < self.validations:

@@ -50,15 +50,15 @@ class StageCheckpoint(RunCallback):
             return
         if self._newest.stage.tokens_removed < datamodule_of(trainer).longest_cot:
             return
-        if self._newest.result.accuracy > self.best_accuracy:
-            self.best_accuracy = self._newest.result.accuracy
+        if self._newest.accuracy > self.best_accuracy:
+            self.best_accuracy = self._newest.accuracy
             self._save(trainer, BEST_FILE)
 
     def _save(self, trainer: Trainer, name: str) -> None:
         trainer.save_checkpoint(self.folder / name, weights_only=True)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best accuracy so far."""
+        """The best accuracy so far, on the examples that every validation scores."""
         return {"best_accuracy": self.best_accuracy}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

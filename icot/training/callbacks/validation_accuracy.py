@@ -49,6 +49,7 @@ class ValidationAccuracy(RunCallback):
         self.build_predictor, self.examples = build_predictor, examples
         self.latest = Evaluation()
         self.stage: Stage | None = None
+        self._accuracy = 0.0  # what validations are compared by
         self._batches = -1  # batches of the run before the newest evaluation
         self._complete = False
         self._restored = False  # latest comes from a checkpoint, which keeps no predictions
@@ -108,13 +109,18 @@ class ValidationAccuracy(RunCallback):
             )
         self.latest, self.stage, self._complete = _over_devices(trainer, share), stage, complete
         self._batches, self._restored = batches, False
+        self._accuracy = self.latest.accuracy
+        if self.examples is not None and self.latest.n > self.examples:
+            self._accuracy = self.latest.accuracy_on_first(self.examples)
         if not is_scored:
             self._log(trainer, stage)
         self._announce(trainer, module)
 
     def _announce(self, trainer: Trainer, module: LightningModule) -> None:
         assert self.stage is not None
-        validated = Validated(self.latest, self.stage, self._batches, self._complete)
+        validated = Validated(
+            self.latest, self.stage, self._batches, self._complete, self._accuracy
+        )
         call_hook(trainer, module, "on_validated", validated)
 
     def state_dict(self) -> dict[str, Any]:
@@ -124,6 +130,7 @@ class ValidationAccuracy(RunCallback):
             "stage": None if self.stage is None else self.stage.state_dict(),
             "batches": self._batches,
             "complete": self._complete,
+            "accuracy": self._accuracy,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -133,6 +140,8 @@ class ValidationAccuracy(RunCallback):
         self.stage = None if stage is None else Stage.from_state_dict(stage)
         self._batches, self._complete = state_dict["batches"], state_dict["complete"]
         self._restored = stage is not None
+        if self._restored:  # checkpoints of before have no such number of their own
+            self._accuracy = state_dict.get("accuracy", self.latest.accuracy)
 
     def _log(self, trainer: Trainer, stage: Stage) -> None:
         low, high = self.latest.interval

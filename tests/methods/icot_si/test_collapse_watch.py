@@ -24,7 +24,7 @@ class Run:
         self.batches += 10
         stage = Stage(tokens_removed=tokens_removed)
         score = Evaluation(n=100, correct=round(100 * accuracy))
-        validated = Validated(score, stage, self.batches, complete=False)
+        validated = Validated(score, stage, self.batches, False, accuracy)
         trainer: Any = SimpleNamespace(is_global_zero=True)
         module: Any = None
         self.watch.on_validated(trainer, module, validated)  # says nothing yet
@@ -65,7 +65,8 @@ def test_it_raises_only_once_the_stage_has_ended():
     module: Any = None
     for batches, correct in ((1, 90), (2, 1)):
         score, stage = Evaluation(n=100, correct=correct), Stage(tokens_removed=batches)
-        watch.on_validated(trainer, module, Validated(score, stage, batches, complete=False))
+        validated = Validated(score, stage, batches, False, correct / 100)
+        watch.on_validated(trainer, module, validated)
     with pytest.raises(CollapseError):
         watch.on_train_epoch_end(trainer, module)
     assert watch.header_part(trainer) == {"last_good": None}
