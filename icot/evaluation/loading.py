@@ -16,7 +16,7 @@ from icot.models.introspection import config_of
 from icot.models.loading import restore_model
 from icot.models.positions import learned_positions
 from icot.models.tokenizers import load_tokenizer
-from icot.runs.checkpoints import Checkpoint
+from icot.runs.checkpoints import Checkpoint, is_fully_internalized
 from icot.runs.kept_run import KeptRun
 from icot.system.hardware import device_for
 from icot.tasks.base import Split, Task
@@ -57,6 +57,8 @@ class Subject:
         model: with the weights, on its device, in evaluation mode.
         tokenizer: the run's tokenizer.
         examples: at the stage that the weights were trained at, or at another requested stage.
+        fully_internalized: whether the whole chain is removed at that stage, also of chains that
+            are longer than those of these examples.
     """
 
     run: KeptRun
@@ -65,11 +67,7 @@ class Subject:
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
     examples: StagedExamples
-
-    @property
-    def fully_internalized(self) -> bool:
-        """Whether the whole chain of every example is removed."""
-        return self.examples.tokens_removed >= self.examples.store.longest_cot
+    fully_internalized: bool
 
     @property
     def title(self) -> str:
@@ -116,7 +114,8 @@ def load_for_evaluation(
         run: has the model's shape, the tokenizer, the side and the position ids.
         checkpoint: the weights.
         source: of the examples.
-        tokens_removed: from each chain; None is the stage that the weights were trained at.
+        tokens_removed: from each chain; None is the stage that the weights were trained at, which
+            removes the whole chain where it did so in training, however long these chains are.
         limit: the number of examples to use, from the start; None is all.
         accelerator: as in the trainer.
         cache_dir: the folder of token stores.
@@ -131,6 +130,9 @@ def load_for_evaluation(
     if len(store) == 0:
         raise DataError(f"{source.name} has no example in its {source.split} split.")
     removed = checkpoint.tokens_removed if tokens_removed is None else tokens_removed
+    internalized = is_fully_internalized(run, checkpoint) if tokens_removed is None else None
+    if internalized:
+        removed = store.longest_cot
     if removed is None:
         raise RunError(
             f"checkpoint {checkpoint.path} does not say at which stage it was trained; set "
@@ -145,7 +147,9 @@ def load_for_evaluation(
         cfg.schedule.keep_position_ids,
     )
     _check_fit(model, examples, source, tokenizer.unk_token_id)
-    return Subject(run, checkpoint, source, model, tokenizer, examples)
+    if internalized is None:
+        internalized = removed >= store.longest_cot
+    return Subject(run, checkpoint, source, model, tokenizer, examples, internalized)
 
 
 def restore_weights(

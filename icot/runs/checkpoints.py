@@ -102,6 +102,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
     )
 
 
+def is_fully_internalized(run: KeptRun, checkpoint: Checkpoint) -> bool | None:
+    """Whether the weights were trained with nothing left of any chain; None where nothing tells.
+
+    Files of version 0.1.0 do not say; their run's summary knows the longest chain.
+    """
+    longest = run.summary.get("longest_cot")
+    if checkpoint.everything_removed is not None or longest is None:
+        return checkpoint.everything_removed
+    return None if checkpoint.tokens_removed is None else checkpoint.tokens_removed >= longest
+
+
 def select_stage(run: KeptRun, stage: str) -> list[Checkpoint]:
     """The weights selected by ``final``, ``best``, a stage's number or ``all``, in order.
 

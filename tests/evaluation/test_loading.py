@@ -1,0 +1,59 @@
+"""At which stage weights are judged: "everything removed" holds whatever chains the data have."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import icot
+from icot.runs.checkpoints import is_fully_internalized, select_stage
+from icot.runs.kept_run import KeptRun
+from icot.tasks.base import Example
+from icot.tasks.multiplication import example
+
+OLD = Path(__file__).parents[1] / "fixtures" / "run_0_1_0" / "run"
+
+
+@pytest.mark.parametrize(
+    ("stage", "chain", "removed", "internalized"),
+    [
+        ("final", "1 2 3 4 5 6 7 8 9 1 2 3 4 5 6 7 8 9", 18, True),  # longer than in training
+        ("3", "1 2", 2, False),  # nothing is left of these chains, but the model writes chains
+    ],
+)
+def test_weights_are_judged_at_their_stage_on_other_chains(
+    small_run, tmp_path, stage, chain, removed, internalized
+):
+    places = {"output_dir": "", "cache_dir": str(tmp_path / "cache")}
+    found = {}
+    for name in ("own", "other"):
+        own = [example(a, b, 2) for a, b in ((12, 34), (56, 78), (99, 99))]
+        lines = [e if name == "own" else Example(e.question, chain, e.answer) for e in own]
+        data = tmp_path / f"{name}.txt"
+        data.write_text("".join(line.line() + "\n" for line in lines))
+        found[name] = icot.load(small_run).evaluate(
+            stage,
+            data_file=str(data),
+            speed={"examples": 0},
+            out=str(tmp_path / name),
+            paths=places,
+        )
+    assert (found["other"]["tokens_removed"], found["other"]["fully_internalized"]) == (
+        removed,
+        internalized,
+    )
+    if internalized:
+        assert found["other"]["perplexity"] == pytest.approx(found["own"]["perplexity"], rel=1e-6)
+        assert found["own"]["fully_internalized"] is True
+
+
+@pytest.mark.parametrize(("longest", "expected"), [(8, False), (4, True), (None, None)])
+def test_what_0_1_0_did_not_write_into_its_weights_its_summary_tells(tmp_path, longest, expected):
+    run = tmp_path / "run"
+    shutil.copytree(OLD, run)
+    summary = json.loads((run / "summary.json").read_text())
+    text = json.dumps({**summary, "longest_cot": longest})
+    (run / "summary.json").write_text("" if longest is None else text)
+    kept = KeptRun(run)
+    assert is_fully_internalized(kept, select_stage(kept, "final")[0]) is expected
