@@ -11,7 +11,7 @@ from icot.config.command_line import CommandLine
 from icot.config.entry_points import BenchmarkConfig
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import separator_id, tokenize_split
-from icot.evaluation.speed import time_single_examples
+from icot.evaluation.speed import compare, time_single_examples
 from icot.inference.predictor import GreedyPredictor
 from icot.system.hardware import device_for, precision_context
 
@@ -28,10 +28,10 @@ def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
     rows = np.arange(min(len(store), cfg.examples))
     no_cot = StagedExamples(store, rows, store.longest_cot, separator_id(tokenizer))
     stages = {"explicit CoT": no_cot.at(0), "fully internalized": no_cot, "No CoT": no_cot}
+    ways = {name: (examples, True) for name, examples in stages.items()}
     predictor = GreedyPredictor(model)
     with precision_context(predictor.device, cfg.precision):
-        timed = time_single_examples(predictor, stages, len(rows), cfg.seconds, to_the_limit=True)
-    base = timed["No CoT"].examples_per_second
+        timed = time_single_examples(predictor, ways, len(rows), cfg.seconds)
     return {
         "task": task.name,
         "model": cfg.model.name_or_path,
@@ -39,7 +39,7 @@ def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
         "precision": cfg.precision,
         "timings": {name: t.summary() for name, t in timed.items()},
         "ratios": {
-            f"{name} over No CoT": t.examples_per_second / base
+            f"{name} over No CoT": compare(t, timed["No CoT"]).speed
             for name, t in timed.items()
             if name != "No CoT"
         },

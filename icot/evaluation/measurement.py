@@ -14,7 +14,7 @@ from icot.evaluation.failures import POSITION, Group, answer_positions, by_diffi
 from icot.evaluation.loading import Source
 from icot.evaluation.predictions import Prediction
 from icot.evaluation.scoring import Evaluation, evaluate, wilson_interval
-from icot.evaluation.speed import find_best_batch, time_single_examples
+from icot.evaluation.speed import compare, find_best_batch, time_single_examples
 from icot.evaluation.tradeoff import TradeoffPoint
 from icot.inference.predictor import Predictor
 from icot.system.machine import machine
@@ -137,7 +137,7 @@ def share(correct: int, n: int) -> dict[str, Any]:
 def measure_speed(
     predictor: Predictor, examples: StagedExamples, timed: int, seconds: float
 ) -> dict[str, Any]:
-    """Examples per second at batch 1, at the best batch size, and over No CoT.
+    """Examples a second at batch 1, at the best batch size, and over No CoT on the same weights.
 
     Args:
         predictor: to time; also for No CoT.
@@ -145,14 +145,19 @@ def measure_speed(
         timed: questions to time one at a time.
         seconds: the most seconds of each timing.
     """
-    stages = {"stage": examples, "no_cot": examples.at(examples.store.longest_cot)}
-    single = time_single_examples(predictor, stages, timed, seconds)
+    reference = examples.at(examples.store.longest_cot)
+    ways = {"stage": (examples, False), "no_cot": (reference, True)}
+    single = time_single_examples(predictor, ways, timed, seconds)
     stage, no_cot = single["stage"], single["no_cot"]
+    over_no_cot = compare(stage, no_cot)
     best = find_best_batch(predictor, examples, seconds)
     return {
         **stage.summary(),
         "no_cot": no_cot.summary(),
-        "speed_over_no_cot": stage.examples_per_second / no_cot.examples_per_second,
+        "speed_over_no_cot": over_no_cot.speed,
+        "speed_over_no_cot_low": over_no_cot.low,
+        "speed_over_no_cot_high": over_no_cot.high,
+        "same_as_no_cot": over_no_cot.same,
         "best_batch_size": None if best is None else best[0],
         "best_batch_examples_per_second": None if best is None else best[1],
     }

@@ -1,12 +1,16 @@
 """The speed of a predictor: examples per second at batch 1 and at the best batch size.
 
-The paper's measure is examples per second at batch 1, over those of the same model when it writes
-only the answer (No CoT). Both are timed alternately, so that other load affects both.
+The paper's measure is examples per second at batch 1, over those of a No CoT model. The reference
+here is the same weights: for each question they write as many tokens as its own correct answer has
+with its separators, whatever the tokens are. This is the work of a No CoT model of the same size
+that answers correctly. Each question is timed both ways, one after the other, and the speed is the
+median of the ratios, so that other load affects both.
 """
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import comb
 from statistics import median, quantiles
 from typing import Any
 
@@ -28,11 +32,11 @@ class Timing:
 
     Attributes:
         seconds: [n] of each example.
-        tokens: written for all of them; None if the predictor writes texts.
+        outputs: [n] tokens written for each; None if the predictor writes texts.
     """
 
     seconds: Sequence[float]
-    tokens: int | None
+    outputs: Sequence[list[int]] | None
 
     @property
     def examples_per_second(self) -> float:
@@ -49,52 +53,79 @@ class Timing:
 
     def summary(self) -> dict[str, Any]:
         """The figures by name."""
+        written = None if self.outputs is None else sum(map(len, self.outputs))
         return {
             "examples_per_second": self.examples_per_second,
             "examples_per_second_quartiles": list(self.spread),
-            "tokens_per_example": None if self.tokens is None else self.tokens / len(self.seconds),
+            "tokens_per_example": None if written is None else written / len(self.seconds),
             "examples": len(self.seconds),
         }
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """How much faster one way is than another that was timed side by side with it.
+
+    Attributes:
+        speed: median over the questions of how many it answers while the other answers one.
+        low, high: 95 % interval of that median, which supposes no distribution; of fewer than six
+            questions the lowest and the highest ratio.
+        same: both wrote the same tokens, so they are one computation, timed twice.
+    """
+
+    speed: float
+    low: float
+    high: float
+    same: bool
+
+
+def compare(timing: Timing, reference: Timing) -> Comparison:
+    """The speed of ``timing`` as a multiple of that of ``reference``, [n] questions each."""
+    ratios = sorted(r / s for s, r in zip(timing.seconds, reference.seconds, strict=True))
+    n, rank = len(ratios), 1
+    # The largest rank that the median lies below with a probability of 2.5 % at the most.
+    while sum(comb(n, heads) for heads in range(rank + 1)) <= 0.025 * 2**n:
+        rank += 1
+    same = timing.outputs is not None and timing.outputs == reference.outputs
+    return Comparison(median(ratios), ratios[rank - 1], ratios[n - rank], same)
+
+
 def time_single_examples(
     predictor: Predictor,
-    stages: Mapping[str, StagedExamples],
+    ways: Mapping[str, tuple[StagedExamples, bool]],
     examples: int,
     seconds: float,
-    to_the_limit: bool = False,
 ) -> dict[str, Timing]:
-    """Decode the same questions at several stages alternately, one at a time.
+    """Decode the same questions in several ways alternately, one at a time.
 
     Args:
         predictor: to time.
-        stages: the examples at each stage, all with the same rows.
+        ways: the examples at a stage, all with the same rows; and whether to write as many tokens
+            as each example's correct output has, whatever they are.
         examples: the most questions to time.
         seconds: stop after this time, once ``MIN_TIMED`` are timed.
-        to_the_limit: make all outputs as long as the longest correct one.
 
     Returns:
-        One timing for each stage.
+        One timing for each way.
     """
-    count = len(next(iter(stages.values())))
-    timed: dict[str, list[float]] = {name: [] for name in stages}
-    tokens: dict[str, int | None] = dict.fromkeys(stages, 0)
+    count = len(next(iter(ways.values()))[0])
+    timed: dict[str, list[float]] = {name: [] for name in ways}
+    outputs: dict[str, list[list[int]]] = {name: [] for name in ways}
     for i in range(WARMUP):
-        for staged in stages.values():
-            predictor.decode(staged, np.array([i % count]), to_the_limit)
+        for staged, own_length in ways.values():
+            predictor.decode(staged, np.array([i % count]), own_length)
     begun = time.perf_counter()
     for i in range(examples):
-        order = list(stages.items())
-        for name, staged in order if i % 2 else reversed(order):
+        order = list(ways.items())
+        for name, (staged, own_length) in order if i % 2 else reversed(order):
             index = np.array([i % count])
             start = _now(predictor.device)
-            written = predictor.decode(staged, index, to_the_limit).tokens
+            written = predictor.decode(staged, index, own_length).tokens
             timed[name].append(_now(predictor.device) - start)
-            so_far = tokens[name]
-            tokens[name] = None if written is None or so_far is None else so_far + len(written[0])
+            outputs[name] += written or []
         if i + 1 >= MIN_TIMED and time.perf_counter() - begun > seconds:
             break
-    return {name: Timing(timed[name], tokens[name]) for name in stages}
+    return {name: Timing(timed[name], outputs[name] or None) for name in ways}
 
 
 def find_best_batch(

@@ -119,13 +119,14 @@ def decode(
     examples: StagedExamples,
     index: NDArray[np.int64],
     given: NDArray[np.int64] | None = None,
-    to_the_limit: bool = False,
+    own_length: bool = False,
 ) -> Decoded:
     """Decode the examples ``index`` [B] with ``model``, in evaluation mode, in one batch.
 
     Args:
         given: [B] known output tokens of each target; the result does not include them.
-        to_the_limit: do not stop at separators; write as many tokens as the longest correct output.
+        own_length: do not stop at separators; write as many tokens as each example's correct
+            output has.
 
     Returns:
         New tokens, at most as many as the longest correct output of the split has.
@@ -136,11 +137,14 @@ def decode(
     prompts = Prompts.of(
         examples.batch(index).to(device), examples.eos_token_id, in_prompt, examples.side
     )
+    longest: int | Tensor = examples.longest_target
+    if own_length:
+        longest = torch.from_numpy(examples.target_lengths[index]).to(device)
     return greedy(
         model,
         prompts,
-        examples.longest_target - in_prompt,
-        NO_TOKEN if to_the_limit else examples.eos_token_id,
+        longest - in_prompt,
+        NO_TOKEN if own_length else examples.eos_token_id,
         learned_positions(config_of(model)),
     )
 

@@ -72,15 +72,15 @@ class Predictor(Protocol):
         """The outputs for all ``examples``, in their order, as quickly as can be."""
 
     def decode(
-        self, examples: StagedExamples, index: NDArray[np.int64], to_the_limit: bool = False
+        self, examples: StagedExamples, index: NDArray[np.int64], own_length: bool = False
     ) -> Outputs:
         """The outputs for the examples ``index`` [B], in one batch, every token decoded.
 
         This is what is timed.
 
         Args:
-            to_the_limit: write as many tokens as the longest correct output has, whatever they are;
-                random weights say nothing about where an output ends.
+            own_length: write for each example as many tokens as its correct output has, whatever
+                they are: weights say nothing about where the outputs of another stage end.
         """
 
     def answer(
@@ -144,11 +144,11 @@ class GreedyPredictor:
         )
 
     def decode(
-        self, examples: StagedExamples, index: NDArray[np.int64], to_the_limit: bool = False
+        self, examples: StagedExamples, index: NDArray[np.int64], own_length: bool = False
     ) -> Outputs:
         """Tokens alone."""
         with evaluation_mode(self.model):
-            written = decode(self.model, examples, index, to_the_limit=to_the_limit).tokens
+            written = decode(self.model, examples, index, own_length=own_length).tokens
         return Outputs(tokens=written, decoded=len(written))
 
     def answer(

@@ -79,16 +79,19 @@ def print_evaluations(console: Console, records: Sequence[Mapping[str, Any]]) ->
             s = r["speed"]
             row += [
                 _number(s["examples_per_second"], ".1f"),
-                f"{s['speed_over_no_cot']:.2f}",
+                f"{s['speed_over_no_cot']:.2f}" + ("=" if s["same_as_no_cot"] else ""),
                 _number(s["best_batch_examples_per_second"], ",.0f"),
             ]
         table.add_row(*row)
     console.print(table)
-    if timed:
+    for r in records[-1:] if timed else ():
+        s = r["speed"]
         console.print(
             "tokens: token accuracy. written: tokens per example. ex/s: examples per second at "
-            "batch 1. speed: ex/s over No CoT's on the same model. batched: examples per second "
-            "at the best batch size.",
+            "batch 1. speed: over writing as many tokens as the answer has on the same model, for "
+            f"{r['name']} {s['speed_over_no_cot']:.2f} ({s['speed_over_no_cot_low']:.2f}-"
+            f"{s['speed_over_no_cot_high']:.2f}, 95 %); = where both wrote the same tokens, one "
+            "computation timed twice. batched: examples per second at the best batch size.",
             highlight=False,
             style="dim",
         )

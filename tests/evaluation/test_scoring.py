@@ -59,7 +59,7 @@ class Server:
         texts = [written[example.question] for example in examples.texts]
         return Outputs(texts=texts, decoded=len(texts))
 
-    def decode(self, examples, index, to_the_limit=False) -> Outputs:
+    def decode(self, examples, index, own_length=False) -> Outputs:
         return self.predict(examples.part(index))
 
 
@@ -71,7 +71,7 @@ def test_a_predictor_of_texts_is_scored_without_likelihood(symbols, mult2, remov
     assert [p.correct for p in found.predictions] == [True, True, False]
     assert (found.token_accuracy, found.perplexity, found.tokens_per_example) == (None, None, None)
     assert found.predictions[0] == Prediction(0, "1 2", target, "3 4 #### 5 6", True)
-    timed = time_single_examples(Server(), {"stage": examples}, examples=5, seconds=1)
+    timed = time_single_examples(Server(), {"stage": (examples, False)}, examples=5, seconds=1)
     assert timed["stage"].summary()["tokens_per_example"] is None
 
 

@@ -10,6 +10,7 @@ from icot.inference import greedy
 from icot.inference.greedy import rows_per_cache
 from icot.inference.predictor import GreedyPredictor
 from icot.models.loading import load_model
+from icot.tasks.base import Example
 
 
 @pytest.fixture
@@ -51,6 +52,8 @@ def test_dropout_is_off_meanwhile_and_the_mode_is_restored(model, examples, deco
     assert predictor.settings == {"decode": decode, "batch_size": 7}
 
 
-def test_to_the_limit_nothing_ends_early(model, examples):
-    written = GreedyPredictor(model.eval()).decode(examples, np.arange(4), to_the_limit=True)
-    assert {len(tokens) for tokens in written.tokens} == {examples.longest_target}
+def test_an_output_of_its_own_length_is_as_long_as_its_target(model, symbols):
+    texts = [Example("1 2", "3", "4"), Example("1", "3 3 3", "4 4 4 4"), Example("5", "6", "7 7")]
+    examples = StagedExamples(tokenize_examples(texts, symbols), np.arange(3), 1, 0)
+    written = GreedyPredictor(model.eval()).decode(examples, np.array([1, 0, 2]), own_length=True)
+    assert [len(tokens) for tokens in written.tokens] == [2 + 1 + 1 + 4 + 1, 4, 5]

@@ -42,16 +42,20 @@ def test_eighty_columns_hold_an_evaluation():
         "speed": {
             "examples_per_second": 181.3,
             "speed_over_no_cot": 0.094,
+            "speed_over_no_cot_low": 0.091,
+            "speed_over_no_cot_high": 0.097,
+            "same_as_no_cot": True,
             "best_batch_size": 512,
             "best_batch_examples_per_second": 12_345.6,
         },
     }
     console = Console(file=StringIO(), width=80)
     untimed = {k: v for k, v in record.items() if k != "speed"}
-    print_evaluations(console, [record, untimed])
-    shown = console.file.getvalue()
-    for cell in ("107", "246", "1.0000", "0.996-1.000", "266.0", "181.3", "0.09", "12,346"):
+    print_evaluations(console, [untimed, record])
+    shown = " ".join(console.file.getvalue().split())
+    for cell in ("107", "246", "1.0000", "0.996-1.000", "266.0", "181.3", "0.09=", "12,346"):
         assert cell in shown
+    assert "for 107 0.09 (0.09-0.10, 95 %)" in shown
     assert "…" not in shown
 
 
