@@ -8,8 +8,6 @@
 Composes the parts; ``icot.evaluation`` measures.
 """
 
-import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from icot.commands.build import build_method, build_task
 from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import EvaluateConfig
-from icot.errors import DataError, RunError
+from icot.errors import DataError
 from icot.evaluation.failures import POSITION, answer_positions
 from icot.evaluation.loading import Source, load_for_evaluation
 from icot.evaluation.measurement import Measured, as_rows, measure, share
@@ -30,6 +28,7 @@ from icot.methods.base import PredictorParts
 from icot.reporting.figures import failures, tradeoff
 from icot.reporting.tables import print_evaluations
 from icot.runs.checkpoints import ALL, FINAL, Checkpoint, select, select_stage
+from icot.runs.evaluations import check_place, keep_evaluation, write_record
 from icot.runs.kept_run import KeptRun
 from icot.runs.layout import (
     EVALUATION,
@@ -39,10 +38,19 @@ from icot.runs.layout import (
     TRADEOFF_TABLE,
     predictions_file,
 )
-from icot.system.files import write_text
 from icot.system.hardware import precision_context
 from icot.tasks.answers import extract_answer
 from icot.tasks.text_files import TextFiles
+
+# Names, or patterns of names, of the files of an evaluation.
+WRITTEN = (
+    EVALUATION,
+    PREDICTIONS,
+    predictions_file("*"),
+    FAILURES,
+    TRADEOFF_TABLE,
+    TRADEOFF_FIGURE,
+)
 
 
 def run(cfg: EvaluateConfig, command: CommandLine) -> None:
@@ -63,17 +71,17 @@ def score_file(cfg: EvaluateConfig) -> dict[str, Any]:
     found = read_predictions(
         path, lambda text, target: extract_answer(text) == extract_answer(target)
     )[: cfg.examples]
+    check_place(path.parent, cfg.out, (EVALUATION,))
     positions = answer_positions(found, extract_answer)
     record = {
         "predictions": str(path),
         **share(sum(p.correct for p in found), len(found)),
         "failures": {POSITION: as_rows(positions)},
     }
-    out = _folder(cfg, path.parent)
-    _write_json(out / EVALUATION, record)
-    console = Console()
-    print_evaluations(console, [{**record, "name": path.name}])
-    console.print(f"Written: {out / EVALUATION}", highlight=False, soft_wrap=True)
+    print_evaluations(Console(), [{**record, "name": path.name}])
+    with keep_evaluation(path.parent, cfg.out, path.stem) as place:
+        record = write_record(place.folder, record)
+    _print_where(place.folder, [EVALUATION])
     return record
 
 
@@ -81,34 +89,31 @@ def score_run(cfg: EvaluateConfig) -> dict[str, Any]:
     """Score the weights that the configuration names, and draw what there is to draw."""
     kept, chosen = select(cfg.run_dir, cfg.checkpoint, cfg.stage, cfg.trust)
     everything = cfg.checkpoint is None and cfg.stage == ALL
-    out = _folder(cfg, kept.folder)
-    console = Console()
+    check_place(kept.folder, cfg.out, WRITTEN)
     source = _source(cfg, kept)
     baselines = [KeptRun(folder, cfg.trust) for folder in cfg.baselines]
     others = [(run, select_stage(run, FINAL)[0], _source(cfg, run)) for run in baselines]
-    measured: list[Measured] = []
-    for checkpoint in chosen:
-        done = _measure(cfg, kept, checkpoint, source)
-        measured.append(done)
-        name = predictions_file(done.record["name"]) if everything else PREDICTIONS
-        write_predictions(out / name, done.predictions)
+    measured = [_measure(cfg, kept, checkpoint, source) for checkpoint in chosen]
+    timed = everything and cfg.speed.examples > 0
+    measured_baselines = [_measure(cfg, *other) for other in others] if timed else []
     last = measured[-1]
     record = dict(last.record)
     if everything:
-        write_predictions(out / PREDICTIONS, last.predictions)
         record["stages"] = [one.record for one in measured]
-    _write_json(out / EVALUATION, record)
-    written = [EVALUATION, PREDICTIONS]
-    if any(last.failures.values()):
-        title = f"{record['task']}, {record['title']}: where it fails"
-        failures(last.failures, out / FAILURES, title)
-        written.append(FAILURES)
-    print_evaluations(console, [one.record for one in measured])
-    if everything and cfg.speed.examples:
-        measured_baselines = [_measure(cfg, *other) for other in others]
-        _tradeoff(out, measured, measured_baselines, record)
-        written += [TRADEOFF_TABLE, TRADEOFF_FIGURE]
-    console.print(f"Written into {out}: {', '.join(written)}", highlight=False, soft_wrap=True)
+    print_evaluations(Console(), [one.record for one in measured])
+    with keep_evaluation(kept.folder, cfg.out, *_name(cfg, record)) as place:
+        folder = place.folder
+        write_predictions(folder / PREDICTIONS, last.predictions)
+        for one in measured if everything else ():
+            write_predictions(folder / predictions_file(one.record["name"]), one.predictions)
+        if any(last.failures.values()):
+            title = f"{record['task']}, {record['title']}: where it fails"
+            failures(last.failures, folder / FAILURES, title)
+        if timed:
+            _tradeoff(folder, measured, measured_baselines, record)
+        record = write_record(folder, record)
+        written = sorted(path.name for name in WRITTEN for path in folder.glob(name))
+    _print_where(place.folder, written)
     return record
 
 
@@ -159,7 +164,6 @@ def _measure(cfg: EvaluateConfig, run: KeptRun, checkpoint: Checkpoint, source: 
 def _tradeoff(
     out: Path, stages: list[Measured], baselines: list[Measured], record: dict[str, Any]
 ) -> None:
-
     rows = tradeoff_rows(
         [one.tradeoff_point() for one in stages]
         + [one.tradeoff_point(baseline=True) for one in baselines]
@@ -169,21 +173,14 @@ def _tradeoff(
     tradeoff(rows, out / TRADEOFF_FIGURE, f"{record['task']}, {n:,} examples", f" ({device})")
 
 
-def _folder(cfg: EvaluateConfig, beside: Path) -> Path:
-    """Where the files go.
-
-    Raises:
-        RunError: it cannot be made or written.
-    """
-    folder = Path(cfg.out) if cfg.out is not None else beside
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"out={folder}: cannot be made ({error.strerror}).") from None
-    if not os.access(folder, os.W_OK):
-        raise RunError(f"{folder} cannot be written into; set out= to another folder.")
-    return folder
+def _print_where(folder: Path, files: list[str]) -> None:
+    text = f"Written into {folder}: {', '.join(files)}"
+    Console().print(text, highlight=False, soft_wrap=True)
 
 
-def _write_json(path: Path, record: dict[str, Any]) -> None:
-    write_text(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+def _name(cfg: EvaluateConfig, record: dict[str, Any]) -> list[str]:
+    """What an evaluation's folder is called after: stage, examples, and what else was set."""
+    stage = str(ALL if "stages" in record else record["name"])
+    examples = cfg.split if cfg.data_file is None else Path(cfg.data_file).stem
+    name = [f"stage-{stage}" if stage.isdecimal() else stage, examples]
+    return name + ([] if cfg.tokens_removed is None else [f"removed-{cfg.tokens_removed}"])

@@ -72,7 +72,7 @@ class EvaluateConfig(Section):
     baselines: list[str] = Field(default_factory=list)
     """Other run directories to plot with the stages; needs stage=all."""
     out: str | None = None
-    """The output folder; null is the run directory."""
+    """The output folder, without an evaluation in it; null is a new one in RUN/evaluations."""
     trust: list[str] = Field(default_factory=list)
     """Packages whose code the run directory may name."""
     paths: PathsConfig

@@ -7,7 +7,7 @@ outputs/RUN/
     model/                                       tokenizer and model configuration
     checkpoints/                                 last, step-00001200, good, best, stage-0003
     recoveries.json run.lock wandb_id.txt
-    evaluation.json failures.png tradeoff.csv tradeoff.png     results of icot.evaluate
+    evaluations/ evaluations.csv evaluation.json     results of icot.evaluate (evaluations.py)
 """
 
 from pathlib import Path
@@ -17,6 +17,7 @@ STAGES, METRICS, SUMMARY = "stages.csv", "metrics.csv", "summary.json"
 PREDICTIONS, FIGURE = "predictions.jsonl", "accuracy_by_tokens_removed.png"
 RECOVERIES, LOCK, WANDB_ID = "recoveries.json", "run.lock", "wandb_id.txt"
 MODEL, CHECKPOINTS = "model", "checkpoints"  # folders
+EVALUATIONS, EVALUATIONS_INDEX = "evaluations", "evaluations.csv"  # the folder, a row for each
 EVALUATION, FAILURES = "evaluation.json", "failures.png"
 TRADEOFF_TABLE, TRADEOFF_FIGURE = "tradeoff.csv", "tradeoff.png"
 
