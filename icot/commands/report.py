@@ -20,9 +20,13 @@ def run(cfg: ReportConfig, command: CommandLine) -> None:
     """Read the runs, write the report."""
     quiet_libraries()
     places = [Path(place) for place in cfg.runs]
-    runs, missing = find_runs(places)
+    found = find_runs(places)
     out = Path(cfg.out) if cfg.out else (places[0] if len(places) == 1 else Path()) / "report"
-    write_report(document(runs, missing), out)
-    finished = sum(one.finished for one in runs)
-    print(f"{finished} of {len(runs)} runs finished, {len(missing)} of sweeps not ended.")
+    write_report(document(found), out)
+    finished = sum(one.finished for one in found.runs)
+    print(
+        f"{finished} of {len(found.runs)} runs finished, {len(found.missing)} of sweeps not ended."
+    )
+    for message in found.unreadable:
+        print(f"Not read: {message}")
     print(f"Report: {out / HTML}")

@@ -7,7 +7,8 @@ from typing import Any
 from icot.config.options import CHOSEN_BY
 from icot.config.section import Section
 
-# Keys and groups of keys that do not change the result of a run.
+# Keys and groups of keys that may change when a run is resumed. Some of them decide where it ends;
+# icot.reporting.runs has the keys that do not affect a result at all.
 CHANGEABLE = (
     "resume",
     "trust",

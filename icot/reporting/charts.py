@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from icot.removal import offset_probabilities
-from icot.reporting.runs import Run, Series
+from icot.reporting.runs import Run
+from icot.reporting.series import Series
 from icot.reporting.statistics import mean_interval
 from icot.reporting.theme import DASHES, MARKERS, Theme, legend, new_axes, new_figure, style_axes
 
@@ -30,10 +31,10 @@ def accuracy_curves(series: Sequence[Series], theme: Theme) -> Figure:
             "color": theme.series[i % len(theme.series)],
             "label": _label(one),
         }
-        if one.cfg.schedule.kind == "fixed":
+        if one.runs[0].is_baseline:
             axes.axhline(mean(one.accuracies), linestyle=":", linewidth=1.8, **style)
             continue
-        points = stage_accuracies(one)
+        points = one.curve
         x = sorted(points)
         axes.fill_between(
             x,
@@ -64,10 +65,9 @@ def seed_curves(series: Sequence[Series], theme: Theme) -> Figure:
     for index, one in enumerate(series):
         axes = figure.add_subplot(rows, SEED_COLUMNS, index + 1)
         for i, run in enumerate(one.seeds):
-            rows_of_run = [r for r in run.stages if "val_accuracy" in r]
             axes.plot(
-                [r["tokens_removed"] for r in rows_of_run],
-                [r["val_accuracy"] for r in rows_of_run],
+                list(run.curve),
+                list(run.curve.values()),
                 color=theme.series[i % len(theme.series)],
                 marker=MARKERS[i % len(MARKERS)],
                 linestyle=DASHES[i % len(DASHES)],
@@ -88,9 +88,9 @@ def seeds(series: Sequence[Series], theme: Theme) -> Figure:
     figure, axes = new_axes(theme, width=8, height=0.8 + 0.45 * len(series))
     for i, one in enumerate(series):
         color = theme.series[i % len(theme.series)]
-        axes.plot(
-            one.accuracies, [i] * len(one.accuracies), "o", color=color, alpha=0.5, markersize=5
-        )
+        for run, accuracy in zip(one.measured, one.accuracies, strict=True):
+            dot: dict[str, Any] = {"fillstyle": "none" if run.remainder else "full"}
+            axes.plot([accuracy], [i], "o", color=color, alpha=0.5, markersize=5, **dot)
         middle, low, high = mean_interval(one.accuracies)
         if low is not None and high is not None:
             axes.errorbar(
@@ -104,8 +104,18 @@ def seeds(series: Sequence[Series], theme: Theme) -> Figure:
     return figure
 
 
-def heat_map(grid: Mapping[tuple[float, float], float], theme: Theme) -> Figure:
-    """Final accuracy by Δ and λ; ``grid`` maps (Δ, λ) to it."""
+def heat_map(
+    grid: Mapping[tuple[float, float], float],
+    marks: Mapping[tuple[float, float], str],
+    theme: Theme,
+) -> Figure:
+    """Final accuracy by Δ and λ.
+
+    Args:
+        grid: the accuracy by (Δ, λ).
+        marks: a remark below the accuracy, such as how much of the chain was removed.
+        theme: colours.
+    """
     deltas = sorted({delta for delta, _ in grid})
     lambdas = sorted({smoothing for _, smoothing in grid})
     figure, axes = new_axes(theme, width=2.6 + 1.1 * len(lambdas), height=1.7 + 0.7 * len(deltas))
@@ -118,9 +128,10 @@ def heat_map(grid: Mapping[tuple[float, float], float], theme: Theme) -> Figure:
         value = grid.get((delta, lam), math.nan)
         missing = math.isnan(value)
         color = theme.foreground if missing else ("#000000" if value > middle else "#ffffff")
-        axes.text(
-            j, i, "missing" if missing else f"{value:.3f}", ha="center", va="center", color=color
-        )
+        text = "missing" if missing else f"{value:.3f}"
+        if marks.get((delta, lam)):
+            text += f"\n{marks[delta, lam]}"
+        axes.text(j, i, text, ha="center", va="center", color=color, fontsize=8)
     names = ["no smoothing" if math.isinf(x) else f"{x:g}" for x in lambdas]
     axes.set_xticks(range(len(lambdas)), names)
     axes.set_yticks(range(len(deltas)), [f"{x:g}" for x in deltas])
@@ -192,16 +203,6 @@ def tradeoffs(runs: Sequence[tuple[str, Run]], theme: Theme) -> Figure:
     axes.set_ylabel("exact match")
     legend(axes, theme)
     return figure
-
-
-def stage_accuracies(series: Series) -> dict[float, list[float]]:
-    """Validation accuracies of a series by tokens removed, one for each seed that got there."""
-    found: dict[float, list[float]] = {}
-    for run in series.seeds:
-        for row in run.stages:
-            if "val_accuracy" in row:
-                found.setdefault(row["tokens_removed"], []).append(row["val_accuracy"])
-    return found
 
 
 def _label(series: Series) -> str:

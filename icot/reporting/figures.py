@@ -5,12 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from icot.system.files import replace_file
+from icot.reporting.theme import LIGHT, MARKERS, new_axes, new_figure, save, style_axes
 
-BLUE, GREY, ORANGE, LIGHT = "#1f5a99", "#6e6e6e", "#e08a1e", "#b9c7d8"
-MARKERS = ("s", "^", "D", "v", "P", "X")
+BLUE, GREY, ORANGE, FAINT = "#1f5a99", "#6e6e6e", "#e08a1e", "#b9c7d8"
 FASTEST = 1.15  # right edge of the trade-off's points; No CoT is 1
 MOST_LABELS = 14  # labels of the groups of one panel
 
@@ -26,7 +24,7 @@ def accuracy_by_tokens_removed(
         path: the file to write.
         title: above the plot.
     """
-    figure, axes = _one_panel()
+    figure, axes = new_axes(LIGHT, width=7, height=4)
     measured = [row for row in rows if row.get("val_accuracy") is not None]
     x = [row["tokens_removed"] for row in measured]
     y = [row["val_accuracy"] for row in measured]
@@ -42,8 +40,7 @@ def accuracy_by_tokens_removed(
     axes.set_ylabel("validation exact match (95 % interval)")
     if title:
         axes.set_title(title, fontsize=11)
-    with replace_file(path, "wb") as file:
-        figure.savefig(file, format=path.suffix[1:])
+    save(figure, path)
 
 
 def tradeoff(
@@ -60,7 +57,7 @@ def tradeoff(
         title: above the plot.
         measured_by: text after the axis label: what the speed was measured on.
     """
-    figure, axes = _one_panel()
+    figure, axes = new_axes(LIGHT, width=7, height=4)
     shown = [{**p, "x": min(p["speed"], FASTEST)} for p in points]
     stages = [p for p in shown if not p["baseline"]]
     front = sorted((p for p in stages if not p["dominated"]), key=lambda p: p["x"])
@@ -68,12 +65,12 @@ def tradeoff(
     inside = [p for p in rest if p["speed"] <= FASTEST]
     beyond = [p for p in rest if p["speed"] > FASTEST]
     _with_intervals(axes, front, color=BLUE, marker="o", linestyle="-", label="stage")
-    _with_intervals(axes, inside, color=LIGHT, marker="o", linestyle="none", label="dominated")
+    _with_intervals(axes, inside, color=FAINT, marker="o", linestyle="none", label="dominated")
     _with_intervals(
-        axes, beyond, color=LIGHT, marker=">", linestyle="none", label="ends early, faster still"
+        axes, beyond, color=FAINT, marker=">", linestyle="none", label="ends early, faster still"
     )
     baselines = [p for p in shown if p["baseline"]]
-    for point, marker in zip(baselines, MARKERS, strict=False):
+    for point, marker in zip(baselines, MARKERS[1:], strict=False):
         _with_intervals(
             axes, [point], color=ORANGE, marker=marker, linestyle="none", label=point["name"]
         )
@@ -99,8 +96,7 @@ def tradeoff(
     axes.legend(
         title="numbers: tokens removed", title_fontsize=8, fontsize=8, loc="best", framealpha=0.9
     )
-    with replace_file(path, "wb") as file:
-        figure.savefig(file, format=path.suffix[1:])
+    save(figure, path)
 
 
 def failures(groups: Mapping[str, Sequence[Any]], path: Path, title: str = "") -> None:
@@ -113,14 +109,14 @@ def failures(groups: Mapping[str, Sequence[Any]], path: Path, title: str = "") -
         title: above the plot.
     """
     panels = {name: of_one for name, of_one in groups.items() if of_one}
-    figure = Figure(figsize=(7, 2.6 * len(panels)), dpi=150, layout="constrained")
+    figure = new_figure(LIGHT, width=7, height=2.6 * len(panels))
     all_axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axes, (name, of_one) in zip(all_axes, panels.items(), strict=True):
         x = range(len(of_one))
         share = [g.accuracy for g in of_one]
         below = [g.accuracy - g.interval[0] for g in of_one]
         above = [g.interval[1] - g.accuracy for g in of_one]
-        axes.bar(x, share, color=LIGHT, edgecolor=BLUE, linewidth=0.8)
+        axes.bar(x, share, color=FAINT, edgecolor=BLUE, linewidth=0.8)
         axes.errorbar(x, share, yerr=[below, above], color=BLUE, fmt="none", capsize=2)
         few = len(of_one) <= MOST_LABELS
         ticks = list(x) if few else list(range(0, len(of_one), -(-len(of_one) // MOST_LABELS)))
@@ -129,24 +125,10 @@ def failures(groups: Mapping[str, Sequence[Any]], path: Path, title: str = "") -
         axes.set_ylim(0, 1.05)
         axes.set_xlabel(name, fontsize=9)
         axes.set_ylabel("share right", fontsize=9)
-        _plain(axes)
+        style_axes(axes, LIGHT)
     if title:
         figure.suptitle(title, fontsize=11)
-    with replace_file(path, "wb") as file:
-        figure.savefig(file, format=path.suffix[1:])
-
-
-def _one_panel() -> "tuple[Figure, Axes]":
-    figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    _plain(axes)
-    return figure, axes
-
-
-def _plain(axes: Axes) -> None:
-    axes.grid(alpha=0.3)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    save(figure, path)
 
 
 def _vertical(axes: Axes, x: float, label: str) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from jinja2 import Environment
 
 from icot.reporting.document import Code, Document, Picture, Table
 from icot.reporting.theme import DARK, LIGHT, Theme, save
-from icot.system.files import write_text
+from icot.system.files import replace_file, write_text
 
 HTML, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
 
@@ -21,8 +22,9 @@ def write_report(document: Document, folder: Path) -> None:
         RunError: a file cannot be written.
     """
     for picture in document.pictures:
-        for suffix in ("png", "svg"):
-            save(picture.draw(LIGHT), folder / FIGURES / f"{picture.name}.{suffix}")
+        save(picture.draw(LIGHT), folder / FIGURES / f"{picture.name}.png")
+        with replace_file(folder / FIGURES / f"{picture.name}.svg", "wb") as file:
+            file.write(_svg(picture, LIGHT))
     write_text(folder / MARKDOWN, markdown(document))
     write_text(folder / HTML, page(document))
 
@@ -64,6 +66,11 @@ def _markdown_cell(cell: str) -> str:
 
 def _embed(picture: Picture, theme: Theme) -> str:
     """A figure as a data URI."""
+    return "data:image/svg+xml;base64," + base64.b64encode(_svg(picture, theme)).decode()
+
+
+@lru_cache(maxsize=128)  # the files and the page have the same figures
+def _svg(picture: Picture, theme: Theme) -> bytes:
     buffer = io.BytesIO()
     picture.draw(theme).savefig(buffer, format="svg", metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return buffer.getvalue()

@@ -7,6 +7,7 @@ from importlib.resources import files
 import yaml
 
 from icot.config.experiments import CONFIG_MODULE, GROUP, SUFFIX, rows, short_name
+from icot.config.schema import PaperConfig
 
 PAPER = "arXiv 2405.14838"
 FOLDER = "icot_si"  # of its experiments
@@ -61,16 +62,19 @@ def paper_rows() -> tuple[PaperRow, ...]:
     folder = files(CONFIG_MODULE).joinpath(GROUP, FOLDER)
     for name in [name for paper, name in rows() if paper == FOLDER]:
         text = folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-        number = yaml.safe_load(text)["paper"]
-        tokens = tuple(number.pop("tokens", ()))
-        found.append(PaperRow(name, column=number.pop("column", ""), tokens=tokens, **number))
-    places = ("Table", "Figure", "Appendix")
+        number = PaperConfig.model_validate(yaml.safe_load(text).get("paper") or {})
+        if not number.place or not number.row:  # an experiment that is for no number
+            continue
+        values = (number.column or "", number.accuracy, number.speed, tuple(number.tokens))
+        found.append(PaperRow(name, number.place, number.row, *values))
+    places = ["Table", "Figure", "Appendix"]
     order = ["full method", "Explicit CoT", "No CoT", "ICoT-SI"]
     columns = ["GPT-2 small", "GPT-2 medium", "Phi-3 3.8B", "Mistral 7B"]
 
     def position(row: PaperRow) -> tuple[int, str, int, int, str]:
+        kind = row.place.split()[0]
         return (
-            places.index(row.place.split()[0]),
+            places.index(kind) if kind in places else len(places),
             row.place,
             order.index(row.row) if row.row in order else len(order),
             columns.index(row.column) if row.column in columns else 0,

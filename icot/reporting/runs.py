@@ -1,22 +1,21 @@
-"""Run directories for a report: found under folders, read, and grouped into series.
-
-A series is a group of runs that differ only in their seed.
-"""
+"""Run directories for a report: found under folders, and read."""
 
 import csv
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from icot.config.identity import CHANGEABLE, digest, leaves, matches
+from icot.config.identity import leaves, matches
 from icot.config.kept import read_config
+from icot.config.options import FixedScheduleConfig
 from icot.config.schema import TrainConfig
 from icot.errors import RunError
-from icot.reporting.paper import paper_row, paper_rows
-from icot.runs.directory import read_environment, read_summary
+from icot.runs.evaluations import KeptEvaluation, find_evaluations
 from icot.runs.layout import (
     COMMAND,
     CONFIG,
@@ -28,9 +27,23 @@ from icot.runs.layout import (
 )
 from icot.runs.sweeps import FINISHED, read_index
 
-# Short names of keys in labels.
-SYMBOLS = {"schedule.tokens_per_epoch": "Δ", "schedule.smoothing_lambda": "λ"}
-IGNORED_IN_SERIES = (*CHANGEABLE, "seed", "trainer.precision", "trainer.accelerator")
+# Keys that do not affect the result, and the seed. All other values are equal within a series.
+IGNORED_IN_SERIES = (
+    "seed",
+    "resume",
+    "trust",
+    "paths",
+    "logger",
+    "paper",
+    "checkpoints",
+    "data.num_workers",
+    "validation.shown",
+    "trainer.accelerator",
+    "trainer.log_every_n_steps",
+    "trainer.requeue",
+)
+PRECISION = "trainer.precision"
+COUNTED = ("tokens_removed", "examples_seen", "seconds")  # numbers that every summary has
 
 
 @dataclass(frozen=True)
@@ -40,50 +53,84 @@ class Run:
     Attributes:
         folder: the directory.
         cfg: its resolved configuration.
+        environment: the content of environment.json: where it ran, and its options by group.
+        summary: the content of summary.json; empty if the run has not finished.
+        stages: the rows of stages.csv, without empty cells.
+        evaluations: the results of ``icot.evaluate``, oldest first.
+        tradeoff: the rows of the newest tradeoff.csv; [] if the stages have not been evaluated.
     """
 
     folder: Path
     cfg: TrainConfig
+    environment: dict[str, Any]
+    summary: dict[str, Any]
+    stages: list[dict[str, float]]
+    evaluations: list[KeptEvaluation]
+    tradeoff: list[dict[str, Any]]
 
     @cached_property
-    def environment(self) -> dict[str, Any]:
-        """The content of environment.json: where it ran, and its options by group."""
-        return read_environment(self.folder)
+    def settings(self) -> dict[str, str]:
+        """Every value that affects the result, except the seed, by its dotted key."""
+        found = {k: str(v) for k, v in leaves(self.cfg.as_dict()).items()}
+        precision = str(self.environment.get("precision") or found[PRECISION])  # auto is not one
+        return {k: v for k, v in found.items() if not matches(k, IGNORED_IN_SERIES)} | {
+            PRECISION: precision
+        }
 
     @cached_property
-    def summary(self) -> dict[str, Any]:
-        """The content of summary.json; empty if the run has not finished."""
-        return read_summary(self.folder)
+    def curve(self) -> dict[float, float]:
+        """Validation accuracy by tokens removed, in the order of training.
 
-    @cached_property
-    def stages(self) -> list[dict[str, float]]:
-        """The rows of stages.csv, without empty cells."""
-        return _rows(self.folder / STAGES)
-
-    @cached_property
-    def tradeoff(self) -> list[dict[str, Any]]:
-        """The rows of tradeoff.csv; [] if the stages have not been evaluated."""
-        numbers = _rows(self.folder / TRADEOFF_TABLE)
-        texts = _rows(self.folder / TRADEOFF_TABLE, keep_text=True)
-        return [
-            {
-                **text,
-                **number,
-                **{key: text.get(key) == "True" for key in ("baseline", "dominated")},
-            }
-            for text, number in zip(texts, numbers, strict=True)
-        ]
+        A stage that was trained again after a rollback counts once, with its last accuracy.
+        """
+        found: dict[float, float] = {}
+        for row in self.stages:
+            if "val_accuracy" in row:
+                found.pop(row["tokens_removed"], None)
+                found[row["tokens_removed"]] = row["val_accuracy"]
+        return found
 
     @property
     def speed(self) -> float | None:
-        """Speed over No CoT of the final stage; None if not measured."""
+        """Speed over No CoT of the final weights at their stage; None if not measured."""
+        for one in reversed(self.evaluations):
+            if "speed_over_no_cot" in one.speed and self._is_of_final_weights(one):
+                return float(one.speed["speed_over_no_cot"])
         final = [p for p in self.tradeoff if not p["baseline"]]
         return final[-1].get("speed") if final else None
+
+    def _is_of_final_weights(self, one: KeptEvaluation) -> bool:
+        r = one.record
+        at_own_stage = r.get("tokens_removed") == self.summary.get("tokens_removed")
+        if r.get("fully_internalized") and self.summary.get("fully_internalized"):
+            at_own_stage = True  # the splits' longest chains differ
+        last = self.stages[-1]["stage"] if self.stages else None
+        return at_own_stage and r.get("stage") == last and _is_of_own_data(one)
 
     @property
     def finished(self) -> bool:
         """Whether it has finished."""
         return bool(self.summary)
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether its schedule removes the same tokens throughout."""
+        return isinstance(self.cfg.schedule, FixedScheduleConfig)
+
+    @property
+    def removed(self) -> str:
+        """Tokens removed at the end, ``21 of 24``; "" if it has not finished."""
+        count, longest = (self.summary.get(key) for key in ("tokens_removed", "longest_cot"))
+        return "" if count is None else str(count) if longest is None else f"{count} of {longest}"
+
+    @property
+    def remainder(self) -> str:
+        """``21 of 24 removed`` if it finished before the whole chain was removed, else "".
+
+        Always "" for a baseline.
+        """
+        left = self.finished and not self.summary.get("fully_internalized")
+        return f"{self.removed} removed" if left and not self.is_baseline else ""
 
     @property
     def experiment(self) -> str | None:
@@ -108,7 +155,7 @@ class Run:
         """The command line that started it."""
         try:
             lines = (self.folder / COMMAND).read_text(encoding="utf-8").splitlines()
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             return ""
         return lines[0] if lines else ""
 
@@ -150,133 +197,148 @@ class Missing:
         name: its name.
         state: its state, with the error message of a failed run.
         command: starts or resumes it.
+        folder: its directory; None if it has not started.
     """
 
     name: str
     state: str
     command: str
+    folder: Path | None = None
 
 
-@dataclass
-class Series:
-    """Runs that differ only in their seed; ``label`` names them in tables and figures."""
+class Found(NamedTuple):
+    """Runs, the missing runs of their sweeps, and messages about files that cannot be read."""
 
-    key: str
-    runs: list[Run] = field(default_factory=list)
-    label: str = ""
-
-    @property
-    def cfg(self) -> TrainConfig:
-        """The configuration of one of them."""
-        return self.runs[0].cfg
-
-    @property
-    def seeds(self) -> list[Run]:
-        """One run for each seed: the latest finished one if there are several."""
-        latest: dict[int, Run] = {}
-        for run in sorted(self.runs, key=lambda r: (r.finished, r.begun)):
-            latest[run.cfg.seed] = run
-        return [latest[seed] for seed in sorted(latest)]
-
-    @property
-    def accuracies(self) -> list[float]:
-        """Final accuracies of the finished runs, one for each seed."""
-        return [run.accuracy for run in self.seeds if run.accuracy is not None]
+    runs: list[Run]
+    missing: list[Missing]
+    unreadable: list[str]
 
 
-def find_runs(places: Sequence[Path]) -> tuple[list[Run], list[Missing]]:
-    """The runs at or under some folders, and the missing runs of the sweeps there.
+def find_runs(places: Sequence[Path]) -> Found:
+    """The runs at or under some folders; runs that cannot be read are reported and left out.
 
     Raises:
-        RunError: a folder does not exist or holds no run.
+        RunError: a folder does not exist or holds no run, or none of the runs can be read.
     """
     runs: dict[Path, Run] = {}
-    missing: list[Missing] = []
+    missing: dict[tuple[Path, str], Missing] = {}
+    unreadable: dict[str, None] = {}
     for place in places:
         if not place.is_dir():
             raise RunError(f"{place}: no such directory.")
-        folders = sorted(
-            p.parent for p in place.rglob(ENVIRONMENT) if (p.parent / CONFIG).is_file()
-        )
+        marks = (path for name in (ENVIRONMENT, SUMMARY) for path in place.rglob(name))
+        folders = sorted({path.parent for path in marks if (path.parent / CONFIG).is_file()})
         indices = sorted(place.rglob(SWEEP_INDEX))
-        lacking = [_missing(i.parent, row) for i in indices for row in read_index(i.parent)]
-        missing += [m for m in lacking if m is not None]
-        if not folders and not lacking:
+        if not folders and not indices:
             raise RunError(
                 f"{place} holds no run: no folder in it has {CONFIG} and {ENVIRONMENT}. A run "
                 "directory is what icot.train writes, outputs/... by default."
             )
+        for index in indices:
+            rows = read_index(index.parent)
+            if not rows:
+                unreadable[f"{index}: cannot be read as the index of a sweep."] = None
+            for row in rows:
+                if row["state"] != FINISHED:
+                    key = index.parent.resolve(), row["overrides"]
+                    missing[key] = _missing(index.parent, row)
         for folder in folders:
-            runs.setdefault(folder.resolve(), Run(folder, read_config(folder / CONFIG)))
-    return list(runs.values()), missing
+            if folder.resolve() in runs:
+                continue
+            try:
+                runs[folder.resolve()], messages = read_run(folder)
+            except RunError as error:
+                messages = [str(error)]
+            unreadable |= dict.fromkeys(messages)
+    if unreadable and not runs and not missing:
+        raise RunError("no run can be read. " + " ".join(unreadable))
+    return Found(list(runs.values()), list(missing.values()), list(unreadable))
 
 
-def gather_series(runs: Sequence[Run]) -> list[Series]:
-    """Group runs into series with unique labels."""
-    found: dict[str, Series] = {}
-    for run in runs:
-        key = digest(run.cfg, IGNORED_IN_SERIES)
-        found.setdefault(key, Series(key)).runs.append(run)
-    by_name: dict[str, list[Series]] = {}
-    for series in found.values():
-        series.runs.sort(key=lambda run: run.cfg.seed)
-        by_name.setdefault(_name(series.runs[0]), []).append(series)
-    for name, alike in by_name.items():
-        for series in alike:
-            series.label = ", ".join([name, *_differences(series, alike)])
-    return sorted(found.values(), key=_sort_key)
+def read_run(folder: Path) -> tuple[Run, list[str]]:
+    """A run, and messages about evaluations that cannot be read.
+
+    Raises:
+        RunError: a file of the run itself cannot be read; the message names it.
+    """
+    summary = _object(folder / SUMMARY)
+    for key in COUNTED if summary else ():
+        if not isinstance(summary.get(key), int | float):
+            raise RunError(f"{folder / SUMMARY}: has no number {key}.")
+    stages = _rows(folder / STAGES, ("stage", "tokens_removed"))
+    cfg = read_config(folder / CONFIG)
+    environment = _object(folder / ENVIRONMENT)
+    evaluations, damaged = find_evaluations(folder)
+    messages = [f"{path}: cannot be read as an evaluation." for path in damaged]
+    tradeoff: list[dict[str, Any]] = []
+    folders = [e.folder for e in reversed(evaluations) if _is_of_own_data(e)]
+    for place in (*folders, folder):  # version 0.1.0 kept it in the run directory
+        try:
+            tradeoff = tradeoff or _tradeoff(place / TRADEOFF_TABLE)
+        except RunError as error:
+            messages.append(str(error))
+    return Run(folder, cfg, environment, summary, stages, evaluations, tradeoff), messages
 
 
-def _sort_key(series: Series) -> tuple[int, str]:
-    """Sort key: the order of the paper's numbers, then the label."""
-    rows = paper_rows()
-    row = paper_row(series.runs[0].experiment)
-    return (rows.index(row) if row is not None else len(rows)), series.label
+def _tradeoff(path: Path) -> list[dict[str, Any]]:
+    rows = _rows(path, ("tokens_removed", "accuracy", "speed"))
+    flags = ("baseline", "dominated")
+    return [{**row, **{key: row.get(key) == "True" for key in flags}} for row in rows]
 
 
-def _name(run: Run) -> str:
-    row = paper_row(run.experiment)
-    if row is not None:
-        return row.row
-    return str(run.environment.get("schedule") or run.cfg.schedule.kind)
-
-
-def _differences(series: Series, alike: Sequence[Series]) -> list[str]:
-    """The values in which a series differs from others of the same name."""
-    all_leaves = [leaves(other.cfg.as_dict()) for other in alike]
-    own = leaves(series.cfg.as_dict())
-    texts = []
-    for key in [*(k for k in SYMBOLS if k in own), *(k for k in own if k not in SYMBOLS)]:
-        if matches(key, IGNORED_IN_SERIES):
-            continue
-        if len({str(other.get(key)) for other in all_leaves}) > 1:
-            symbol = SYMBOLS.get(key, key.split(".")[-1].replace("_", " "))
-            value = own[key]
-            texts.append(f"{symbol} {value:g}" if isinstance(value, float) else f"{symbol} {value}")
-    return texts
-
-
-def _missing(folder: Path, row: dict[str, str]) -> Missing | None:
-    if row["state"] == FINISHED:
-        return None
+def _missing(sweep: Path, row: dict[str, str]) -> Missing:
     state = f"{row['state']}: {row['error']}" if row["error"] else row["state"]
-    return Missing(row["directory"] or row["overrides"], state, row["command"])
+    folder = (sweep / row["directory"]).resolve() if row["directory"] else None
+    return Missing(row["directory"] or row["overrides"], state, row["command"], folder)
 
 
-def _rows(path: Path, keep_text: bool = False) -> list[dict[str, Any]]:
-    """The rows of a table; only their numbers unless ``keep_text``."""
+def _is_of_own_data(one: KeptEvaluation) -> bool:
+    """Whether the examples come from the run's own task rather than from a data file."""
+    return str(one.record.get("data", "")).startswith("task ")
+
+
+def _text(path: Path) -> str:
+    """The content of a file, "" if there is none.
+
+    Raises:
+        RunError: it cannot be read.
+    """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            texts = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error):
-        return []
-    if keep_text:
-        return list(texts)
-    return [{k: n for k, v in row.items() if (n := _number(v)) is not None} for row in texts]
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError):
+        raise _unreadable(path) from None
 
 
-def _number(text: str | None) -> float | None:
+def _object(path: Path) -> dict[str, Any]:
+    """A JSON object, {} if there is no file."""
+    text = _text(path)
     try:
-        return float(text or "")
-    except ValueError:
-        return None
+        found = json.loads(text) if text or path.exists() else {}
+    except (ValueError, RecursionError):
+        raise _unreadable(path) from None
+    if not isinstance(found, dict):
+        raise _unreadable(path)
+    return found
+
+
+def _unreadable(path: Path) -> RunError:
+    return RunError(f"{path}: cannot be read; it is damaged or of another format.")
+
+
+def _rows(path: Path, needed: Sequence[str]) -> list[dict[str, Any]]:
+    """The rows of a table without empty cells, with numbers as floats; [] if there is no file."""
+    texts = list(csv.DictReader(StringIO(_text(path), "")))
+    rows = [{k: _value(text) for k, text in row.items() if text} for row in texts]
+    for key in needed:
+        if not all(isinstance(row.get(key), float) for row in rows):
+            raise RunError(f"{path}: has a row without a number {key}.")
+    return rows
+
+
+def _value(text: Any) -> Any:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return text

@@ -2,42 +2,47 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from statistics import mean
+from typing import Any
 
-from icot.config.identity import digest
-from icot.config.options import FixedScheduleConfig, LinearScheduleConfig, MultiplicationConfig
+from icot.config.options import LinearScheduleConfig, MultiplicationConfig
 from icot.removal import offset_probabilities
 from icot.reporting import charts
-from icot.reporting.differences import differences, nearest
+from icot.reporting.differences import differences, nearest, of_experiment
 from icot.reporting.document import Code, Document, Picture, Section, Table
 from icot.reporting.paper import PAPER, paper_rows
-from icot.reporting.runs import Missing, Run, Series, gather_series
+from icot.reporting.runs import Found, Missing, Run
+from icot.reporting.series import SYMBOLS, Series, gather_series
 from icot.reporting.statistics import mean_interval
 
 MISSING = "missing"
 
 
-def document(runs: Sequence[Run], missing: Sequence[Missing]) -> Document:
-    """The whole report on some runs."""
+def document(found: Found) -> Document:
+    """The whole report on some runs, and what could not be read of them."""
+    runs = found.runs
     series = gather_series(runs)
     done = [one for one in series if one.accuracies]
     sections = [
+        not_read(found.unreadable),
         against_the_paper(runs),
         seeds(done),
         *by_sweep(runs),
-        delta_lambda(done, missing),
+        delta_lambda(done),
+        evaluations(series),
         tradeoffs(done),
         offsets(series),
         cost(series),
-        every_run(series, missing),
+        every_run(series, found.missing),
     ]
-    finished = sum(run.finished for run in runs)
-    unfinished = len({m.command for m in missing})
-    text = f"{finished} of {len(runs)} runs have finished."
-    if unfinished:
-        text += f" {unfinished} runs of sweeps are unfinished; the last section has their commands."
+    text = f"{sum(run.finished for run in runs)} of {len(runs)} runs have finished."
+    if found.missing:
+        text += (
+            f" {len(found.missing)} runs of sweeps are unfinished; the last section has their "
+            "commands."
+        )
     text += (
         " Accuracy is exact match on the validation split at the end of training, by greedy "
         "decoding, unless a heading says otherwise."
@@ -45,24 +50,27 @@ def document(runs: Sequence[Run], missing: Sequence[Missing]) -> Document:
     return Document("Runs of icot", text, [s for s in sections if s is not None])
 
 
+def not_read(messages: Sequence[str]) -> Section | None:
+    """What the report lacks because it could not be read."""
+    if not messages:
+        return None
+    text = "The report goes on without these files, and without the runs that they belong to."
+    return Section("Not read", text, [Table(("what is wrong",), [[m] for m in messages])])
+
+
 def against_the_paper(runs: Sequence[Run]) -> Section:
     """The paper's numbers next to ours, and how ours differ."""
     rows, notes = [], []
     for row in paper_rows():
-        ours, small = nearest(runs, row.experiment), nearest(runs, row.sibling)
-        rows.append(
-            [
-                f"{row.place}, {row.row}" + (f", {row.column}" if row.column else ""),
-                row.number,
-                _ours(ours.seeds) if ours else MISSING,
-                _ours(small.seeds) if small else "",
-                Code(row.command),
-            ]
-        )
-        for found, name in ((ours, row.experiment), (small, row.sibling)):
-            if found:
-                texts = differences(found.seeds, row.experiment)
-                notes.append([Code(name), "; ".join(texts)])
+        cells = []
+        for name in (row.experiment, row.sibling):
+            kept, left_out = of_experiment(runs, name)
+            ours = nearest(kept, name)
+            cells.append(_ours(ours, left_out))
+            if ours:
+                notes.append([Code(name), "; ".join(differences(ours.seeds, row.experiment))])
+        what = f"{row.place}, {row.row}" + (f", {row.column}" if row.column else "")
+        rows.append([what, row.number, cells[0] or MISSING, cells[1], Code(row.command)])
     header = ("number", "paper", "ours", "ours at CPU size", "command")
     tables = [Table(header, rows, frozenset({1, 2, 3}))]
     if notes:
@@ -70,7 +78,8 @@ def against_the_paper(runs: Sequence[Run]) -> Section:
     text = (
         f"Every number of {PAPER} that has an experiment file. Speed is examples per second at "
         "batch 1, over No CoT's. A CPU-sized sibling is a smaller version of a row: it does not "
-        "reproduce the row's number. Add _cpu to an experiment's name for its sibling."
+        "reproduce the row's number. Add _cpu to an experiment's name for its sibling. Runs that "
+        "ended with more of the chain left than the number is for are left out."
     )
     return Section("Against the paper", text, tables)
 
@@ -90,12 +99,16 @@ def seeds(series: Sequence[Series]) -> Section | None:
                 str(len(one.accuracies)),
                 f"{middle:.3f}",
                 f"{low:.3f}-{high:.3f}",
-                ", ".join(f"{r.cfg.seed}: {r.accuracy:.3f}" for r in one.seeds if r.finished),
+                ", ".join(
+                    f"{r.cfg.seed}: {r.accuracy:.3f}" + (f" ({r.remainder})" if r.remainder else "")
+                    for r in one.measured
+                ),
             ]
         )
     text = (
         "The interval is Student's t at 95 %, cut at 0 and 1. It is over seeds, not over held-out "
-        "questions, and with three seeds it is wide."
+        "questions, and with three seeds it is wide. A seed that ended with part of its chain left "
+        "is marked; the mean includes it."
     )
     alternative = "Final exact match by series: " + "; ".join(
         f"{one.label} {mean(one.accuracies):.3f} of {len(one.accuracies)} seeds" for one in several
@@ -109,7 +122,7 @@ def seeds(series: Sequence[Series]) -> Section | None:
             Picture(
                 "seeds",
                 alternative + ".",
-                "A dot is a run; the vertical bar is the mean.",
+                "A dot is a run, hollow if part of its chain is left; the bar across is the mean.",
                 partial(charts.seeds, several),
             )
         ],
@@ -124,14 +137,14 @@ def by_sweep(runs: Sequence[Run]) -> list[Section]:
     sections = []
     for (task, sweep), alike in groups.items():
         # A baseline is shown with every sweep of its task.
-        others = [r for r in runs if r not in alike and _task(r) == task and _is_baseline(r)]
+        others = [r for r in runs if r not in alike and _task(r) == task and r.is_baseline]
         series = [one for one in gather_series([*alike, *others]) if one.accuracies]
-        moving = [one for one in series if len(charts.stage_accuracies(one)) > 1]
+        moving = [one for one in series if len(one.curve) > 1]
         if not moving:
             continue
         title = f"{task}, sweep {sweep}" if sweep else task
         name = "_".join(re.findall(r"\w+", title.replace("×", "x"))).lower()
-        shown = [one for one in series if one in moving or _is_baseline(one.runs[0])]
+        shown = [one for one in series if one in moving or one.runs[0].is_baseline]
         pictures = [
             Picture(
                 f"accuracy_by_tokens_removed_{name}",
@@ -155,37 +168,60 @@ def by_sweep(runs: Sequence[Run]) -> list[Section]:
     return sections
 
 
-def delta_lambda(series: Sequence[Series], missing: Sequence[Missing]) -> Section | None:
+def delta_lambda(series: Sequence[Series]) -> Section | None:
     """Final accuracy by Δ and λ, for runs in which only these vary."""
-    grids: dict[str, list[Series]] = {}
-    keys = ("schedule.tokens_per_epoch", "schedule.smoothing_lambda", "seed")
+    grids: dict[frozenset[tuple[str, str]], list[Series]] = {}
     for one in series:
         if isinstance(one.cfg.schedule, LinearScheduleConfig):
-            grids.setdefault(digest(one.cfg, keys), []).append(one)
+            rest = {k: v for k, v in one.runs[0].settings.items() if k not in SYMBOLS}
+            grids.setdefault(frozenset(rest.items()), []).append(one)
     pictures: list[Picture] = []
     for alike in grids.values():
-        values = {
-            (s.tokens_per_epoch, s.smoothing_lambda): mean(one.accuracies)
+        cells_of = {
+            (s.tokens_per_epoch, s.smoothing_lambda): one
             for one in alike
             if isinstance(s := one.cfg.schedule, LinearScheduleConfig)
         }
+        values = {place: mean(one.accuracies) for place, one in cells_of.items()}
+        marks = {place: _remainders(one.measured) for place, one in cells_of.items()}
         if min(len({d for d, _ in values}), len({lam for _, lam in values})) < 2:
             continue
         number = f"_{len(pictures) + 1}" if pictures else ""
-        cells = "; ".join(f"Δ {d:g}, λ {lam:g}: {v:.3f}" for (d, lam), v in sorted(values.items()))
+        cells = "; ".join(
+            f"Δ {d:g}, λ {lam:g}: {v:.3f}" + (f" ({marks[d, lam]})" if marks[d, lam] else "")
+            for (d, lam), v in sorted(values.items())
+        )
         counts = sorted({len(one.accuracies) for one in alike})
         task = _task(alike[0].runs[0])
         pictures.append(
             Picture(
                 f"delta_lambda{number}",
                 f"Final exact match by tokens per epoch and smoothing, {task}. {cells}.",
-                f"{task}; seeds per cell: {' to '.join(map(str, counts))}.",
-                partial(charts.heat_map, values),
+                f"{task}; seeds per cell: {' to '.join(map(str, counts))}. Below an accuracy: how "
+                "much was removed in runs that ended with part of their chain left.",
+                partial(charts.heat_map, values, marks),
             )
         )
     if not pictures:
         return None
     return Section("Tokens per epoch and smoothing", pictures=pictures)
+
+
+def evaluations(series: Sequence[Series]) -> Section | None:
+    """What icot.evaluate has found, in each run's directory."""
+    rows = []
+    for one in series:
+        for run in one.runs:
+            for evaluation in run.evaluations:
+                r, speed = evaluation.record, evaluation.speed.get("speed_over_no_cot")
+                examples = " ".join(str(r[key]) for key in ("data", "split") if key in r)
+                cells = [str(r.get("title", "")), examples, f"{r['n']:,}", _with_interval(r)]
+                cells += ["" if speed is None else f"{speed:.2f}×", evaluation.evaluated[:10]]
+                rows.append([f"{one.label}, seed {run.cfg.seed}", *cells])
+    if not rows:
+        return None
+    header = ("run", "weights", "examples", "n", "accuracy (95 %)", "speed over No CoT", "date")
+    return Section("Evaluations", tables=[Table(header, rows, frozenset({3, 4, 5}))])
 
 
 def tradeoffs(series: Sequence[Series]) -> Section:
@@ -268,39 +304,52 @@ def cost(series: Sequence[Series]) -> Section:
 def every_run(series: Sequence[Series], missing: Sequence[Missing]) -> Section:
     """Each run and each missing run, with its command."""
     rows = []
+    ended_otherwise = {m.folder: m for m in missing if m.folder is not None}
     for one in series:
         for run in one.runs:
-            accuracy = "" if run.accuracy is None else f"{run.accuracy:.3f}"
-            low, high = (run.summary.get(f"accuracy_{end}") for end in ("low", "high"))
-            if low is not None and high is not None:
-                accuracy += f" ({low:.3f}-{high:.3f})"
             revision = str(run.environment.get("git_revision") or "")[:7]
-            state = "finished" if run.finished else "unfinished"
-            removed = run.summary.get("tokens_removed", "")
-            cells = [state, accuracy, str(removed), run.date, revision]
+            ended = ended_otherwise.pop(run.folder.resolve(), None)
+            state = "finished" if run.finished else ended.state if ended else "unfinished"
+            cells = [state, _with_interval(run.summary), run.removed, run.date, revision]
             rows.append([f"{one.label}, seed {run.cfg.seed}", *cells, Code(run.command)])
-    begun = {run.folder.name for one in series for run in one.runs}
-    for run_of_sweep in missing:
-        if run_of_sweep.name not in begun:
-            row = [run_of_sweep.name, run_of_sweep.state, MISSING, "", "", ""]
-            rows.append([*row, Code(run_of_sweep.command)])
+    for lacking in (*ended_otherwise.values(), *(m for m in missing if m.folder is None)):
+        name = str(lacking.folder or lacking.name)
+        rows.append([name, lacking.state, MISSING, "", "", "", Code(lacking.command)])
     header = ("run", "state", "accuracy (95 %)", "removed", "date", "revision", "command")
     return Section("Every run", tables=[Table(header, rows, frozenset({3}))])
 
 
-def _ours(runs: Sequence[Run]) -> str:
-    values = [run.accuracy for run in runs if run.accuracy is not None]
-    middle, low, high = mean_interval(values)
-    text = f"{middle:.3f}"
-    if low is not None:
-        text += f" ({low:.3f}-{high:.3f}, {len(values)} seeds)"
-    speeds = [run.speed for run in runs if run.speed is not None]
-    return text + (f" at {mean(speeds):.2f}×" if speeds else "")
+def _ours(series: Series | None, left_out: Sequence[Run]) -> str:
+    """Accuracy and speed of a series in a cell; "" where there is nothing."""
+    text = ""
+    if series is not None and series.accuracies:
+        middle, low, high = mean_interval(series.accuracies)
+        text = f"{middle:.3f}"
+        if low is not None:
+            text += f" ({low:.3f}-{high:.3f}, {len(series.accuracies)} seeds)"
+        speeds = [run.speed for run in series.seeds if run.speed is not None]
+        text += f" at {mean(speeds):.2f}×" if speeds else ""
+    elif series is not None or left_out:
+        text = MISSING
+    if left_out:
+        text += f", left out {len(left_out)}: {_removed(left_out)}"
+    return text
 
 
-def _is_baseline(run: Run) -> bool:
-    """Whether its chain never changes."""
-    return isinstance(run.cfg.schedule, FixedScheduleConfig)
+def _removed(runs: Sequence[Run]) -> str:
+    """How much was removed in runs, each amount once."""
+    return ", ".join(dict.fromkeys(f"{run.removed} removed" for run in runs))
+
+
+def _remainders(runs: Sequence[Run]) -> str:
+    return _removed([run for run in runs if run.remainder])
+
+
+def _with_interval(record: Mapping[str, Any]) -> str:
+    """The accuracy that a summary or an evaluation has, with its interval where that is known."""
+    accuracy, low, high = (record.get(f"accuracy{end}") for end in ("", "_low", "_high"))
+    text = "" if accuracy is None else f"{accuracy:.3f}"
+    return text if low is None or high is None else f"{text} ({low:.3f}-{high:.3f})"
 
 
 def _task(run: Run) -> str:
@@ -317,7 +366,7 @@ def _describe(series: Sequence[Series]) -> str:
         "At the end: "
         + "; ".join(f"{one.label} {mean(one.accuracies):.3f}" for one in series)
         + ". "
-        + _lowest([one for one in series if not _is_baseline(one.runs[0])])
+        + _lowest([one for one in series if not one.runs[0].is_baseline])
     )
 
 
@@ -325,7 +374,7 @@ def _lowest(series: Sequence[Series]) -> str:
     """The lowest mean accuracy of each series, in words."""
     dips = []
     for one in series:
-        points = charts.stage_accuracies(one)
+        points = one.curve
         deepest = min(points, key=lambda removed: mean(points[removed]))
         dips.append(f"{one.label} {mean(points[deepest]):.3f} at {deepest:.0f} removed")
     return "Lowest mean: " + "; ".join(dips) + "."

@@ -15,10 +15,8 @@ from icot.evaluation.predictions import Prediction
 def print_stages(console: Console, rows: Sequence[Mapping[str, Any]], longest_cot: int) -> None:
     """One line per finished stage (the rows of stages.csv)."""
     title = f"Stages (the longest chain has {longest_cot} tokens)"
-    table = Table(title=title, box=SIMPLE_HEAD, padding=0)  # fits 80 columns
     names = ("stage", "removed", "step", "examples", "min", "accuracy", "95 %", "tokens", "perpl.")
-    for name in names:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = _table(title, names)
     for row in rows:
         measured = ["-"] * 4  # accuracy, its interval, token accuracy, perplexity
         if row.get("val_accuracy") is not None:
@@ -41,9 +39,8 @@ def print_stages(console: Console, rows: Sequence[Mapping[str, Any]], longest_co
 
 def print_devices(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     """One line per device (``per_device`` of summary.json)."""
-    table = Table(title="Devices", box=SIMPLE_HEAD, padding=0)
-    for name in ("rank", "examples/s", "tokens/s", "weights, gradients, moments", "peak memory"):
-        table.add_column(name, justify="right", no_wrap=True)
+    names = ("rank", "examples/s", "tokens/s", "weights, gradients, moments", "peak memory")
+    table = _table("Devices", names)
     for row in rows:
         table.add_row(
             str(row["rank"]),
@@ -58,13 +55,11 @@ def print_devices(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
 def print_evaluations(console: Console, records: Sequence[Mapping[str, Any]]) -> None:
     """One line per evaluated set of weights or file (the records of evaluation.json)."""
     title = f"Evaluation of {records[0]['n']:,} examples"
-    table = Table(title=title, box=SIMPLE_HEAD, padding=0)  # fits 80 columns
     columns = ["stage", "removed", "accuracy", "95 %", "tokens", "perpl.", "written"]
     timed = any("speed" in record for record in records)
     if timed:
         columns += ["ex/s", "speed", "batched"]
-    for name in columns:
-        table.add_column(name, justify="right", no_wrap=True)
+    table = _table(title, columns)
     for r in records:
         row = [
             r["name"],
@@ -170,6 +165,14 @@ def print_token_statistics(
         ]
         table.add_row(split, f"{s.examples:,}", *cells)
     console.print(table)
+
+
+def _table(title: str, names: Sequence[str]) -> Table:
+    """A table of numbers that fits into 80 columns."""
+    table = Table(title=title, box=SIMPLE_HEAD, padding=0)
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
 def _number(value: float | None, form: str) -> str:

@@ -1,14 +1,14 @@
-"""Where evaluations lie: each in a folder of its own, so that none is ever written over.
+"""The folders of evaluations: each has its own, so that none is overwritten.
 
 outputs/RUN/
-    evaluations/final_valid/       evaluation.json, predictions.jsonl, pictures
-    evaluations/final_valid-2/     the same weights and examples, evaluated once more
-    evaluations/all_test/          with tradeoff.csv and predictions of each stage
+    evaluations/final_valid/       evaluation.json, predictions.jsonl, figures
+    evaluations/final_valid-2/     the same weights and examples, evaluated again
+    evaluations/all_test/          with tradeoff.csv and the predictions of each stage
     evaluations.csv                a row for each of them
-    evaluation.json                the newest one
+    evaluation.json                a copy of the newest
 
-The same beside a file of predictions that has been scored. A folder that the user names holds one
-evaluation, and its files lie right in it.
+A scored file of predictions has the same beside it. A folder given by ``out=`` holds one
+evaluation, whose files are directly in it.
 """
 
 import csv
@@ -49,21 +49,21 @@ class KeptEvaluation:
 
     @property
     def speed(self) -> Mapping[str, Any]:
-        """What it says of speed, empty where that was not measured."""
+        """The measured speed by name; empty if it was not measured."""
         found = self.record.get("speed")
         return found if isinstance(found, dict) else {}
 
 
 def check_place(home: Path, out: str | None, files: Sequence[str]) -> None:
-    """Make the folder that an evaluation is going to be written into, before any work is done.
+    """Check, before any work, that an evaluation can be written.
 
     Args:
-        home: the run directory, or the folder of a file that is scored.
-        out: the folder that the user names; None for one below ``home``.
-        files: names, or patterns of names, of what is going to be written.
+        home: the run directory, or the folder of a scored file.
+        out: the folder given by the user; None for a new one in ``home``.
+        files: the names, or patterns of names, of the files to write.
 
     Raises:
-        RunError: it cannot be written, or ``out`` holds such a file already.
+        RunError: the folder is not writable, or ``out`` contains such a file.
     """
     folder = home if out is None else Path(out)
     try:
@@ -75,26 +75,25 @@ def check_place(home: Path, out: str | None, files: Sequence[str]) -> None:
     there = [path.name for name in files for path in folder.glob(name)] if out else []
     if there:
         raise RunError(
-            f"out={out} holds {there[0]} already, and nothing is written over; choose another "
-            f"folder, or leave out= away: {home / EVALUATIONS} keeps each evaluation in a folder "
-            "of its own."
+            f"out={out} holds {there[0]} already, which is not overwritten. Choose another folder, "
+            f"or leave out= away: each evaluation then gets its own folder in {home / EVALUATIONS}."
         )
 
 
 @dataclass
 class Place:
-    """The folder to write into, and, once everything is written, the one that has it."""
+    """The folder to write to; after the end of ``keep_evaluation`` the final one."""
 
     folder: Path
 
 
 @contextmanager
 def keep_evaluation(home: Path, out: str | None, *named_by: str) -> Iterator[Place]:
-    """A folder to write an evaluation into, which is there whole once the block has ended well.
+    """A folder for the files of an evaluation, which appears only when all are written.
 
     Args:
         home, out: as in ``check_place``.
-        named_by: what was evaluated, which becomes the folder's name below ``home``.
+        named_by: what was evaluated; the parts of the folder's name.
 
     Raises:
         RunError: it cannot be written.
@@ -119,14 +118,14 @@ def keep_evaluation(home: Path, out: str | None, *named_by: str) -> Iterator[Pla
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Write evaluation.json, behind all other files of an evaluation; returns its content."""
+    """Write evaluation.json, the last file of an evaluation; returns its content."""
     dated = {"evaluated": _iso(datetime.now()), **record}
     write_text(folder / EVALUATION, json.dumps(dated, indent=2, ensure_ascii=False) + "\n")
     return dated
 
 
 def find_evaluations(home: Path) -> tuple[list[KeptEvaluation], list[Path]]:
-    """The evaluations of a run directory from the oldest on, and the files that cannot be read."""
+    """The evaluations of a run directory, oldest first, and the files that cannot be read."""
     found, unreadable = [], []
     paths = sorted((home / EVALUATIONS).glob(f"[!.]*/{EVALUATION}"))
     if _is_no_copy(home, paths):
@@ -134,16 +133,15 @@ def find_evaluations(home: Path) -> tuple[list[KeptEvaluation], list[Path]]:
     for path in paths:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(record, dict):
-                raise ValueError("not an object")
+            _ = record["accuracy"] / 1, record["n"] / 1  # numbers that each of them has
             found.append(KeptEvaluation(path.parent, record))
-        except (OSError, ValueError, RecursionError):
+        except (OSError, ValueError, TypeError, LookupError, RecursionError):
             unreadable.append(path)
     return sorted(found, key=lambda e: e.evaluated), unreadable
 
 
 def _is_no_copy(home: Path, kept: Sequence[Path]) -> bool:
-    """Whether the evaluation in the run directory itself is of version 0.1.0, which kept one."""
+    """Whether evaluation.json is from version 0.1.0, which kept only that one."""
     try:
         content = (home / EVALUATION).read_bytes()
         return all(path.read_bytes() != content for path in kept)
@@ -152,7 +150,7 @@ def _is_no_copy(home: Path, kept: Sequence[Path]) -> bool:
 
 
 def _keep_earlier(home: Path) -> None:
-    """Give an evaluation that version 0.1.0 wrote a folder, before the newest takes its name."""
+    """Copy an evaluation of version 0.1.0 to a folder before the newest replaces it."""
     place = home / EVALUATIONS
     if _is_no_copy(home, sorted(place.glob(f"[!.]*/{EVALUATION}"))):
         partial = place / f".{EARLIER}.{os.getpid()}{PARTIAL}"
@@ -175,7 +173,7 @@ def _move_to_free_name(folder: Path, wanted: Path) -> Path:
 
 
 def _write_index(home: Path) -> None:
-    """Write evaluations.csv anew, from what is there."""
+    """Write evaluations.csv from the evaluations on disk."""
     with replace_file(home / EVALUATIONS_INDEX) as file:
         writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore")
         writer.writeheader()
@@ -185,4 +183,4 @@ def _write_index(home: Path) -> None:
 
 
 def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="seconds")
+    return moment.isoformat(timespec="milliseconds")

@@ -199,7 +199,7 @@ def test_what_another_program_wrote_is_scored(tmp_path):
         (["checkpoint=nowhere.ckpt"], "checkpoint nowhere.ckpt: no such file"),
         (["checkpoint=truncated.ckpt"], "is truncated or damaged"),
         (["checkpoint=bad.txt"], "is truncated or damaged"),
-        (["checkpoint=other.ckpt"], "other.ckpt: is not one of icot's"),
+        (["checkpoint=other.ckpt"], "other.ckpt: is not a checkpoint of icot"),
         (["checkpoint=lost.ckpt"], "set run_dir= to the run it comes from"),
         (["predictions=nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
         (["predictions=bad.txt"], "bad.txt, line 1: is not JSON"),

@@ -4,19 +4,21 @@ import base64
 import re
 import shutil
 from html.parser import HTMLParser
+from itertools import product
 from pathlib import Path
 
 import pytest
 
-from icot.reporting.differences import nearest
+from icot.reporting.differences import nearest, of_experiment
 from icot.reporting.document import Code, Document, Section, Table
 from icot.reporting.page import markdown, page
 from icot.reporting.paper import paper_rows
-from icot.reporting.runs import find_runs, gather_series
+from icot.reporting.runs import find_runs
+from icot.reporting.series import gather_series
 from icot.reporting.statistics import mean_interval
 from icot.runs.sweeps import read_index
 from tests.conftest import icot
-from tests.runs.test_sweeps import TWO_STEPS
+from tests.made_runs import make_index, make_run
 
 
 class Page(HTMLParser):
@@ -45,32 +47,31 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory) -> Path:
-    """Δ × λ with two seeds, a baseline, and a run that has failed; some kept from a report."""
-    folder = tmp_path_factory.mktemp("sweep")
-    for varied in (
-        ("schedule.tokens_per_epoch=4,8", "schedule.smoothing_lambda=4,inf", "seed=1,2"),
-        ("model.tokenizer=missing", "seed=1", "schedule.tokens_per_epoch=2"),
+    """Δ × λ with two seeds, a baseline, and a run that has failed."""
+    folder = tmp_path_factory.mktemp("sweep") / "outputs"
+    rows = []
+    for number, (delta, smoothing, seed) in enumerate(
+        product((4.0, 8.0), (4.0, float("inf")), (1, 2))
     ):
-        icot(
-            "train",
-            "-m",
-            "+sweep=delta_lambda",
-            *TWO_STEPS,
-            "trainer.max_steps=20",
-            "schedule.smoothing_lambda=4",
-            *varied,
-            "hydra.sweep.dir=outputs",
-            cwd=folder,
+        name = f"delta_{delta:g}_lambda_{smoothing:g}_seed_{seed}"
+        changes = {
+            "schedule.tokens_per_epoch": delta,
+            "schedule.smoothing_lambda": smoothing,
+            "seed": seed,
+        }
+        end = 0.1 * number
+        make_run(
+            folder / name,
+            changes=changes,
+            accuracy=end,
+            curve=((0, 1.0), (8, end)),
+            sweep="outputs",
         )
-    baseline = icot(
-        "train",
-        "experiment=table2_4x4_no_cot_cpu",
-        *TWO_STEPS,
-        "hydra.run.dir=outputs/no_cot",
-        cwd=folder,
-    )
-    assert baseline.returncode == 0, baseline.stderr
-    return folder / "outputs"
+        rows.append((f"+sweep=delta_lambda seed={seed}", name, ""))
+    rows.append(("+sweep=delta_lambda model.tokenizer=missing", "", "no tokenizer missing"))
+    make_index(folder, *rows)
+    make_run(folder / "no_cot", "table2_4x4_no_cot_cpu")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +119,7 @@ def test_every_number_of_the_paper_stands_beside_ours_or_is_missing_with_its_com
         (line,) = [x for x in text.splitlines() if f"`{row.command}`" in x]
         assert row.number in line
         assert "missing" in line
-    runs, _ = find_runs([report.parent / "outputs"])
+    runs, _, _ = find_runs([report.parent / "outputs"])
     (baseline,) = [run for run in runs if run.experiment == "table2_4x4_no_cot_cpu"]
     (line,) = [x for x in text.splitlines() if "experiment=table2_4x4_no_cot`" in x]
     assert f"| {baseline.accuracy:.3f} |" in line
@@ -136,16 +137,22 @@ def test_a_run_that_failed_is_missing_with_its_message_and_command(report, sweep
 
 
 def test_cost_is_counted(report, sweep):
-    runs, _ = find_runs([sweep])
+    runs = find_runs([sweep]).runs
     (baseline,) = [run for run in runs if run.experiment == "table2_4x4_no_cot_cpu"]
-    # Two batches of eight: five symbols, two separators, ####, four digits, the end.
-    assert baseline.summary["tokens_seen"] == 16 * 13
-    assert baseline.flops == 6 * baseline.environment["parameters"] * 16 * 13
+    assert baseline.flops == 6 * 400_000 * 208
     assert f"{baseline.flops:.2e}" in (report / "report.md").read_text()
 
 
+def test_a_real_run_is_reported(small_run, tmp_path):
+    done = icot("report", str(small_run), "out=report", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 runs finished, 0 of sweeps not ended" in done.stdout
+    assert "Not read" not in done.stdout
+    assert "| 8 of 8 |" in (tmp_path / "report" / "report.md").read_text()
+
+
 def test_series_are_runs_that_differ_in_their_seed_alone(sweep):
-    runs, missing = find_runs([sweep])
+    runs, missing, _ = find_runs([sweep])
     series = {one.label: one for one in gather_series(runs)}
     assert len(missing) == 1
     assert sorted(series) == [
@@ -162,7 +169,7 @@ def test_a_seed_counts_once_however_often_it_was_run(sweep, tmp_path):
     again = tmp_path / "again"
     (first,) = sweep.glob("delta_4_lambda_inf_seed_1")
     shutil.copytree(first, again)
-    runs, _ = find_runs([sweep, again])
+    runs, _, _ = find_runs([sweep, again])
     (series,) = [one for one in gather_series(runs) if one.label == "full method, Δ 4, λ inf"]
     assert len(series.runs) == 3
     assert [run.cfg.seed for run in series.seeds] == [1, 2]
@@ -170,10 +177,12 @@ def test_a_seed_counts_once_however_often_it_was_run(sweep, tmp_path):
 
 
 def test_the_papers_number_stands_beside_the_runs_that_change_the_fewest_settings(sweep):
-    runs, _ = find_runs([sweep])
-    found = nearest(runs, "figure3_no_smoothing_cpu")
-    assert found is None
-    found = nearest(runs, "figure3_full_cpu")  # smoothing as the file says, Δ as near as none
+    runs, _, _ = find_runs([sweep])
+    assert of_experiment(runs, "figure3_no_smoothing_cpu") == ([], [])
+    assert nearest([], "figure3_no_smoothing_cpu") is None
+    kept, left_out = of_experiment(runs, "figure3_full_cpu")
+    assert (len(kept), left_out) == (8, [])
+    found = nearest(kept, "figure3_full_cpu")  # smoothing as the file says, Δ as near as none
     assert found is not None
     assert found.cfg.schedule.smoothing_lambda == 4
     assert len(found.seeds) == 2

@@ -93,7 +93,7 @@ def test_an_evaluation_that_does_not_end_leaves_nothing_and_a_damaged_one_is_nam
     assert list((tmp_path / "evaluations").iterdir()) == []
     for _ in range(2):
         with keep_evaluation(tmp_path, None, "../../a b") as place:
-            write_record(place.folder, {"accuracy": 1.0})
+            write_record(place.folder, {"accuracy": 1.0, "n": 1})
     assert place.folder == tmp_path / "evaluations" / "a-b-2"
     (place.folder / EVALUATION).write_text("{")
     found, unreadable = find_evaluations(tmp_path)
