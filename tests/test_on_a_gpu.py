@@ -15,12 +15,16 @@ import torch
 from lightning import Callback, Trainer, seed_everything
 
 import icot
+from icot.cli import compose_run
+from icot.commands.build_trainer import trainer_arguments
 from icot.commands.export import run as export
 from icot.config.checks import validate
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import ExportConfig
+from icot.config.schema import TrainConfig
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import separator_id, tokenize_split
+from icot.errors import ModelError
 from icot.inference.predictor import GreedyPredictor
 from icot.methods.icot_si.optimizer_reset import OptimizerReset
 from icot.methods.icot_si.view import SmoothedView
@@ -242,6 +246,24 @@ def test_what_is_written_is_what_the_cpu_writes(tmp_path, mult2, symbols, model,
             written.append(answers)
     assert written[0] == written[1] == written[3] == written[4]
     assert written[2] == written[5]
+
+
+def test_training_takes_the_device_that_evaluation_takes(tmp_path):
+    """Lightning's own auto takes Apple's GPU, too; here that is not a GPU."""
+    words = ["hydra.run.dir=run", f"paths.output_root={tmp_path}"]
+    cfg = validate(compose_run("train", words)[0], TrainConfig)
+
+    def chosen(accelerator: str) -> Any:
+        trainer = cfg.trainer.model_copy(update={"accelerator": accelerator})
+        return trainer_arguments(cfg.model_copy(update={"trainer": trainer}))["accelerator"]
+
+    assert [chosen(name) for name in ("auto", "cpu", "tpu")] == ["cpu", "cpu", "tpu"]
+    for name in ("gpu", "cuda"):
+        with pytest.raises(ModelError, match=f"accelerator={name}: there is no GPU"):
+            chosen(name)
+    with PretendedGPU():
+        found = [chosen(name) for name in ("auto", "gpu", "cuda", "cpu")]
+    assert found == ["cuda", "cuda", "cuda", "cpu"]
 
 
 def test_the_commands(tmp_path, monkeypatch):
