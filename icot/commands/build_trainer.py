@@ -29,7 +29,7 @@ from icot.models.introspection import config_of
 from icot.reporting.finished_run import show_finished_run
 from icot.runs.layout import CHECKPOINTS
 from icot.runs.recovery import Recoveries
-from icot.system.hardware import resolve_precision
+from icot.system.hardware import device_for, resolve_precision
 from icot.system.signals import signals
 from icot.tracking.throughput import Throughput
 from icot.tracking.wandb_logger import wandb_logger
@@ -46,6 +46,10 @@ from icot.training.checkpoint_io import SealedCheckpointIO
 from icot.training.fully_sharded import FullyShardedStrategy
 from icot.training.metrics_file import MetricsFile
 from icot.training.precision import HalfPrecisionWeights
+
+# For these icot chooses the device, as for precision and evaluation: for auto and gpu Lightning
+# would choose Apple's GPU, which has no float64.
+CHOSEN_HERE = ("auto", "gpu", "cuda", "cpu")
 
 
 def build_callbacks(
@@ -175,13 +179,14 @@ def build_loggers(
 def trainer_arguments(cfg: TrainConfig) -> dict[str, Any]:
     """Arguments of Lightning's Trainer."""
     t = cfg.trainer
+    accelerator = device_for(t.accelerator).type if t.accelerator in CHOSEN_HERE else t.accelerator
     precision: str | None = resolve_precision(t.precision, t.accelerator, cfg.model.dtype)
     plugins: list[Any] = [SealedCheckpointIO()]
     if precision == "bf16-true":
         plugins.append(HalfPrecisionWeights("bf16-true"))
         precision = None  # the plugin says it
     return {
-        "accelerator": t.accelerator,
+        "accelerator": accelerator,
         "devices": t.devices,
         "num_nodes": t.num_nodes,
         "strategy": FullyShardedStrategy() if t.strategy == "fsdp" else t.strategy,

@@ -168,8 +168,7 @@ def greedy(
             used them all.
     """
     ids, position_ids = prompts.ids, prompts.position_ids
-    padded_or_jumping = not bool(prompts.real.all()) or bool(prompts.jump.any())
-    mask = prompts.real.long() if padded_or_jumping else None
+    mask = None if bool(prompts.real.all()) else prompts.real.long()
     rows = torch.arange(len(ids), device=ids.device)  # original row of each current row
     lengths, jump, separators = prompts.lengths, prompts.jump, prompts.separators
     limit = max_new_tokens
@@ -189,7 +188,7 @@ def greedy(
         over = (separators >= END_SEPARATORS) | (limit <= count)
         if positions is not None:
             over |= position >= positions
-        ends[rows[over & ~ended]] = count
+        ends[rows] = ends[rows].masked_fill(over & ~ended, count)
         ended = ended | over
         going = int((~ended).sum())
         if going == 0:

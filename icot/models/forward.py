@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers.cache_utils import Cache, DynamicLayer
 
 from icot.errors import ModelError
 from icot.removal import IGNORED, CoTBatch
@@ -201,17 +202,27 @@ def _at_least_float32(values: Tensor) -> Tensor:
     return values.float() if values.dtype.itemsize < 4 else values
 
 
+class KeepingNothing(DynamicLayer):  # type: ignore[no-untyped-call]
+    """A cache layer that stores nothing."""
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Return the new keys and values alone."""
+        return key_states, value_states
+
+
 def _inputs(batch: CoTBatch) -> dict[str, Any]:
-    """The arguments of the model."""
-    mask = None
-    if batch.position_ids is not None and batch.owners is None:
-        # Without a mask, transformers takes a jump in the ids for a new packed sequence.
-        column = torch.arange(batch.input_ids.shape[1], device=batch.input_ids.device)
-        mask = column < batch.lengths[:, None]
+    """The arguments of the model.
+
+    Without a cache, transformers searches the position ids for packed sequences: this synchronises
+    a GPU, and takes a jump in kept ids for the start of another sequence.
+    """
+    packed = batch.owners is not None
     return {
         "input_ids": batch.input_ids,
-        "attention_mask": mask,
         "position_ids": batch.position_ids,
+        "past_key_values": None if packed else Cache(layer_class_to_replicate=KeepingNothing),
         "use_cache": False,
     }
 

@@ -23,13 +23,13 @@ def computes_bf16(accelerator: str) -> bool:
 
 
 def device_for(accelerator: str) -> torch.device:
-    """The device of an evaluation; ``auto`` uses a GPU if there is one.
+    """The kind of device to use: ``auto`` is a CUDA GPU if there is one, else the CPU.
 
     Raises:
-        ModelError: ``gpu`` without a GPU.
+        ModelError: ``gpu`` or ``cuda`` without a GPU.
     """
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise ModelError("accelerator=gpu: there is no GPU; use accelerator=cpu.")
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ModelError(f"accelerator={accelerator}: there is no GPU; use accelerator=cpu.")
     use_gpu = accelerator != "cpu" and torch.cuda.is_available()
     return torch.device("cuda" if use_gpu else "cpu")
 

@@ -138,8 +138,12 @@ class CoTDataModule(LightningDataModule):
             batch_size=None,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self._on_gpu,
         )
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
     def on_before_batch_transfer(self, batch: CoTBatch, dataloader_idx: int) -> CoTBatch:
         """On the host: add the view's plan, and mark skipped batches."""
@@ -151,6 +155,13 @@ class CoTDataModule(LightningDataModule):
         if self.batches in self.skipped and batch.plan is not None:
             batch = replace(batch, plan=replace(batch.plan, skipped=True, tokens=0))
         return batch
+
+    def transfer_batch_to_device(
+        self, batch: CoTBatch, device: torch.device, dataloader_idx: int
+    ) -> CoTBatch:
+        """Copy to a GPU asynchronously, for which all memory is pinned, the plan's too."""
+        on_gpu = device.type == "cuda"
+        return (batch.pin_memory() if on_gpu else batch).to(device, non_blocking=on_gpu)
 
     def on_after_batch_transfer(self, batch: CoTBatch, dataloader_idx: int) -> CoTBatch:
         """On the device: apply the view."""

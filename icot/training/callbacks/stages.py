@@ -63,11 +63,10 @@ class Stages(RunCallback):
         assert self.stage is not None
         if batch.plan is not None and batch.plan.skipped:
             return
+        logged = {TOKENS_REMOVED: self.stage.tokens_removed, STAGE: self.stage.index}
+        # Made on the device: copying a number there would synchronise a GPU.
         pl_module.log_dict(
-            {
-                TOKENS_REMOVED: float(self.stage.tokens_removed),
-                STAGE: float(self.stage.index),
-            }
+            {name: torch.full((), float(n), device=pl_module.device) for name, n in logged.items()}
         )
         accuracy = None
         if self.schedule.needs_accuracy:
@@ -124,5 +123,6 @@ def _accuracy_at_stage(trainer: Trainer, exact: Tensor, batch: CoTBatch) -> floa
     ).float()
     reduced = trainer.strategy.reduce(counts, reduce_op="sum")
     assert isinstance(reduced, Tensor)
-    right, n, right_of_all, n_of_all = (float(count) for count in reduced)
+    numbers: list[float] = reduced.tolist()  # one synchronisation of a GPU
+    right, n, right_of_all, n_of_all = numbers
     return right / n if n else right_of_all / n_of_all
