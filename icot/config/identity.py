@@ -7,27 +7,31 @@ from typing import Any
 from icot.config.options import CHOSEN_BY
 from icot.config.section import Section
 
-# Keys and groups of keys that may change when a run is resumed. Some of them decide where it ends;
-# icot.reporting.runs has the keys that do not affect a result at all.
-CHANGEABLE = (
+# Keys and groups of keys that affect no result.
+WITHOUT_EFFECT = (
     "resume",
     "trust",
     "paths",
     "logger",
     "paper",
     "checkpoints",
+    "data.num_workers",
+    "validation.shown",
+    "trainer.log_every_n_steps",
+    "trainer.requeue",
+)
+# Keys and groups of keys that may change when a run is resumed: also those that decide where it
+# ends, and what it does when training goes wrong.
+CHANGEABLE = (
+    *WITHOUT_EFFECT,
     "on_nonfinite",
     "on_collapse",
     "collapse",
     "max_rollbacks",
-    "data.num_workers",
-    "validation.shown",
     "trainer.max_epochs",
     "trainer.max_steps",
     "trainer.max_time",
     "trainer.finish_steps",
-    "trainer.log_every_n_steps",
-    "trainer.requeue",
 )
 # A run directory from someone else must not decide where to write or what code to run.
 COMMAND_LINE_ONLY = ("paths", "callbacks", "trust")

@@ -10,7 +10,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from icot.config.identity import leaves, matches
+from icot.config.identity import WITHOUT_EFFECT, leaves, matches
 from icot.config.kept import read_config
 from icot.config.options import FixedScheduleConfig
 from icot.config.schema import TrainConfig
@@ -27,21 +27,8 @@ from icot.runs.layout import (
 )
 from icot.runs.sweeps import FINISHED, read_index
 
-# Keys that do not affect the result, and the seed. All other values are equal within a series.
-IGNORED_IN_SERIES = (
-    "seed",
-    "resume",
-    "trust",
-    "paths",
-    "logger",
-    "paper",
-    "checkpoints",
-    "data.num_workers",
-    "validation.shown",
-    "trainer.accelerator",
-    "trainer.log_every_n_steps",
-    "trainer.requeue",
-)
+# Keys in which runs of a series may differ; all other values are equal within it.
+IGNORED_IN_SERIES = (*WITHOUT_EFFECT, "seed", "trainer.accelerator")
 PRECISION = "trainer.precision"
 COUNTED = ("tokens_removed", "examples_seen", "seconds")  # numbers that every summary has
 
