@@ -1,5 +1,6 @@
-"""The smallest run that goes through everything: two digits, one layer, the real configuration."""
+"""Settings of small runs."""
 
+# The smallest run that goes through everything: two digits, one layer, the real configuration.
 SMALL = (
     "task=mult2",
     "task.train_size=200",
@@ -13,3 +14,6 @@ SMALL = (
     "trainer=cpu",
     "optimizer.decay_steps=0",
 )
+
+# Two processes on a CPU; with trainer=ddp or trainer=fsdp.
+TWO_RANKS = ("trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.devices=2")

@@ -19,14 +19,9 @@ from tests.chaos.harness import (
     undisturbed,
 )
 from tests.chaos.moments import MOMENTS
+from tests.small import TWO_RANKS
 
-DDP = (
-    "trainer=ddp",
-    "trainer.accelerator=cpu",
-    "trainer.precision=32-true",
-    "trainer.devices=2",
-    "data.batch_size=8",
-)
+DDP = ("trainer=ddp", *TWO_RANKS, "data.batch_size=8")
 # What a run does beside its plain form, and the moments at which that matters.
 VARIANTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "plain": ((), MOMENTS),

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import SMALL, icot
+from tests.conftest import icot
+from tests.small import SMALL, TWO_RANKS
 
 
 def stages(folder: Path) -> list[dict[str, str]]:
@@ -198,9 +199,7 @@ def test_two_processes_equal_one(tmp_path, strategy):
         *common,
         "data.batch_size=8",
         f"trainer={strategy}",
-        "trainer.accelerator=cpu",
-        "trainer.precision=32-true",
-        "trainer.devices=2",
+        *TWO_RANKS,
         "trainer.max_epochs=1",
         "hydra.run.dir=two",
         cwd=tmp_path,

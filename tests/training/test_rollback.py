@@ -9,7 +9,7 @@ import torch
 from icot.data.sampler import epoch_order
 from tests.chaos.harness import RUN, differences
 from tests.conftest import icot
-from tests.small import SMALL
+from tests.small import SMALL, TWO_RANKS
 
 POISON = ["+callbacks.poison._target_=tests.chaos.poison.Poison", "+callbacks.poison.example=77"]
 
@@ -55,9 +55,7 @@ def test_two_ranks_go_back_together_where_one_has_no_share_of_the_batch(tmp_path
         "task.train_size=65",
         "data.batch_size=8",
         f"trainer={strategy}",
-        "trainer.accelerator=cpu",
-        "trainer.precision=32-true",
-        "trainer.devices=2",
+        *TWO_RANKS,
         "trainer.max_steps=-1",
         "trainer.max_epochs=1",
         "+callbacks.poison._target_=tests.chaos.poison.Poison",
