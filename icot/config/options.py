@@ -48,6 +48,8 @@ class MultiplicationConfig(Section):
     """Test examples; null is the published 1,000, or a tenth of all if that is fewer."""
     seed: int = 3456
     """Random seed of the operands."""
+    easy_share: float = Field(0.0, ge=0, le=1)
+    """Share of training questions whose multiplier keeps its leading digit and only some others."""
 
 
 class TextFilesConfig(Section):

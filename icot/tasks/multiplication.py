@@ -96,9 +96,13 @@ class Multiplication(Task):
             if there are too few questions (2 digits). No two examples of any split share a
             question.
         seed: of the operands.
+        easy_share: this share of the training questions gets an easier multiplier: its leading
+            digit and 0 to N-1 of its other digits stay, each number equally often, and the rest
+            become 0. Such questions may repeat; none is a held-out one. The held-out splits stay
+            uniform.
 
     Raises:
-        ValueError: digits, chain or sizes are not valid.
+        ValueError: digits, chain, sizes or share are not valid.
     """
 
     def __init__(
@@ -109,10 +113,13 @@ class Multiplication(Task):
         valid_size: int | None = None,
         test_size: int | None = None,
         seed: int = 3456,
+        easy_share: float = 0.0,
     ) -> None:
         _check(digits, chain)
+        if not 0 <= easy_share <= 1:
+            raise ValueError(f"easy_share must be from 0 to 1, not {easy_share}")
         self.name = f"mult{digits}" + ("" if chain == "long" else f"-{chain}")
-        self.digits, self.chain, self.seed = digits, chain, seed
+        self.digits, self.chain, self.seed, self.easy_share = digits, chain, seed, easy_share
         questions = (9 * 10 ** (digits - 1)) ** 2
         held_out = min(HELD_OUT_SIZE, questions // 10)
         valid = held_out if valid_size is None else valid_size
@@ -130,7 +137,8 @@ class Multiplication(Task):
         return self._sizes[split]
 
     def fingerprint(self, split: Split) -> Mapping[str, Any]:
-        """Digits, chain, seed and sizes, which determine every line."""
+        """Digits, chain, seed, sizes and a share of easy questions: they determine every line."""
+        easy = {"easy_share": self.easy_share} if self.easy_share and split == "train" else {}
         return {
             "task": "multiplication",
             "version": 1,
@@ -139,6 +147,7 @@ class Multiplication(Task):
             "seed": self.seed,
             "sizes": [self._sizes[s] for s in SPLITS],
             "split": split,
+            **easy,
         }
 
     def symbols(self) -> tuple[str, ...]:
@@ -163,6 +172,8 @@ class Multiplication(Task):
         starts = {"valid": 0, "test": self._sizes["valid"]}
         starts["train"] = starts["test"] + self._sizes["test"]
         rows = drawn[starts[split] : starts[split] + self._sizes[split]]
+        if self.easy_share and split == "train":
+            rows = _ease(rows, drawn[: starts["train"]], self.easy_share, self.seed)
         return rows[:, : self.digits], rows[:, self.digits :]
 
 
@@ -202,6 +213,24 @@ def _draw(digits: int, count: int, seed: int) -> NDArray[np.int8]:
         _, indices = np.unique(rows, return_index=True)
         drawn = drawn[np.sort(indices)]
     return drawn[:count]
+
+
+def _ease(
+    rows: NDArray[np.int8], held_out: NDArray[np.int8], share: float, seed: int
+) -> NDArray[np.int8]:
+    """The questions ``rows`` [n, 2N], a ``share`` of them with fewer non-zero multiplier digits.
+
+    A row whose easier question is held out stays as it is. More rows begin with the same ones.
+    """
+    others = rows.shape[1] // 2 - 1  # the multiplier's digits below its leading one
+    draws = np.random.default_rng([seed, 1]).random((len(rows), 2 + others))
+    kept = (draws[:, 1] * (others + 1)).astype(np.int64)
+    rank = draws[:, 2:].argsort(axis=1).argsort(axis=1)
+    eased = rows.copy()
+    eased[:, others + 1 : -1][rank >= kept[:, None]] = 0
+    taken = {row.tobytes() for row in held_out}
+    allowed = [row.tobytes() not in taken for row in eased]
+    return np.where(((draws[:, 0] < share) & allowed)[:, None], eased, rows)
 
 
 def _carry(columns: Digits) -> Digits:

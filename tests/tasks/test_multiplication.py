@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from icot.tasks.base import SPLITS, Split
 from icot.tasks.multiplication import Multiplication, difficulty, example
 
 
@@ -23,6 +24,14 @@ def test_every_published_line_is_regenerated(real_data, digits):
     for line in lines:
         a, b = parse_question(line.split("||")[0])
         assert example(a, b, digits).line() == line
+
+
+def lines_of(task: Multiplication, split: Split) -> list[str]:
+    return [e.line() for chunk in task.chunks(split) for e in chunk]
+
+
+def questions_of(task: Multiplication, *splits: Split) -> set[str]:
+    return {line.split("||")[0] for split in splits for line in lines_of(task, split)}
 
 
 def spaced(number: int, width: int) -> str:
@@ -78,11 +87,11 @@ def test_default_sizes(digits, sizes):
 def test_splits_share_no_question_and_do_not_depend_on_the_training_size(digits):
     small = Multiplication(digits, train_size=300, valid_size=100, test_size=100)
     large = Multiplication(digits, train_size=3000, valid_size=100, test_size=100)
-    lines = {s: [e.line() for c in large.chunks(s) for e in c] for s in ("train", "valid", "test")}
+    lines = {split: lines_of(large, split) for split in SPLITS}
     questions = [line.split("||")[0] for split in lines.values() for line in split]
     assert len(questions) == len(set(questions)) == 3200
     for split in ("valid", "test"):
-        assert [e.line() for c in small.chunks(split) for e in c] == lines[split]
+        assert lines_of(small, split) == lines[split]
     for a, b in map(parse_question, questions):
         assert len(str(a)) == len(str(b)) == digits
 
@@ -95,7 +104,7 @@ def test_sizes_that_do_not_fit_are_refused():
 def test_a_seed_decides_the_lines():
     def lines(seed: int) -> list[str]:
         task = Multiplication(4, train_size=50, valid_size=1, test_size=1, seed=seed)
-        return [e.line() for c in task.chunks("train") for e in c]
+        return lines_of(task, "train")
 
     assert lines(1) == lines(1) != lines(2)
 
@@ -129,3 +138,42 @@ def test_difficulty_counts_carries(a, b):
 def test_difficulty_of_other_text_is_unknown():
     assert difficulty("Tom has 3 apples") == {}
     assert difficulty("1 2 * 3 4 5 ") == {}
+
+
+@pytest.mark.parametrize("digits", [2, 3, 5])
+def test_easy_questions(digits):
+    sizes = {"train_size": 3000, "valid_size": 300, "test_size": 300}
+    plain, easy = Multiplication(digits, **sizes), Multiplication(digits, **sizes, easy_share=0.5)
+    for split in ("valid", "test"):
+        assert lines_of(easy, split) == lines_of(plain, split)
+        assert easy.fingerprint(split) == plain.fingerprint(split)
+    assert easy.fingerprint("train") != plain.fingerprint("train")
+
+    a, b = easy.operands("train")
+    old_a, old_b = plain.operands("train")
+    assert (a == old_a).all()
+    assert ((b == old_b) | (b == 0)).all()
+    assert (b[:, -1] == old_b[:, -1]).all()
+    # 0 to N-1 of the other digits stay, equally often: half of those digits of half of the rows.
+    changed_to_zero = ((b != old_b)[:, :-1].sum()) / (old_b[:, :-1] != 0).sum()
+    assert 0.22 < changed_to_zero < 0.28
+
+    assert not questions_of(easy, "valid", "test") & questions_of(easy, "train")
+    lines = lines_of(easy, "train")
+    for line in random.Random(1).sample(lines, 50):
+        assert line == reference_long(*parse_question(line.split("||")[0]), digits)
+    longer = Multiplication(digits, **{**sizes, "train_size": 3100}, easy_share=0.5)
+    assert lines_of(longer, "train")[:3000] == lines
+
+
+def test_no_easy_question_is_a_held_out_one():
+    # Of all 8,100 questions of two digits a tenth is held out, many with a multiplier like 30.
+    easy = Multiplication(2, easy_share=1.0)
+    held_out = questions_of(easy, "valid", "test")
+    assert any(" * 0 " in question for question in held_out)
+    assert not held_out & questions_of(easy, "train")
+
+
+def test_an_easy_share_beyond_one_is_refused():
+    with pytest.raises(ValueError, match="easy_share"):
+        Multiplication(3, easy_share=1.5)
