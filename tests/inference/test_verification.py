@@ -103,10 +103,12 @@ def test_verifying_and_decoding_agree_on_every_row_of_every_stage(
             for q, p in zip(quick.predictions, plain.predictions, strict=True)
             if (q.prediction, q.tokens, q.correct) != (p.prediction, p.tokens, p.correct)
         ]
-        # What differs is explained by a tie within rounding, of which bf16 has many more.
-        assert len(differ) <= (0 if precision == "float32" else quick.near_ties)
-        if not differ:
-            assert quick.correct == plain.correct
+        # In bf16, rounding decides ties: that of a target's token, and those of what a row writes
+        # after its first wrong token, when both are wrong.
+        if precision == "float32":
+            assert not differ
+        assert abs(quick.correct - plain.correct) <= quick.near_ties
+        assert sum(quick.predictions[i].correct for i in differ) <= quick.near_ties
         assert quick.perplexity == pytest.approx(plain.perplexity, rel=2e-2)
         right.append(quick.accuracy)
     expected = {"random": (0, 0.1), "half trained": (0, 0.95), "fully internalized": (0.99, 1)}

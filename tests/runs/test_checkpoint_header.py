@@ -103,7 +103,11 @@ def test_the_run_goes_on_and_ends_as_one_that_was_never_stopped(old):
     expected = torch.load(OLD / "whole" / "weights.pt", weights_only=True)
     assert found["icot"]["step"] == 15
     assert list(found["state_dict"]) == list(expected)
-    for name, weight in expected.items():  # bit for bit on the machine that made it
+    # Bit for bit on the machine that made it. The keys' bias changes no output, so its gradient is
+    # nothing but rounding, which AdamW enlarges.
+    for weights in (found["state_dict"], expected):
+        weights["model.transformer.h.0.attn.c_attn.bias"][8:16] = 0
+    for name, weight in expected.items():
         torch.testing.assert_close(found["state_dict"][name], weight, rtol=1e-4, atol=1e-5)
     for name in ("metrics.csv", "stages.csv"):
         ours, theirs = (_rows(folder / name) for folder in (old / "run", OLD / "whole"))
