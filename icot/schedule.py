@@ -29,6 +29,7 @@ class Stage:
         batches_in_stage: batches trained at this stage.
         accuracy: moving average of the training accuracy at this stage, not yet bias-corrected.
         warming_up: the schedule is held; no offsets are drawn.
+        unjudged: those of ``batches_in_stage`` that had no training accuracy.
     """
 
     index: int = 0
@@ -36,6 +37,7 @@ class Stage:
     batches_in_stage: int = 0
     accuracy: float = 0.0
     warming_up: bool = False
+    unjudged: int = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers."""
@@ -57,6 +59,7 @@ class Stage:
             tokens_removed=tokens_removed,
             batches_in_stage=0,
             accuracy=0.0,
+            unjudged=0,
         )
 
 
@@ -93,7 +96,8 @@ class Schedule(ABC):
             batches: trained before it, over all epochs.
             batches_per_epoch: of the run.
             longest: tokens of the longest chain.
-            accuracy: of the batch, where ``needs_accuracy`` asks for it.
+            accuracy: of the batch, where ``needs_accuracy`` asks for it; None for a batch of which
+                nothing was trained on, because all of its examples are too long.
         """
 
 
@@ -236,12 +240,19 @@ class AdaptiveSchedule(Schedule):
         longest: int,
         accuracy: float | None = None,
     ) -> Stage:
-        """The stage by the accuracy of the batches trained at it."""
-        assert accuracy is not None
-        average = self.decay * stage.accuracy + (1 - self.decay) * accuracy
+        """The stage by the accuracy of the batches trained at it.
+
+        A batch without an accuracy counts for ``patience`` alone.
+        """
+        average, unjudged = stage.accuracy, stage.unjudged
+        if accuracy is None:
+            unjudged += 1
+        else:
+            average = self.decay * average + (1 - self.decay) * accuracy
         in_stage = stage.batches_in_stage + 1
-        corrected = average / (1 - self.decay**in_stage)
-        good = corrected >= self.threshold and in_stage >= self.min_batches
+        judged = in_stage - unjudged
+        enough = judged >= max(1, self.min_batches)
+        good = enough and average / (1 - self.decay**judged) >= self.threshold
         spent = self.patience is not None and in_stage >= self.patience
         removed = stage.tokens_removed
         if good or spent:
@@ -251,7 +262,7 @@ class AdaptiveSchedule(Schedule):
             if self.slowdowns:
                 further = removed + max(1, (further - removed) // 2 ** len(self.slowdowns))
             removed = beyond(further, self.remove_all_beyond, longest)
-        return stage.advance(removed, accuracy=average)
+        return stage.advance(removed, accuracy=average, unjudged=unjudged)
 
 
 def _apply_slowdown(stage: Stage, batches: int, slowdowns: tuple[Slowdown, ...]) -> Stage:

@@ -121,7 +121,7 @@ class Waits(Callback):
         self.gpu.synchronisations.clear()
 
 
-CHECK = "item in configure_gradient_clipping"
+CHECK = "tolist in configure_gradient_clipping"
 PACKED = "item in find_packed_sequence_indices"  # transformers looks for the borders
 EXACT = "tolist in _accuracy_at_stage"
 ADAPTIVE = AdaptiveSchedule(threshold=0.99, patience=2, min_batches=1)

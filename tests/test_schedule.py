@@ -82,6 +82,21 @@ def test_adaptive_moves_on_when_good_or_out_of_patience():
     assert seen == [0, 0, 0, 1, 1, 2, 2, 2, 2, 3]
 
 
+def test_a_batch_of_which_nothing_is_trained_on_says_nothing_of_the_accuracy():
+    schedule = AdaptiveSchedule(threshold=0.9, min_batches=2, decay=0.5)
+    stage, seen = schedule.start(9), []
+    for accuracy in (None, 1.0, None, 1.0, None, None, 0.8, 1.0, None, 1.0):
+        stage = schedule.after_batch(stage, 0, 100, 9, accuracy)
+        seen.append(stage.tokens_removed)
+    # Stage 1 sees 0.8, 1, 1: averages 0.8, 14/15 after two batches.
+    assert seen == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2]
+    patient = AdaptiveSchedule(threshold=0.9, patience=3)
+    stage = patient.start(9)
+    for _ in range(3):  # nothing may be trained on before some tokens are removed
+        stage = patient.after_batch(stage, 0, 100, 9, None)
+    assert (stage.tokens_removed, stage.unjudged) == (1, 0)
+
+
 def test_adaptive_takes_several_tokens_at_once():
     schedule = AdaptiveSchedule(threshold=0.5, min_batches=1, tokens_per_stage=6)
     stage, seen = schedule.start(15), []

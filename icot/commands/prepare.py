@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from transformers import PreTrainedTokenizerBase
 
 from icot.commands.build import build_task, build_tokenizer
 from icot.commands.quiet import quiet_libraries
@@ -17,10 +18,12 @@ from icot.config.command_line import CommandLine
 from icot.config.entry_points import PrepareConfig
 from icot.config.options import AnyTask
 from icot.data.statistics import token_statistics
-from icot.data.tokenized import tokenize_split
+from icot.data.tokenized import kept_examples, tokenize_split
 from icot.errors import ConfigError, DataError
 from icot.reporting.tables import print_token_statistics
-from icot.tasks.base import SPLITS, Split
+from icot.tasks.base import SPLITS, Example, Split, Task
+from icot.tasks.lines import write_line
+from icot.tasks.text_files import TextFiles
 
 COUNTED = 20_000  # examples per split that the statistics are taken from
 
@@ -39,7 +42,7 @@ def run(cfg: PrepareConfig, command: CommandLine) -> None:
         if task.size(split) == 0:
             continue
         path = folder / f"{split}.txt"
-        sample = _write(task, split, path)
+        sample = _write(task, split, tokenizer, path)
         if not sample:
             raise DataError(f"task {task.name} has no example in its {split} split.")
         counted[split] = token_statistics(sample[:COUNTED], tokenizer)
@@ -70,23 +73,39 @@ def _task_asked_for(cfg: PrepareConfig, wanted: tuple[Split, ...], command: Comm
     return cfg.task.model_copy(update=changes)
 
 
-def _write(task: Any, split: Any, path: Path) -> list[Any]:
-    """Write a split; returns the first examples, for the statistics."""
-    sample: list[Any] = []
-    source = getattr(task, "path", lambda _: None)(split)
+def _write(
+    task: Task, split: Split, tokenizer: PreTrainedTokenizerBase, path: Path
+) -> list[Example]:
+    """Write a split; returns the first examples, for the statistics.
+
+    Raises:
+        DataError: an example that no line can hold, or the file cannot be written.
+    """
+    sample: list[Example] = []
+    source = task.path(split) if isinstance(task, TextFiles) else None
     if source is not None and path.exists() and source.samefile(path):
         raise DataError(f"{path} is what the task reads; set out= to another folder.")
     partial = path.with_suffix(".txt.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            for examples in task.chunks(split):
+        with partial.open("w", encoding="utf-8", newline="\n") as file:
+            for examples in kept_examples(task, split, tokenizer):
                 if len(sample) < COUNTED:
                     sample += examples
-                file.writelines(f"{example.line()}\n" for example in examples)
+                file.writelines(f"{_line(example, task, split)}\n" for example in examples)
         partial.replace(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}).") from None
     finally:
         partial.unlink(missing_ok=True)
     return sample
+
+
+def _line(example: Example, task: Task, split: Split) -> str:
+    try:
+        return write_line(example)
+    except ValueError as error:
+        raise DataError(
+            f"task {task.name}, {split}: an example {error}; as a line of a text file it could not "
+            f"be read again: {example.line()[:200]!r}"
+        ) from None

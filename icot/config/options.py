@@ -96,6 +96,8 @@ class HubGSM8KConfig(Section):
     """Validation rows to use, from the start; null uses all."""
     test_size: int | None = Field(None, ge=0)
     """Test rows to use, from the start; null uses all."""
+    on_bad_line: Literal["raise", "skip"] = "raise"
+    """At a row that makes no example: stop with an error, or skip and count it."""
 
 
 class OtherTaskConfig(OfAnotherPackage):

@@ -38,7 +38,7 @@ from icot.tasks.base import Example, Split, Task
 
 log = logging.getLogger(__name__)
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 INDEX = "index.json"
 ARRAYS = {"offsets": np.int64, "cot_start": np.int32, "cot_end": np.int32}
 SEPARATORS = 3  # <eos> tokens in every example
@@ -147,6 +147,18 @@ def tokenize_examples(
     )
 
 
+def kept_examples(
+    task: Task, split: Split, tokenizer: PreTrainedTokenizerBase
+) -> Iterator[list[Example]]:
+    """The examples of a split as text, those that its token store holds, in its order.
+
+    An example that contains the separator is not among them where the task leaves it out.
+    """
+    eos = str(tokenizer.eos_token)
+    for chunk in task.chunks(split):
+        yield [e for e in chunk if eos not in e.line() or not task.leaves_out(split, e)]
+
+
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """A hash of everything that determines how text is tokenized."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -252,9 +264,7 @@ def _build(
         total = n = longest = longest_cot = 0
         files = {name: (partial / f"{name}.bin").open("wb") for name in ("tokens", *ARRAYS)}
         files["offsets"].write(np.zeros(1, dtype=np.int64).tobytes())
-        eos = str(tokenizer.eos_token)
-        for chunk in task.chunks(split):
-            examples = [e for e in chunk if eos not in e.line() or not task.leaves_out(split, e)]
+        for examples in kept_examples(task, split, tokenizer):
             if not examples:
                 continue
             tokenized = _tokenize_chunk(examples, tokenizer, f"task {task.name}, {split}")

@@ -86,20 +86,22 @@ class StageView:
         offsets = self.draw_offsets(stage, positions)
         removed = stage.tokens_removed + offsets
         left = length_after(batch.lengths, batch.cot_start, batch.cot_end, removed)
+        trained = (batch.labels != IGNORED).any(1)  # not the row of a device without a share
         dropped = 0
         if self.max_train_tokens is not None and int(left.max()) > self.max_train_tokens:
             fits = left <= self.max_train_tokens
-            dropped = int((~fits).sum())
+            dropped = int((trained & ~fits).sum())
             kept = fits if fits.any() else torch.arange(len(left)) == 0
+            trained = (trained & fits)[kept]
             batch, left = batch.rows(kept), left[kept]
             offsets, removed = offsets[kept], removed[kept]
-            if dropped == len(fits):  # a batch must have a row; this one supervises nothing
+            if not fits.any():  # a batch must have a row; this one supervises nothing
                 batch = replace(batch, labels=torch.full_like(batch.labels, IGNORED))
         rows = layout(left, batch.input_ids.shape[1]) if self.packing else None
         plan = StagePlan(
             offsets=offsets,
             places=locate_supervised_tokens(batch, left, rows),
-            tokens=int(left.sum()),
+            tokens=int(left[trained].sum()),
             dropped=dropped,
             n_removed=removed,
             width=-(-int(left.max()) // self.width_multiple) * self.width_multiple,

@@ -10,6 +10,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from icot.data.staged import StagedExamples
+from icot.data.tokenized import kept_examples
 from icot.evaluation.failures import POSITION, Group, answer_positions, by_difficulty
 from icot.evaluation.loading import Source
 from icot.evaluation.predictions import Prediction
@@ -90,19 +91,22 @@ def measure(
         record["speed"] = measure_speed(predictor, examples, timed, seconds)
     failures = {
         POSITION: answer_positions(found.predictions, task.extract_answer),
-        **by_difficulty(found.predictions, _difficulties(source, len(examples))),
+        **by_difficulty(found.predictions, _difficulties(source, tokenizer, examples)),
     }
     record["failures"] = {name: as_rows(groups) for name, groups in failures.items()}
     return Measured(record, found.predictions, failures)
 
 
-def _difficulties(source: Source, n: int) -> list[Mapping[str, float]]:
-    """The difficulty of each of the first ``n`` examples."""
-    examples = chain.from_iterable(source.texts.chunks(source.split))
-    return [
+def _difficulties(
+    source: Source, tokenizer: PreTrainedTokenizerBase, examples: StagedExamples
+) -> list[Mapping[str, float]]:
+    """The difficulty of each of ``examples``, from the text of the same row of the split."""
+    texts = chain.from_iterable(kept_examples(source.texts, source.split, tokenizer))
+    of_split = [
         source.task.difficulty(example) or source.texts.difficulty(example)
-        for example in islice(examples, n)
+        for example in islice(texts, int(examples.rows.max()) + 1)
     ]
+    return [of_split[row] for row in examples.rows]
 
 
 def numbers(found: Evaluation) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from icot.tasks.answers import ANSWER_MARK, extract_answer
+from icot.tasks.answers import ANSWER_MARK, extract_answer, remove_commas
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -23,11 +23,15 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One problem, all text."""
+    """One problem, all text; commas in the answer are removed (``icot.tasks.answers``)."""
 
     question: str
     cot: str
     answer: str
+
+    def __post_init__(self) -> None:
+        if "," in self.answer:
+            object.__setattr__(self, "answer", remove_commas(self.answer))
 
     def line(self) -> str:
         """The line of a text file that holds this example."""

@@ -12,15 +12,18 @@ Read from local text files (``TextFiles``), or from a hub data set in one of thr
 
 import re
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from typing import Any
 
-from icot.errors import DataError
+from icot.errors import DataError, first_sentence
 from icot.tasks.answers import ANSWER_MARK
-from icot.tasks.base import Example, Split, Task
+from icot.tasks.base import Example, Split
+from icot.tasks.lines import write_line
+from icot.tasks.reading import OnBadLine, ReadTask
 
-CHUNK = 20_000
 EQUATION = re.compile(r"<<[^<>]*>>")
+LINE_BREAK = re.compile(r"\s*[\r\n]+\s*")
+COLUMNS = ("question", "answer")  # of every format
+ADVICE = "task.on_bad_line=skip skips and counts such rows."
 HUB_SPLITS: dict[Split, tuple[str, ...]] = {
     "train": ("train",),
     "valid": ("validation", "valid"),
@@ -29,25 +32,37 @@ HUB_SPLITS: dict[Split, tuple[str, ...]] = {
 
 
 def example_from_row(row: Mapping[str, Any]) -> Example:
-    """The example in one row of a hub data set.
+    """The example in one row of a hub data set; line breaks become blanks.
 
     Raises:
-        ValueError: the columns have none of the three formats.
+        ValueError: it has none that a text file could hold: a part is missing, is no text, or
+            contains the mark that begins another part.
     """
-    if "question" not in row or "answer" not in row:
-        raise ValueError(f"has the columns {', '.join(row)} but needs question and answer")
-    answer = str(row["answer"])
+    answer = _text(row["answer"], "answer")
     if "steps" in row:
-        cot = " ".join(str(step).strip() for step in row["steps"])
+        steps = row["steps"]
+        if not isinstance(steps, list | tuple):
+            raise ValueError(f"its steps are {steps!r}, not a list of texts")
+        cot = " ".join(_text(step, "step") for step in steps)
     elif "cot" in row:
-        cot = str(row["cot"])
+        cot = _text(row["cot"], "cot")
     else:
         worked, mark, answer = answer.rpartition(ANSWER_MARK)
         if not mark:
             raise ValueError(f"its answer has no '{ANSWER_MARK}'")
         cot = " ".join(EQUATION.findall(worked))
-    question = " ".join(str(row["question"]).split())  # one line
-    return Example(question, cot.strip(), answer.strip().replace(",", ""))
+    question = " ".join(_text(row["question"], "question").split())
+    example = Example(question, cot.strip(), answer.strip())
+    write_line(example)
+    return example
+
+
+def _text(value: Any, part: str) -> str:
+    """A text or a number of a row as text on one line."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    if not isinstance(value, str) and not is_number:
+        raise ValueError(f"its {part} is {value!r}, which is neither a text nor a number")
+    return LINE_BREAK.sub(" ", str(value).strip())
 
 
 def difficulty(cot: str) -> dict[str, float]:
@@ -56,7 +71,7 @@ def difficulty(cot: str) -> dict[str, float]:
     return {"equations": count} if count else {}
 
 
-class HubGSM8K(Task):
+class HubGSM8K(ReadTask):
     """GSM8K through the ``datasets`` library.
 
     Args:
@@ -65,6 +80,7 @@ class HubGSM8K(Task):
         revision: a commit or tag that pins the download.
         held_out: without a validation split, this many last training rows become it.
         train_size, valid_size, test_size: the number of examples to use, from the start.
+        on_bad_line: at a row that makes no example, ``raise`` or ``skip``.
     """
 
     name = "gsm8k"
@@ -78,16 +94,18 @@ class HubGSM8K(Task):
         train_size: int | None = None,
         valid_size: int | None = None,
         test_size: int | None = None,
+        on_bad_line: OnBadLine = "raise",
     ) -> None:
+        super().__init__({"train": train_size, "valid": valid_size, "test": test_size}, on_bad_line)
         self.dataset, self.subset, self.revision = dataset, subset, revision
         self.held_out = held_out
-        self._limits = {"train": train_size, "valid": valid_size, "test": test_size}
 
     def size(self, split: Split) -> None:
         """Unknown before reading."""
 
     def fingerprint(self, split: Split) -> Mapping[str, Any]:
         """The data set's name and revision; pin a revision where the data may change."""
+        skips = {} if self.on_bad_line == "raise" else {"on_bad_line": self.on_bad_line}
         return {
             "task": "gsm8k",
             "version": 1,
@@ -95,28 +113,57 @@ class HubGSM8K(Task):
             "subset": self.subset,
             "revision": self.revision,
             "held_out": self.held_out,
-            "limit": self._limits[split],
+            "limit": self.sizes[split],
             "split": split,
+            **skips,
         }
 
     def difficulty(self, example: Example) -> Mapping[str, float]:
         """The number of equations."""
         return difficulty(example.cot)
 
-    def chunks(self, split: Split) -> Iterator[list[Example]]:
-        """The examples of ``split``.
+    def read(self, split: Split) -> Iterator[Example | None]:
+        """The examples of ``split`` in order, None for each bad row that is skipped.
 
         Raises:
-            DataError: the data set cannot be loaded, or its columns have no known format.
+            DataError: the data set cannot be loaded, its columns have no known format, or it has a
+                bad row and ``on_bad_line`` is ``raise``.
         """
-        rows = islice(self._rows(split), self._limits[split])
-        while part := list(islice(rows, CHUNK)):
+        name, begin, rows = self._rows(split)
+        where = f"data set {self.dataset}, split {name}"
+        if missing := [column for column in COLUMNS if column not in rows.column_names]:
+            have = ", ".join(rows.column_names)
+            raise DataError(f"{where}: has the columns {have}, but no {' and no '.join(missing)}.")
+        for number, row in enumerate(rows, start=begin):
             try:
-                yield [example_from_row(row) for row in part]
+                yield example_from_row(row)
             except ValueError as error:
-                raise DataError(f"data set {self.dataset}, split {split}: {error}.") from None
+                self.refuse(f"{where}, row {number} (counted from 0)", error, ADVICE)
+                yield None
 
-    def _rows(self, split: Split) -> Iterator[Mapping[str, Any]]:
+    def _rows(self, split: Split) -> tuple[str, int, Any]:
+        """The data set's own split that has the rows, the number of the first, and the rows."""
+        splits = self._load()
+        name = next((n for n in HUB_SPLITS[split] if n in splits), None)
+        held_out = not any(n in splits for n in HUB_SPLITS["valid"])
+        if name is None and split == "valid":
+            name = "train"
+        if name is None or name not in splits:
+            have = ", ".join(splits)
+            raise DataError(f"data set {self.dataset} has no {split} split; it has {have}.")
+        rows = splits[name]
+        if name != "train" or not held_out:
+            return name, 0, rows
+        kept = len(rows) - self.held_out
+        if kept < 1:
+            raise DataError(
+                f"task.held_out={self.held_out}: data set {self.dataset} has only {len(rows)} "
+                "training rows and no validation split; hold out fewer."
+            )
+        part = range(kept) if split == "train" else range(kept, len(rows))
+        return name, part.start, rows.select(part)
+
+    def _load(self) -> Any:
         try:
             from datasets import load_dataset
         except ImportError:
@@ -124,20 +171,9 @@ class HubGSM8K(Task):
                 "a hub data set needs the package datasets: pip install 'icot[hub]'."
             ) from None
         try:
-            splits = load_dataset(self.dataset, self.subset, revision=self.revision)
+            return load_dataset(self.dataset, self.subset, revision=self.revision)
         except Exception as error:  # datasets raises many kinds
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise DataError(
-                f"data set {self.dataset} cannot be loaded ({reason}). Without a network set "
-                "task.data_dir to a folder with train.txt and valid.txt in the format."
+                f"data set {self.dataset} cannot be loaded ({first_sentence(error)}). Without a "
+                "network set task.data_dir to a folder with train.txt and valid.txt in the format."
             ) from None
-        found = next((name for name in HUB_SPLITS[split] if name in splits), None)
-        if found is not None:
-            rows = splits[found]
-            if split == "train" and not any(name in splits for name in HUB_SPLITS["valid"]):
-                rows = rows.select(range(len(rows) - self.held_out))
-            return iter(rows)
-        if split == "valid":
-            rows = splits["train"]
-            return iter(rows.select(range(len(rows) - self.held_out, len(rows))))
-        raise DataError(f"data set {self.dataset} has no {split} split.")

@@ -2,66 +2,32 @@
 
     Tom has 3 apples and eats one. How many are left?||<<3-1=2>> #### 2
 
-A line without exactly one ``||``, or without ``####``, is an error that names file and line;
-``on_bad_line="skip"`` skips and counts it.
+A line without exactly one ``||``, without a question, or without ``####`` and an answer is an error
+that names file and line; ``on_bad_line="skip"`` skips and counts it. Commas in answers are removed.
 """
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from icot.errors import DataError
 from icot.tasks import gsm8k, multiplication
-from icot.tasks.answers import ANSWER_MARK
-from icot.tasks.base import Example, Split, Task
+from icot.tasks.base import Example, Split
+from icot.tasks.lines import BYTE_ORDER_MARK, parse_line
+from icot.tasks.reading import OnBadLine, ReadTask
 
-CHUNK = 20_000
-
-
-def parse_line(line: str) -> Example:
-    """The example in one line.
-
-    Raises:
-        ValueError: the line is not in the format; the message says why.
-    """
-    parts = line.split("||")
-    if len(parts) != 2:
-        raise ValueError(f"has {len(parts) - 1} times '||' instead of once")
-    question, rest = parts
-    cot, mark, answer = rest.partition(ANSWER_MARK)
-    if not mark:
-        raise ValueError(f"has no '{ANSWER_MARK}' before the answer")
-    return Example(question.strip(), cot.strip(), answer.strip())
+# What the first version read in another way: a byte order mark, a comma in an answer, no question,
+# no answer. Files without any of it keep their fingerprint, and so runs of that time their data.
+READ_ANEW = re.compile(rb"^\xef\xbb\xbf|####.*,|^[ \t]*\|\||####[ \t\r]*$")
+ADVICE = (
+    "A line must read 'question||cot #### answer'; task.on_bad_line=skip skips and counts such "
+    "lines."
+)
 
 
-def read_examples(
-    path: Path, on_bad_line: Literal["raise", "skip"] = "raise"
-) -> Iterator[Example | None]:
-    """The examples of a file in order, None for each bad line that is skipped.
-
-    Raises:
-        DataError: the file cannot be read, or has a bad line and ``on_bad_line`` is ``raise``.
-    """
-    try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                try:
-                    yield parse_line(raw.decode("utf-8").rstrip("\r\n"))
-                except ValueError as error:  # UnicodeDecodeError is one
-                    if on_bad_line == "raise":
-                        raise DataError(
-                            f"{path}, line {number}: {error}. A line must read "
-                            "'question||cot #### answer'; task.on_bad_line=skip skips and counts "
-                            "such lines."
-                        ) from None
-                    yield None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
-
-
-class TextFiles(Task):
+class TextFiles(ReadTask):
     """Examples from ``train``, ``valid`` and ``test`` files in one folder.
 
     Args:
@@ -84,23 +50,22 @@ class TextFiles(Task):
         train_size: int | None = None,
         valid_size: int | None = None,
         test_size: int | None = None,
-        on_bad_line: Literal["raise", "skip"] = "raise",
+        on_bad_line: OnBadLine = "raise",
         name: str = "text",
     ) -> None:
+        sizes: dict[Split, int | None] = {
+            "train": train_size,
+            "valid": valid_size,
+            "test": test_size,
+        }
+        super().__init__(sizes, on_bad_line)
         self.name = name
-        self.on_bad_line = on_bad_line
         files: dict[Split, str | None] = {
             "train": train_file,
             "valid": valid_file,
             "test": test_file,
         }
-        self._limits: dict[Split, int | None] = {
-            "train": train_size,
-            "valid": valid_size,
-            "test": test_size,
-        }
         self._paths = {s: Path(data_dir) / f for s, f in files.items() if f is not None}
-        self._skipped: dict[Split, int] = {}
         missing = [f"task.{s}_file={p}" for s, p in self._paths.items() if not p.is_file()]
         if missing:
             raise DataError(
@@ -114,42 +79,55 @@ class TextFiles(Task):
 
     def fingerprint(self, split: Split) -> Mapping[str, Any]:
         """The file's content, the limit, and the treatment of bad lines."""
-        digest = ""
+        digest, version = "", 1
         if split in self._paths:
+            content = hashlib.sha256()
             with self._paths[split].open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                for line in file:
+                    content.update(line)
+                    version = 2 if version == 2 or READ_ANEW.search(line) else 1
+            digest = content.hexdigest()
         return {
             "task": "text",
-            "version": 1,
+            "version": version,
             "sha256": digest,
-            "limit": self._limits[split],
+            "limit": self.sizes[split],
             "on_bad_line": self.on_bad_line,
         }
 
-    def chunks(self, split: Split) -> Iterator[list[Example]]:
-        """The examples of ``split``, 20,000 lines at a time."""
-        if split not in self._paths:
+    def path(self, split: Split) -> Path | None:
+        """The file of a split; None without one."""
+        return self._paths.get(split)
+
+    def read(self, split: Split) -> Iterator[Example | None]:
+        """The examples of a file in order, None for each bad line that is skipped.
+
+        Raises:
+            DataError: the file cannot be read, or has a bad line and ``on_bad_line`` is ``raise``.
+        """
+        path = self.path(split)
+        if path is None:
             return
-        self._skipped[split] = 0
-        left = self._limits[split]
-        rows = read_examples(self._paths[split], self.on_bad_line)
-        while (left is None or left > 0) and (lines := list(islice(rows, CHUNK))):
-            examples = [e for e in lines if e is not None]
-            self._skipped[split] += len(lines) - len(examples)
-            examples = examples[:left]
-            left = None if left is None else left - len(examples)
-            yield examples
+        try:
+            with path.open("rb") as file:
+                for number, raw in enumerate(file, start=1):
+                    try:
+                        yield parse_line(_decode(raw, is_first=number == 1))
+                    except ValueError as error:
+                        self.refuse(f"{path}, line {number}", error, ADVICE)
+                        yield None
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
 
     def difficulty(self, example: Example) -> Mapping[str, float]:
         """The difficulty of a multiplication or of equations, if the text is of that kind."""
         return multiplication.difficulty(example.question) or gsm8k.difficulty(example.cot)
 
-    def leaves_out(self, split: Split, example: Example) -> bool:
-        """Such a line counts as a bad line."""
-        if self.on_bad_line == "skip":
-            self._skipped[split] = self.skipped(split) + 1
-        return self.on_bad_line == "skip"
 
-    def skipped(self, split: Split) -> int:
-        """The number of bad lines skipped when ``split`` was last read."""
-        return self._skipped.get(split, 0)
+def _decode(raw: bytes, is_first: bool) -> str:
+    """The text of a line without its end, and without the byte order mark of a file."""
+    try:
+        line = raw.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not UTF-8 (byte {error.start + 1} of the line)") from None
+    return line.removeprefix(BYTE_ORDER_MARK) if is_first else line

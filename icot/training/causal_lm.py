@@ -62,17 +62,19 @@ class CausalLM(TrainingModule):
             counted = position > batch.cot_start[row]
             none = torch.zeros(len(batch.lengths), device=self.device, dtype=torch.float32)
             wrong = none.index_add(0, row, (counted & ~correct).float())
-            exact = (wrong == 0) & (none.index_add(0, row, counted.float()) > 0)
-            count = max(1, len(correct))
-            self.log_dict(
-                {
-                    LOSS: found.loss.detach() / count,
-                    TOKEN_ACCURACY: correct.sum() / count,
-                    EXACT_MATCH: exact.float().mean(),
-                },
-                batch_size=count,
-            )
-        return StepResult(found.loss, len(correct), exact)
+            judged = none.index_add(0, row, counted.float()) > 0
+            exact = (wrong == 0) & judged
+            count = len(correct)
+            if count:
+                self.log_dict(
+                    {
+                        LOSS: found.loss.detach() / count,
+                        TOKEN_ACCURACY: correct.sum() / count,
+                        EXACT_MATCH: exact.float().mean(),
+                    },
+                    batch_size=count,
+                )
+        return StepResult(found.loss, count, exact, judged)
 
     def losses(self, batch: CoTBatch) -> tuple[Tensor, Tensor]:
         """The loss of each supervised token [N], and the example [N] that it belongs to."""

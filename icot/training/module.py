@@ -8,6 +8,7 @@ accumulation and data parallelism give the same update.
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any, TypeVar
 
 import torch
@@ -58,11 +59,13 @@ class StepResult:
         count: by how much the sum is divided, over an update: tokens, rows, whatever it sums.
         exact: [B] whether an example is right altogether, for schedules that wait for accuracy;
             None where a method cannot say.
+        judged: [B] whether an example has what ``exact`` judges; None where each has.
     """
 
     loss: Tensor
     count: int
     exact: Tensor | None = None
+    judged: Tensor | None = None
 
 
 class TrainingModule(LightningModule, ABC):
@@ -116,6 +119,14 @@ class TrainingModule(LightningModule, ABC):
     def _as_forward(self, work: Callable[[], T]) -> T:
         return work()
 
+    def on_train_start(self) -> None:
+        """Set the learning rate by where training ends now.
+
+        The checkpoint of a finished run has the rate 0 after a decay; a run made longer goes on at
+        the rate that its new length gives.
+        """
+        self.set_learning_rate()
+
     def on_fit_start(self) -> None:
         """Dropout is on as the model's config says; ``fit`` itself does not switch modes."""
         self.train()
@@ -130,7 +141,10 @@ class TrainingModule(LightningModule, ABC):
         self._batches.append(batch)
         found = self.step(batch)
         self._counted += found.count
-        return {"loss": found.loss} | ({} if found.exact is None else {"exact": found.exact})
+        if found.exact is None:
+            return {"loss": found.loss}
+        judged = torch.ones_like(found.exact) if found.judged is None else found.judged
+        return {"loss": found.loss, "exact": found.exact, "judged": judged}
 
     def configure_gradient_clipping(
         self,
@@ -139,6 +153,10 @@ class TrainingModule(LightningModule, ABC):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Turn the gradient of the summed loss into that of the mean, then clip its norm.
+
+        An update of which nothing was trained on, because all of its batches are left out or all
+        of their examples too long, counts as an update, but leaves weights and moments alone:
+        without gradients an optimizer does nothing, not even weight decay.
 
         Raises:
             NonFiniteError: the norm is not finite.
@@ -150,7 +168,7 @@ class TrainingModule(LightningModule, ABC):
         divided = self.trainer.accumulate_grad_batches * self.trainer.world_size
         grads = [own_part(p.grad) for p in self.parameters() if p.grad is not None]
         batches, self._batches = self._batches, []
-        if not batches:  # all of them are left out: not even the moments move a weight
+        if not batches:  # known without a synchronisation
             optimizer.zero_grad(set_to_none=True)
             return
         torch._foreach_mul_(grads, divided / counted.clamp(min=1))
@@ -159,9 +177,14 @@ class TrainingModule(LightningModule, ABC):
             squares = self.trainer.strategy.reduce(norm.square(), reduce_op="sum")
             assert isinstance(squares, Tensor)
             norm = squares.sqrt()
-        if not torch.isfinite(norm):
+        # One synchronisation of a GPU for both.
+        found_norm, found_count = torch.stack([norm.float(), counted.float()]).tolist()
+        if not found_count:
+            optimizer.zero_grad(set_to_none=True)
+            return
+        if not isfinite(found_norm):
             suspects = self.with_whole_weights(lambda: self._suspects(batches))
-            raise NonFiniteError(float(norm), *suspects)
+            raise NonFiniteError(found_norm, *suspects)
         if gradient_clip_val:
             # Lightning's own clipping refuses fused optimizers under autocast, for a gradient
             # scaler's sake; there is none in bf16.
@@ -204,6 +227,10 @@ class TrainingModule(LightningModule, ABC):
     def restart_warmup(self, steps: int) -> None:
         """Let the learning rate rise linearly over the next ``steps`` updates."""
         self._rise = (self.trainer.global_step, steps)
+        self.set_learning_rate()
+
+    def set_learning_rate(self) -> None:
+        """Give the next update the rate of its number, which depends on where training ends."""
         for schedule in self.trainer.lr_scheduler_configs:
             for group, base in zip(
                 schedule.scheduler.optimizer.param_groups,

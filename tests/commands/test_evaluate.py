@@ -3,11 +3,12 @@
 import csv
 import json
 import shutil
+from collections import Counter
 
 import pytest
 import torch
 
-from icot.tasks.multiplication import example
+from icot.tasks.multiplication import difficulty, example
 from tests.conftest import icot
 
 QUICK = ["speed.examples=2", "paths.cache_dir=cache"]
@@ -98,6 +99,27 @@ def test_one_stage_of_a_file_of_weights_on_a_users_data(small_run, tmp_path, dec
     first = json.loads((tmp_path / "e" / "predictions.jsonl").read_text().splitlines()[0])
     assert first["question"] == "2 1 * 4 3"
     assert first["target"] == "+ 0 6 3 0 #### 8 0 4 0"  # 8 4 0 of the chain are removed
+
+
+def test_failures_are_grouped_by_the_difficulty_of_their_own_examples(small_run, tmp_path):
+    """Also behind lines that are left out, when they are read or when they are tokenized."""
+    examples = [example(a, b, 2) for a, b in ((11, 11), (99, 99), (12, 34), (78, 89), (11, 12))]
+    lines = [e.line() for e in examples]
+    lines[1:1] = ["nonsense", lines[0].replace("1", "<eos>", 1)]
+    (tmp_path / "mine.txt").write_text("\n".join(lines) + "\n")
+    done = icot(
+        "evaluate",
+        f"run_dir={small_run}",
+        "data_file=mine.txt",
+        "on_bad_line=skip",
+        "out=e",
+        *UNTIMED,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    groups = evaluation(tmp_path / "e")["failures"]["carries"]
+    expected = Counter(difficulty(e.question)["carries"] for e in examples)
+    assert {float(g["label"]): g["n"] for g in groups} == expected
 
 
 def test_published_lines_are_data_too(tmp_path, real_data):

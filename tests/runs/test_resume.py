@@ -1,5 +1,6 @@
 """What resume= accepts and refuses; a longer run equals one that was long from the start."""
 
+import csv
 import json
 import shutil
 
@@ -145,6 +146,19 @@ def test_training_ends_some_updates_after_the_last_removal(tmp_path):
         else:
             found = json.loads((tmp_path / "part" / "summary.json").read_text())["steps"]
             assert f"{found} steps" == said
+
+
+def test_a_finished_run_made_longer_goes_on_at_the_rate_of_its_new_length(tmp_path):
+    callback = "lightning.pytorch.callbacks.LearningRateMonitor"
+    run = [*RUN, "optimizer=adamw", "optimizer.lr=0.5", "optimizer.decay_steps=2"]
+    run += [f"+callbacks.rate._target_={callback}", "trainer.max_epochs=9"]
+    for steps in (4, 8):
+        more = [*run, "resume=auto", f"trainer.max_steps={steps}", "hydra.run.dir=run"]
+        done = icot("train", *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    with (tmp_path / "run" / "metrics.csv").open() as file:
+        rates = [float(row["lr-AdamW"]) for row in csv.DictReader(file) if row["lr-AdamW"]]
+    assert rates == [0.5, 0.5, 0.5, 0.25, 0.5, 0.5, 0.5, 0.25]
 
 
 def test_a_run_in_the_way_is_left_alone(copy):

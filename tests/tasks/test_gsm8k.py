@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from icot.errors import DataError
@@ -19,19 +21,84 @@ def test_all_shapes_make_the_same_example(row):
     assert example_from_row(row).line() == expected
 
 
-@pytest.mark.parametrize("row", [{"problem": "x"}, {"question": "x", "answer": "no mark"}])
-def test_other_shapes_are_refused(row):
-    with pytest.raises(ValueError, match=r"columns|####"):
+@pytest.mark.parametrize(
+    ("row", "line"),
+    [
+        ({"question": "a", "cot": "b\nc", "answer": "1"}, "a||b c #### 1"),
+        ({"question": "a", "steps": ["b\r\n", " c\nd "], "answer": 7}, "a||b c d #### 7"),
+        ({"question": "a", "steps": [], "answer": 0.5}, "a|| #### 0.5"),
+        ({"question": "a", "steps": [2, 3], "answer": "1\n2"}, "a||2 3 #### 1 2"),
+        ({"question": "a", "answer": "so #### 1"}, "a|| #### 1"),
+    ],
+)
+def test_odd_rows_that_make_an_example(row, line):
+    assert example_from_row(row).line() == line
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"question": "a", "answer": "no mark"}, "no '####'"),
+        ({"question": "a", "answer": None}, "answer is None"),
+        ({"question": None, "cot": "b", "answer": "1"}, "question is None"),
+        ({"question": " ", "cot": "b", "answer": "1"}, "no question"),
+        ({"question": "a", "cot": "b", "answer": " "}, "no answer"),
+        ({"question": "a", "cot": "b", "answer": float("nan")}, "answer is nan"),
+        ({"question": "a", "cot": "b", "answer": True}, "answer is True"),
+        ({"question": "a", "cot": None, "answer": "1"}, "cot is None"),
+        ({"question": "a", "steps": "b", "answer": "1"}, "not a list"),
+        ({"question": "a", "steps": [None], "answer": "1"}, "step is None"),
+        ({"question": "a || b", "cot": "c", "answer": "1"}, "2 times"),
+        ({"question": "a", "cot": "b #### 2", "answer": "1"}, "in its chain"),
+        ({"question": "a", "cot": "b", "answer": ["1"]}, "answer is ['1']"),
+    ],
+)
+def test_rows_that_make_no_example(row, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
         example_from_row(row)
 
 
-def test_a_data_set_is_read_through_the_library(tmp_path):
+def data_set(folder, **splits):
     datasets = pytest.importorskip("datasets")
+    for split, rows in splits.items():
+        datasets.Dataset.from_list(rows).to_json(folder / f"{split}.jsonl")
+    return str(folder)
+
+
+def examples(task, split="train"):
+    return [e.line() for chunk in task.chunks(split) for e in chunk]
+
+
+def test_a_bad_row_is_named_or_counted(tmp_path):
+    good = [{"question": f"q{i}", "cot": "1\n2", "answer": f"{i}"} for i in range(4)]
+    bad = {"question": "a || b", "cot": "1", "answer": "1"}
+    name = data_set(tmp_path, train=[good[0], good[1], bad, good[2], bad, good[3]])
+    with pytest.raises(DataError, match=r"split train, row 2 .*2 times.*task\.on_bad_line=skip"):
+        examples(HubGSM8K(name, held_out=1))
+    task = HubGSM8K(name, held_out=2, on_bad_line="skip")
+    assert [line[:7] for line in examples(task)] == ["q0||1 2", "q1||1 2", "q2||1 2"]
+    assert task.skipped("train") == 1
+    assert (examples(task, "valid"), task.skipped("valid")) == (["q3||1 2 #### 3"], 1)
+    with pytest.raises(DataError, match="row 4 "):
+        examples(HubGSM8K(name, held_out=2), "valid")
+    assert len(examples(HubGSM8K(name, held_out=1, train_size=2))) == 2
+    with pytest.raises(DataError, match=r"task\.held_out=6: .* only 6"):
+        examples(HubGSM8K(name, held_out=6, on_bad_line="skip"))
+
+
+@pytest.mark.parametrize("on_bad_line", ["raise", "skip"])
+def test_other_columns_are_refused(tmp_path, on_bad_line):
+    name = data_set(tmp_path, train=[{"problem": "x", "answer": "1"}] * 3)
+    with pytest.raises(DataError, match="has the columns problem, answer, but no question"):
+        examples(HubGSM8K(name, held_out=1, on_bad_line=on_bad_line))
+    with pytest.raises(DataError, match="no test split; it has train"):
+        examples(HubGSM8K(name, held_out=1, on_bad_line=on_bad_line), "test")
+
+
+def test_a_data_set_is_read_through_the_library(tmp_path):
     rows = [{"question": f"q{i}?", "answer": f"<<{i}+1={i + 1}>> #### {i + 1}"} for i in range(8)]
-    for split, part in (("train", rows[:6]), ("test", rows[6:])):
-        datasets.Dataset.from_list(part).to_json(tmp_path / f"{split}.jsonl")
-    task = HubGSM8K(str(tmp_path), held_out=2)
-    found = {s: [e.line() for c in task.chunks(s) for e in c] for s in ("train", "valid", "test")}
+    task = HubGSM8K(data_set(tmp_path, train=rows[:6], test=rows[6:]), held_out=2)
+    found = {split: examples(task, split) for split in ("train", "valid", "test")}
     assert found["train"] == [f"q{i}?||<<{i}+1={i + 1}>> #### {i + 1}" for i in range(4)]
     assert [line[:2] for line in found["valid"] + found["test"]] == ["q4", "q5", "q6", "q7"]
 

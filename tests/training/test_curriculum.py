@@ -12,15 +12,18 @@ import pytest
 import torch
 from lightning import Callback, Trainer, seed_everything
 
+from icot.data.sampler import epoch_order
 from icot.data.tokenized import separator_id
 from icot.data.views import StageView
 from icot.inference.predictor import GreedyPredictor
 from icot.methods.icot_si.optimizer_reset import OptimizerReset
 from icot.methods.icot_si.view import SmoothedView
 from icot.models.loading import load_model
+from icot.models.tokenizers import build_symbol_tokenizer
 from icot.removal import IGNORED, draw_offsets
 from icot.runs.checkpoint_header import StageMark, read_header
 from icot.schedule import AdaptiveSchedule, FixedSchedule, LinearSchedule
+from icot.tasks.base import Example, Task
 from icot.training.callbacks.clock import Clock, clock_of
 from icot.training.callbacks.run_record import RunRecord
 from icot.training.callbacks.stages import Stages
@@ -31,6 +34,7 @@ from icot.training.hooks import RunCallback, find
 from icot.training.optimizers import adamw
 
 CHAIN = 8  # symbols of a two-digit chain
+SEED = 52
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
     "logger": False,
@@ -200,6 +204,77 @@ def test_too_long_examples_are_dropped_alone_and_counted(tmp_path, mult2, symbol
     offsets = [draw_offsets(0.5, 5, torch.arange(16 * n, min(16 * n + 16, 70))) for n in range(5)]
     assert clock.dropped == sum(int((o == 0).sum()) for o in offsets)
     assert recorder.sizes == [int((o > 0).sum()) for o in offsets]
+
+
+@dataclass
+class Words(Task):
+    """Examples with chains of given lengths, in this order."""
+
+    chains: list[int]
+    name = "words"
+
+    def size(self, split):
+        return len(self.chains)
+
+    def fingerprint(self, split):
+        return {"chains": self.chains}
+
+    def symbols(self):
+        return ("1", "2", "####")
+
+    def chunks(self, split):
+        yield [Example("1 2", " ".join("2" * n), "1") for n in self.chains]
+
+
+@dataclass
+class Updates(RunCallback):
+    """Whether each batch has changed the weights, and batches without an accuracy so far."""
+
+    changed: list[bool] = field(default_factory=list)
+    unjudged: list[int] = field(default_factory=list)
+
+    def weights(self, module):
+        return torch.cat([p.detach().flatten() for p in module.parameters()])
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.before = self.weights(pl_module)
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.changed.append(not torch.equal(self.before, self.weights(pl_module)))
+        self.unjudged.append(find(trainer, Stages).stage.unjudged)
+
+
+@pytest.mark.parametrize("packing", [False, True])
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_what_is_not_trained_on_moves_no_weight_and_says_nothing_of_the_accuracy(
+    tmp_path, packing, accumulate
+):
+    """Batches of two; examples with a long chain are left out, so that many batches are empty."""
+    task = Words([9] * 11 + [0] * 5)
+    tokenizer = build_symbol_tokenizer(task.symbols())
+    view = StageView(separator_id(tokenizer), max_train_tokens=10, packing=packing)
+    seed_everything(0)
+    data = CoTDataModule(task, tokenizer, tmp_path, view, 2, seed=SEED)
+    data.prepare_data()
+    config = {"n_layer": 1, "n_embd": 16, "n_head": 2}
+    model = load_model("gpt2", False, tokenizer, data.longest, config)
+    module = CausalLM(model, lambda m: adamw(m, lr=1e-3, weight_decay=0.5))
+    schedule = AdaptiveSchedule(min_batches=99)
+    recorder, updates = Recorder(), Updates()
+    Trainer(
+        **QUIET,
+        accumulate_grad_batches=accumulate,
+        max_epochs=1,
+        gradient_clip_val=1.0,
+        callbacks=[clock := Clock(0), Stages(schedule), recorder, updates],
+    ).fit(module, datamodule=data)
+    trained = (epoch_order(16, SEED, 0).reshape(8, 2) >= 11).any(1)
+    assert trained.tolist() == [0, 0, 1, 0, 1, 1, 1, 0]
+    of_update = trained.reshape(-1, accumulate).any(1).tolist()
+    assert updates.changed[accumulate - 1 :: accumulate] == of_update
+    assert sum(updates.changed) == recorder.adam_steps[-1] == sum(of_update)
+    assert updates.unjudged == (~trained).cumsum().tolist()
+    assert (clock.dropped, clock.tokens) == (11, 5 * 7)
 
 
 def test_validation_is_at_the_stage_that_was_trained(tmp_path, mult2, symbols):

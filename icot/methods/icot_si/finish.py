@@ -11,6 +11,7 @@ from lightning import LightningModule, Trainer
 from icot.schedule import Stage
 from icot.training.hooks import RunCallback, datamodule_of
 from icot.training.lightning_internals import end_after_step
+from icot.training.module import TrainingModule
 
 
 class Finish(RunCallback):
@@ -31,7 +32,7 @@ class Finish(RunCallback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set the end again where a run goes on behind the last removal."""
-        self._set_end(trainer)
+        self._set_end(trainer)  # the module then sets the learning rate
 
     def on_stage_start(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
         """Set the end at the last removal; a run that began with nothing left has none."""
@@ -39,6 +40,8 @@ class Finish(RunCallback):
         if removed_all and stage.index > 0 and self.begun is None:
             self.begun = trainer.global_step
             self._set_end(trainer)
+            assert isinstance(module, TrainingModule)
+            module.set_learning_rate()
 
     def _set_end(self, trainer: Trainer) -> None:
         if self.begun is not None:

@@ -38,7 +38,8 @@ class DeviceUse(RunCallback):
     ) -> None:
         """Stop the clock before a validation."""
         self._seconds += time.perf_counter() - self._begun
-        self._examples += len(batch.lengths)
+        if batch.plan is None or batch.plan.tokens:  # else its only row stands for none
+            self._examples += len(batch.lengths)
         if self._state_memory == 0 and any(o.state for o in trainer.optimizers):
             self._state_memory = _state_memory(trainer, pl_module)
 

@@ -70,7 +70,7 @@ class Stages(RunCallback):
         )
         accuracy = None
         if self.schedule.needs_accuracy:
-            accuracy = _accuracy_at_stage(trainer, outputs["exact"], batch)
+            accuracy = _accuracy_at_stage(trainer, outputs, batch)
         datamodule = datamodule_of(trainer)
         after = self.schedule.after_batch(
             self.stage,
@@ -111,18 +111,24 @@ class Stages(RunCallback):
         )
 
 
-def _accuracy_at_stage(trainer: Trainer, exact: Tensor, batch: CoTBatch) -> float:
+def _accuracy_at_stage(
+    trainer: Trainer, outputs: dict[str, Tensor], batch: CoTBatch
+) -> float | None:
     """Share of exact rows among those without an offset, over all devices.
 
-    If every row has an offset, all rows count.
+    If every row has an offset, all rows count; a row that supervises nothing never does. None if
+    there is no row.
     """
+    exact, judged = outputs["exact"], outputs["judged"]
     offsets = None if batch.plan is None else batch.plan.offsets
-    chosen = torch.ones_like(exact) if offsets is None else offsets == 0
+    chosen = judged if offsets is None else judged & (offsets == 0)
     counts = torch.stack(
-        [(exact & chosen).sum(), chosen.sum(), exact.sum(), torch.ones_like(exact).sum()]
+        [(exact & chosen).sum(), chosen.sum(), (exact & judged).sum(), judged.sum()]
     ).float()
     reduced = trainer.strategy.reduce(counts, reduce_op="sum")
     assert isinstance(reduced, Tensor)
     numbers: list[float] = reduced.tolist()  # one synchronisation of a GPU
     right, n, right_of_all, n_of_all = numbers
-    return right / n if n else right_of_all / n_of_all
+    if n:
+        return right / n
+    return right_of_all / n_of_all if n_of_all else None

@@ -54,8 +54,18 @@ def test_too_long_rows_are_dropped_and_counted():
     assert (planned.plan.dropped, planned.plan.tokens) == (1, 12)
     nothing = StageView(EOS, max_train_tokens=3).plan(whole(), Stage(), POSITIONS)
     assert nothing.plan is not None
-    assert nothing.plan.dropped == 3
+    assert (nothing.plan.dropped, nothing.plan.tokens) == (3, 0)
     assert (nothing.labels == IGNORED).all()
+
+
+@pytest.mark.parametrize("most", [None, 3])
+def test_the_row_of_a_device_without_a_share_counts_nowhere(most):
+    batch = whole()
+    batch = replace(batch, labels=torch.full_like(batch.labels, IGNORED), examples=None)
+    planned = StageView(EOS, max_train_tokens=most).plan(batch, Stage(), POSITIONS)
+    assert planned.plan is not None
+    assert (planned.plan.dropped, planned.plan.tokens) == (0, 0)
+    assert planned.examples is None
 
 
 def test_widths_are_multiples():
