@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from transformers import PreTrainedTokenizerBase, StoppingCriteria
 
+from icot.data.leading_tokens import leading_tokens
+
 BATCH_SIZE = 32
 END_SEPARATORS = 2
 IGNORED = -100
@@ -27,8 +29,10 @@ def tokenize_lines(
     for line in lines:
         question, rest = line.strip().split("||")
         cot, answer = rest.split(" #### ")
-        ids = tokenizer(f" {question} {eos} {cot} {eos} #### {answer} {eos}").input_ids
-        start = ids.index(separator) + 1
+        text = f" {question} {eos} {cot} {eos} #### {answer} {eos}"
+        leading = leading_tokens(tokenizer)
+        ids = [*leading, *tokenizer(text, add_special_tokens=False).input_ids]
+        start = ids.index(separator, len(leading)) + 1
         examples.append((ids, [IGNORED] * start + ids[start:]))
     return examples
 

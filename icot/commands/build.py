@@ -26,6 +26,7 @@ from icot.config.options import (
     OtherScheduleConfig,
 )
 from icot.config.schema import ModelConfig, TrainConfig
+from icot.data.leading_tokens import decide_bos
 from icot.data.views import View
 from icot.errors import ConfigError, UserError, first_line
 from icot.methods.base import (
@@ -38,6 +39,7 @@ from icot.methods.base import (
 from icot.models.adapters import add_lora
 from icot.models.attention_choice import fastest_attention
 from icot.models.loading import load_model
+from icot.models.position_check import check_kept_positions, check_packing
 from icot.models.tokenizers import load_tokenizer
 from icot.runs.recovery import Recoveries
 from icot.schedule import AdaptiveSchedule, FixedSchedule, LinearSchedule, Schedule
@@ -102,12 +104,21 @@ def build_task(option: AnyTask) -> Task:
 
 
 def build_tokenizer(model: ModelConfig, task: Task) -> PreTrainedTokenizerBase:
-    """The model's own tokenizer, or the one that the configuration names."""
-    return load_tokenizer(model.tokenizer or model.name_or_path, task)
+    """The model's own tokenizer, or the one that the configuration names.
+
+    Raises:
+        ModelError: it cannot be loaded, or has no token that the data need.
+    """
+    tokenizer = load_tokenizer(model.tokenizer or model.name_or_path, task)
+    return decide_bos(tokenizer, model.add_bos)
 
 
 def build_model(cfg: TrainConfig, tokenizer: PreTrainedTokenizerBase, positions: int) -> nn.Module:
-    """The model for sequences of ``positions`` tokens, with adapters if asked for."""
+    """The model for sequences of ``positions`` tokens, with adapters if asked for.
+
+    Raises:
+        ModelError: it cannot be loaded, or cannot do what the configuration asks for.
+    """
     name = cfg.model.name_or_path
     if not cfg.model.pretrained and not Path(name).is_dir():
         name = cfg.model.architecture or name
@@ -131,6 +142,10 @@ def build_model(cfg: TrainConfig, tokenizer: PreTrainedTokenizerBase, positions:
         model.set_attn_implementation(
             fastest_attention(model, cfg.data.batch_size, positions, autocast)
         )
+    if cfg.data.packing:
+        check_packing(model, name)
+    if cfg.schedule.keep_position_ids:
+        check_kept_positions(model, name)
     return add_lora(model, **cfg.model.lora.as_dict()) if cfg.model.lora.r is not None else model
 
 

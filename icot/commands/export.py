@@ -18,6 +18,7 @@ from icot.commands.build import build_method, build_task
 from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import ExportConfig
+from icot.data.leading_tokens import leading_tokens
 from icot.errors import RunError
 from icot.evaluation.loading import Source, load_for_evaluation
 from icot.evaluation.measurement import numbers
@@ -70,7 +71,8 @@ def run(cfg: ExportConfig, command: CommandLine) -> None:
         **numbers(found),
     }
     with _in_one_step(out) as folder:
-        save_standalone(folder, model.cpu(), tokenizer, longest, internalized)
+        leading = leading_tokens(tokenizer)
+        save_standalone(folder, model.cpu(), tokenizer, longest, internalized, leading)
         same = None
         if internalized and adapters_of is None:
             same = _compare(folder, found.predictions[:COMPARED], eos)

@@ -31,6 +31,7 @@ from icot.commands.build_trainer import (
 from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.schema import TrainConfig
+from icot.data.leading_tokens import leading_tokens
 from icot.data.tokenized import separator_id
 from icot.models.introspection import config_of
 from icot.runs.directory import describe, kept_choices
@@ -111,6 +112,8 @@ def fit(
     method, options = build_method(cfg.method, command.overrides)
     task = build_task(cfg.task)
     tokenizer = build_tokenizer(cfg.model, task)
+    add_bos = bool(leading_tokens(tokenizer))  # the configuration that is kept says what was done
+    cfg = cfg.model_copy(update={"model": cfg.model.model_copy(update={"add_bos": add_bos})})
     view = build_view(cfg, method, options, separator_id(tokenizer))
     data = build_data(cfg, task, tokenizer, view)
     data.skipped = recoveries.skipped

@@ -45,6 +45,8 @@ def read_config(path: Path) -> TrainConfig:
     if text := _interpolation(content):
         raise RunError(f"{path}: {text!r} is an interpolation; a run's configuration holds values.")
     known = _known(content, TrainConfig, path)
+    if isinstance(known["model"], dict):  # before the key existed, no example began with BOS
+        known["model"].setdefault("add_bos", False)
     if mistakes := mistakes_of(known, TrainConfig):
         raise RunError(f"{path}: not the configuration of a run: {mistakes[0]}.")
     return TrainConfig.model_validate(known)

@@ -38,6 +38,10 @@ class ModelConfig(Section):
     """Load the weights; false starts from random weights."""
     tokenizer: str | None = None
     """Hub name or folder; null is the model's own, ``symbol`` is one that icot makes for a task."""
+    add_bos: bool | None = None
+    """Begin every example, and every question that is answered, with the BOS token; null does what
+    the tokenizer does by default: Llama and Mistral begin with it, GPT-2 and Phi-3 do not.
+    """
     config: dict[str, Any] = Field(default_factory=dict)
     """Changes to the model's configuration, such as dropout; for random weights also its shape."""
     attn_implementation: str | None = None

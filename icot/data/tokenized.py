@@ -5,8 +5,9 @@ One example is the token sequence
     {question} <eos> {cot} <eos> #### {answer} <eos>
     ^offsets[i]      ^cot_start ^cot_end            ^offsets[i+1]
 
-``tokens`` holds all examples end to end; ``cot_start`` and ``cot_end`` (half-open) count from an
-example's own start.
+with BOS before the question where the model expects it (``icot.data.leading_tokens``). ``tokens``
+holds all examples end to end; ``cot_start`` and ``cot_end`` (half-open) count from an example's own
+start.
 
 ``tokenize_split`` caches the store of a task's split, memory-mapped, under the hash of the task's
 fingerprint, the tokenizer and the format version. Its index holds a checksum of every file and of
@@ -32,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from icot.data.leading_tokens import leading_tokens
 from icot.errors import DataError
 from icot.system.files import explain_refusal
 from icot.tasks.base import Example, Split, Task
@@ -163,7 +165,8 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """A hash of everything that determines how text is tokenized."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     content = backend.to_str() if backend is not None else json.dumps(tokenizer.get_vocab())
-    return hashlib.sha256(f"{tokenizer.eos_token_id} {content}".encode()).hexdigest()
+    leading = "".join(f"{token} " for token in leading_tokens(tokenizer))
+    return hashlib.sha256(f"{leading}{tokenizer.eos_token_id} {content}".encode()).hexdigest()
 
 
 def separator_id(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -177,6 +180,8 @@ def tokenize(
     examples: list[Example], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Tokens of all ``examples`` end to end, and the length of each, in one batched call.
+
+    Without the leading tokens.
 
     Raises:
         DataError: an example whose text contains the separator.
@@ -246,6 +251,11 @@ def _tokenize_chunk(
             f"{origin}: an example contains the separator {str(tokenizer.eos_token)!r} in its own "
             f"text: {bad.line()[:200]!r}"
         ) from None
+    if leading := leading_tokens(tokenizer):
+        starts = np.cumsum(lengths) - lengths
+        tokens = np.insert(tokens, np.repeat(starts, len(leading)), leading * len(lengths))
+        lengths = lengths + len(leading)
+        cot_start, cot_end = (column + np.int32(len(leading)) for column in (cot_start, cot_end))
     return _Chunk(tokens, lengths, cot_start, cot_end)
 
 

@@ -9,9 +9,11 @@ import numpy as np
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from icot.data.leading_tokens import decide_bos
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import TokenizedSplit, separator_id, tokenize_split
 from icot.errors import DataError, RunError
+from icot.models.attention_choice import IMPLEMENTATIONS
 from icot.models.introspection import config_of
 from icot.models.loading import restore_model
 from icot.models.positions import learned_positions
@@ -162,8 +164,16 @@ def restore_weights(
     """
     settings = run.cfg.model
     lora = settings.lora.as_dict() if settings.lora.r is not None else None
-    model = restore_model(run.model_folder, checkpoint.weights, settings.attn_implementation, lora)
-    return model, load_tokenizer(str(run.model_folder), task)
+    attention = settings.attn_implementation or _measured_attention(run)
+    model = restore_model(run.model_folder, checkpoint.weights, attention, lora)
+    tokenizer = load_tokenizer(str(run.model_folder), task)
+    return model, decide_bos(tokenizer, settings.add_bos)
+
+
+def _measured_attention(run: KeptRun) -> str | None:
+    """The implementation of attention that training chose by measurement, where it did."""
+    chosen = run.environment.get("attn_implementation")
+    return chosen if chosen in IMPLEMENTATIONS else None
 
 
 def _check_fit(

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from icot.data.leading_tokens import leading_tokens
 from icot.data.tokenized import detokenize, separator_id
 from icot.errors import DataError
 from icot.inference.greedy import (
@@ -99,4 +100,4 @@ def _tokenize_questions(
     for question, row in zip(questions, rows, strict=True):
         if row.count(eos_token_id) != 1:
             raise DataError(f"a question contains the separator {eos!r}: {question[:200]!r}")
-    return rows
+    return [[*leading_tokens(tokenizer), *row] for row in rows]

@@ -1,7 +1,8 @@
 """Exporting a trained model to a folder that plain transformers loads and generates from.
 
 The exported model must work without icot: kept position ids become a change of the position table,
-the tokenizer adds no tokens, and the generation settings are greedy. The prompt of a fully
+the tokenizer adds the tokens that examples began with in training and no others, and the generation
+settings are greedy. The prompt of a fully
 internalized model ends with both separators,
 
     " 5 6 3 2 * 7 4 3 4 <eos><eos>"  ->  "#### 5 5 6 0 8 2 0 1"
@@ -9,16 +10,19 @@ internalized model ends with both separators,
 so that its output ends at the first end-of-sequence token, as transformers expects.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers.processors import TemplateProcessing
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 
 from icot.errors import ModelError
@@ -95,12 +99,17 @@ def save_standalone(
     tokenizer: PreTrainedTokenizerBase,
     max_new_tokens: int,
     ends_at_separator: bool,
+    leading: Sequence[int] = (),
 ) -> None:
     """Write model, tokenizer and generation settings.
 
     Args:
         ends_at_separator: the output ends at its first separator; else the model writes all
             ``max_new_tokens``, and the reader cuts the text after the second.
+        leading: the tokens that every example began with in training.
+
+    Raises:
+        ModelError: the tokenizer makes other tokens when it is loaded again.
     """
     eos = tokenizer.eos_token_id
     config = config_of(model)
@@ -113,12 +122,43 @@ def save_standalone(
         bos_token_id=eos,
     )
     model.generation_config = generation
-    for switch in ("add_bos_token", "add_eos_token"):
-        if hasattr(tokenizer, switch):
-            setattr(tokenizer, switch, False)
     model.save_pretrained(folder)
     generation.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    _save_tokenizer(folder, tokenizer, leading)
+
+
+def _save_tokenizer(
+    folder: Path, tokenizer: PreTrainedTokenizerBase, leading: Sequence[int]
+) -> None:
+    """Write the tokenizer; called without further arguments, it makes the tokens of training.
+
+    Raises:
+        ModelError: it makes others when it is loaded again.
+    """
+    text = prompt_for("1 + 1", str(tokenizer.eos_token), internalized=True)
+    expected = [*leading, *tokenizer(text, add_special_tokens=False)["input_ids"]]
+    kinds = [tokenizer]
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        names = [str(name) for name in tokenizer.convert_ids_to_tokens(list(leading))]
+        backend.post_processor = TemplateProcessing(
+            single=[*names, "$A"],
+            pair=[*names, "$A", "$B"],
+            special_tokens=list(zip(names, leading, strict=True)),
+        )
+        general = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+            tokenizer_object=backend, **tokenizer.special_tokens_map
+        )
+        kinds.append(general)  # for classes that make their own post-processor (GPT-NeoX)
+    for kind in kinds:
+        kind.save_pretrained(folder)
+        loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if loaded(text)["input_ids"] == expected:
+            return
+    raise ModelError(
+        "the exported tokenizer would begin a prompt with other tokens than training had; train "
+        "with model.add_bos=null to export."
+    )
 
 
 def generate_answers(folder: Path, prompts: list[str]) -> list[str]:

@@ -39,6 +39,7 @@ def load_tokenizer(name_or_path: str, task: Task) -> PreTrainedTokenizerBase:
     """The ``symbol`` tokenizer of ``task``, or one from a local folder or the hub.
 
     A folder may hold a saved tokenizer, or only the ``vocab.json`` and ``merges.txt`` of GPT-2.
+    Padding and truncation that a tokenizer file has stored are switched off.
 
     Raises:
         ModelError: not found, or no end-of-sequence token; the message says what to do.
@@ -68,6 +69,10 @@ def load_tokenizer(name_or_path: str, task: Task) -> PreTrainedTokenizerBase:
         raise ModelError(
             f"tokenizer {name_or_path!r} has no end-of-sequence token to use as the separator."
         )
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:  # a tokenizer file may say both, and batched calls would heed it
+        backend.no_padding()
+        backend.no_truncation()
     return tokenizer
 
 

@@ -34,8 +34,14 @@ NAMES = {
     "trainer.finish_steps": "steps after the last removal",
     "seed": "seed",
 }
-# Keys of validation and of the implementation, which the paper's numbers do not depend on.
-NOT_COMPARED = ("validation", "model.attn_implementation", "model.architecture")
+# Keys of validation and of the implementation, which the paper's numbers do not depend on; and BOS,
+# which the paper does not mention.
+NOT_COMPARED = (
+    "validation",
+    "model.attn_implementation",
+    "model.architecture",
+    "model.add_bos",
+)
 
 
 @cache

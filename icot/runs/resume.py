@@ -23,10 +23,12 @@ from icot.runs.kept_run import KeptRun
 from icot.runs.layout import CHECKPOINTS, CONFIG, MODEL
 from icot.runs.places import AUTO, sweep_resume_error
 
-# If these are open, a resumed run uses the values of the machine where it began.
-MACHINE_DEPENDENT = {
+# If these are open, a resumed run uses what they were when it began: its value of environment.json
+# if its configuration leaves them open too.
+DECIDED_AT_START = {
     "trainer.precision": ("auto", "precision"),
     "model.attn_implementation": (None, "attn_implementation"),
+    "model.add_bos": (None, "add_bos"),
 }
 
 
@@ -56,7 +58,7 @@ def resolve_config(composed: DictConfig, command: CommandLine) -> TrainConfig:
         trusted |= _packages_named(asked_values, command.overrides)
     run = KeptRun(folder, trusted)
     kept = run.cfg.as_dict()
-    for key, (open_value, fact) in MACHINE_DEPENDENT.items():
+    for key, (open_value, fact) in DECIDED_AT_START.items():
         if value_at(kept, key) == open_value:
             put(kept, key, run.environment.get(fact, open_value))
     changes: list[str] = []
@@ -64,7 +66,7 @@ def resolve_config(composed: DictConfig, command: CommandLine) -> TrainConfig:
     if resume != AUTO:
         asked, changes = _with_overrides(kept, asked_values, command, kept_choices(folder))
         asked = validate(asked, TrainConfig).as_dict()
-    for key, (open_value, _) in MACHINE_DEPENDENT.items():
+    for key, (open_value, _) in DECIDED_AT_START.items():
         if value_at(asked, key) == open_value:
             put(asked, key, value_at(kept, key))
     changes += _changes(kept, asked)

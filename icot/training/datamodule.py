@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
 from icot.data.batches import collate
+from icot.data.leading_tokens import leading_tokens
 from icot.data.sampler import BatchSampler
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import TokenizedSplit, separator_id, tokenize_split
@@ -107,7 +108,8 @@ class CoTDataModule(LightningDataModule):
         """The question of a training example."""
         store = self.split("train")
         start = int(store.offsets[number])
-        tokens = store.tokens[start : start + int(store.cot_start[number]) - 1]
+        end = start + int(store.cot_start[number]) - 1  # the separator
+        tokens = store.tokens[start + len(leading_tokens(self.tokenizer)) : end]
         return str(self.tokenizer.decode(tokens.tolist())).strip()
 
     def effective_batch_size(self, trainer: Trainer) -> int:

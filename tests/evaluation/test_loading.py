@@ -5,12 +5,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 import icot
+from icot.evaluation.loading import restore_weights
+from icot.models.introspection import config_of
 from icot.runs.checkpoints import is_fully_internalized, select_stage
 from icot.runs.kept_run import KeptRun
 from icot.tasks.base import Example
-from icot.tasks.multiplication import example
+from icot.tasks.multiplication import Multiplication, example
 
 OLD = Path(__file__).parents[1] / "fixtures" / "run_0_1_0" / "run"
 
@@ -57,3 +60,19 @@ def test_what_0_1_0_did_not_write_into_its_weights_its_summary_tells(tmp_path, l
     (run / "summary.json").write_text("" if longest is None else text)
     kept = KeptRun(run)
     assert is_fully_internalized(kept, select_stage(kept, "final")[0]) is expected
+
+
+def test_evaluation_uses_the_attention_that_training_measured(small_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(small_run, run)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["model"]["attn_implementation"] = None
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    environment = json.loads((run / "environment.json").read_text())
+    for measured, expected in (("eager", "eager"), ("sdpa", "sdpa"), ("org/kernel", "sdpa")):
+        text = json.dumps({**environment, "attn_implementation": measured})
+        (run / "environment.json").write_text(text)
+        kept = KeptRun(run)
+        task = Multiplication(2, train_size=70, valid_size=20, test_size=5, seed=1)
+        model, _ = restore_weights(kept, select_stage(kept, "final")[0], task)
+        assert config_of(model)._attn_implementation == expected
