@@ -21,7 +21,9 @@ from icot.removal import IGNORED, CoTBatch
 
 LARGE_VOCABULARY = 4096  # tokens; from this size on, logits are computed in chunks
 CPU_LOGITS, GPU_LOGITS = 2**24, 2**28  # in one chunk
-AGREEMENT = 0.01  # equal logits may differ in bf16 by this share of the largest one
+TILE = 8192  # rows of the weight whose gradient, in the compute type, fits into a CPU's cache
+AGREEMENT = 0.01  # equal hidden states may differ in bf16 by this share of the largest one
+LARGE_LOGIT = 1e4  # larger than any cap, and a number in float16
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,7 @@ def predict(model: nn.Module, batch: CoTBatch, parts: "Parts | None" = None) -> 
     weight = parts.head.weight
     device = weight.device.type
     if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        kept, weight = kept.to(dtype), weight.to(dtype)
+        kept = kept.to(torch.get_autocast_dtype(device))
     loss, predicted = _OutputLoss.apply(kept, weight, targets)  # type: ignore[no-untyped-call]
     return SupervisedTokens(loss, predicted, targets, places)
 
@@ -108,7 +109,9 @@ class Parts:
 def parts_of(model: nn.Module) -> Parts | None:
     """The parts of a model whose logits are its output layer's result; None for any other model.
 
-    Some architectures scale or cap their logits; a short pass checks that.
+    Some architectures scale or cap their logits, or change what the output layer gets. A short pass
+    checks that, in which large numbers stand for the output layer's result: a cap does nothing to
+    the small logits of a model that has learned nothing yet.
     """
     inner: Any = model
     if hasattr(model, "get_base_model"):  # a model with adapters
@@ -117,13 +120,34 @@ def parts_of(model: nn.Module) -> Parts | None:
     head = getattr(inner, "get_output_embeddings", lambda: None)()
     if body is None or type(head) is not nn.Linear or getattr(head, "bias", None) is not None:
         return None
+    seen: dict[str, Tensor] = {}
+
+    def after_body(module: nn.Module, inputs: Any, output: Any) -> None:
+        seen["hidden"] = output.last_hidden_state
+
+    def after_head(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        large = torch.linspace(-LARGE_LOGIT, LARGE_LOGIT, output.numel(), device=output.device)
+        seen["given"], seen["made"] = inputs[0], large.view_as(output).to(output.dtype)
+        return seen["made"]
+
     training = model.training
     tokens = torch.arange(4, device=head.weight.device)[None] % head.weight.shape[0]
     model.eval()
-    whole: Tensor = model(input_ids=tokens, use_cache=False).logits
-    apart: Tensor = head(body(input_ids=tokens, use_cache=False).last_hidden_state)
+    hooks = [body.register_forward_hook(after_body), head.register_forward_hook(after_head)]
+    try:
+        logits: Tensor = model(input_ids=tokens, use_cache=False).logits
+    finally:
+        for hook in hooks:
+            hook.remove()
+    alone: Tensor = body(input_ids=tokens, use_cache=False).last_hidden_state
     model.train(training)
-    if (whole - apart).abs().max() > AGREEMENT * whole.abs().max():
+    if len(seen) < 3:  # the model does not call them
+        return None
+    hidden, given, made = (seen[name] for name in ("hidden", "given", "made"))
+    same_pass = torch.equal(hidden.to(given.dtype), given) and torch.equal(
+        logits.to(made.dtype), made
+    )
+    if not same_pass or (alone - hidden).abs().max() > AGREEMENT * hidden.abs().max():
         return None
     return Parts(body, head)
 
@@ -154,7 +178,8 @@ def compile_parts(parts: Parts | None, mode: str, device: torch.device) -> Parts
 class _OutputLoss(torch.autograd.Function):
     """Output layer and cross-entropy: from [N, D] and [V, D] to the summed loss and argmax [N].
 
-    The forward pass also computes the gradients, while a chunk's logits exist.
+    It computes in the type of the hidden states. The forward pass also computes the gradients,
+    while a chunk's logits exist; the weight's is summed over chunks in float32 at least.
     """
 
     @staticmethod
@@ -165,10 +190,12 @@ class _OutputLoss(torch.autograd.Function):
         predicted = torch.empty_like(targets)
         wants_hidden, wants_weight, _ = ctx.needs_input_grad
         of_hidden = torch.empty_like(hidden) if wants_hidden else None
-        of_weight = torch.zeros_like(weight) if wants_weight else None
+        summed = torch.promote_types(weight.dtype, torch.float32)
+        of_weight = torch.zeros_like(weight, dtype=summed) if wants_weight else None
+        low = weight.to(hidden.dtype)
         for start in range(0, len(targets), size):
             part, target = hidden[start : start + size], targets[start : start + size, None]
-            logits = _at_least_float32(part @ weight.T)
+            logits = _at_least_float32(part @ low.T)
             largest, predicted[start : start + size] = logits.max(-1)
             own = logits.gather(1, target)
             powers = logits.sub_(
@@ -178,11 +205,15 @@ class _OutputLoss(torch.autograd.Function):
             loss += (total.log() + largest[:, None] - own).sum()
             gradient = powers.div_(total)
             gradient.scatter_add_(1, target, torch.full_like(own, -1))
-            gradient = gradient.to(weight.dtype)
+            gradient = gradient.to(low.dtype)
             if of_hidden is not None:
-                torch.mm(gradient, weight, out=of_hidden[start : start + size])
-            if of_weight is not None:
+                torch.mm(gradient, low, out=of_hidden[start : start + size])
+            if of_weight is not None and of_weight.dtype == low.dtype:
                 of_weight.addmm_(gradient.T, part)
+            elif of_weight is not None:
+                for begin in range(0, len(of_weight), TILE):
+                    tile = slice(begin, begin + TILE)
+                    of_weight[tile] += gradient[:, tile].T @ part
         ctx.save_for_backward(of_hidden, of_weight)
         ctx.mark_non_differentiable(predicted)
         return loss, predicted
