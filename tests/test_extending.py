@@ -62,6 +62,8 @@ def test_it_is_resumed_evaluated_exported_and_reported(place):
     assert (summary["steps"], summary["task"]) == (40, "reverse")
     assert json.loads((place / "outputs" / "mine" / "evaluation.json").read_text())["n"] == 20
     assert (place / "my-model" / "model.safetensors").is_file()
+    card = (place / "my-model" / "README.md").read_text()
+    assert "trained by stepwise internalization with some whole chains." in card
     assert "reverse" in (place / "outputs" / "report" / "report.md").read_text()
 
 

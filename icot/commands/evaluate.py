@@ -28,7 +28,7 @@ from icot.methods.base import PredictorParts
 from icot.reporting.figures import failures, tradeoff
 from icot.reporting.tables import print_evaluations
 from icot.runs.checkpoints import ALL, FINAL, Checkpoint, select, select_stage
-from icot.runs.evaluations import check_place, keep_evaluation, write_record
+from icot.runs.evaluations import Place, keep_evaluation
 from icot.runs.kept_run import KeptRun
 from icot.runs.layout import (
     EVALUATION,
@@ -71,16 +71,15 @@ def score_file(cfg: EvaluateConfig) -> dict[str, Any]:
     found = read_predictions(
         path, lambda text, target: extract_answer(text) == extract_answer(target)
     )[: cfg.examples]
-    check_place(path.parent, cfg.out, (EVALUATION,))
     positions = answer_positions(found, extract_answer)
     record = {
         "predictions": str(path),
         **share(sum(p.correct for p in found), len(found)),
         "failures": {POSITION: as_rows(positions)},
     }
-    print_evaluations(Console(), [{**record, "name": path.name}])
-    with keep_evaluation(path.parent, cfg.out, path.stem) as place:
-        record = write_record(place.folder, record)
+    with keep_evaluation(path.parent, cfg.out, (EVALUATION,), path.stem) as place:
+        print_evaluations(Console(), [{**record, "name": path.name}])
+        record = place.keep(record)
     _print_where(place.folder, [EVALUATION])
     return record
 
@@ -89,32 +88,43 @@ def score_run(cfg: EvaluateConfig) -> dict[str, Any]:
     """Score the weights that the configuration names, and draw what there is to draw."""
     kept, chosen = select(cfg.run_dir, cfg.checkpoint, cfg.stage, cfg.trust)
     everything = cfg.checkpoint is None and cfg.stage == ALL
-    check_place(kept.folder, cfg.out, WRITTEN)
+    name = _name(cfg, ALL if everything else chosen[0].name)
+    with keep_evaluation(kept.folder, cfg.out, WRITTEN, *name) as place:
+        record = _score_into(place, cfg, kept, chosen, everything)
+    written = sorted(path.name for name in WRITTEN for path in place.folder.glob(name))
+    _print_where(place.folder, written)
+    return record
+
+
+def _score_into(
+    place: Place, cfg: EvaluateConfig, kept: KeptRun, chosen: list[Checkpoint], everything: bool
+) -> dict[str, Any]:
+    """Measure and write; what is measured stands at once."""
     source = _source(cfg, kept)
     baselines = [KeptRun(folder, cfg.trust) for folder in cfg.baselines]
     others = [(run, select_stage(run, FINAL)[0], _source(cfg, run)) for run in baselines]
-    measured = [_measure(cfg, kept, checkpoint, source) for checkpoint in chosen]
     timed = everything and cfg.speed.examples > 0
+    measured: list[Measured] = []
+    for checkpoint in chosen:
+        last = _measure(cfg, kept, checkpoint, source)
+        measured.append(last)
+        record = dict(last.record)
+        if everything:
+            record["stages"] = [one.record for one in measured]
+        place.keep(record, unfinished=f"{len(measured)} of {len(chosen)} measured")
+        if everything:
+            write_predictions(
+                place.folder / predictions_file(last.record["name"]), last.predictions
+            )
     measured_baselines = [_measure(cfg, *other) for other in others] if timed else []
-    last = measured[-1]
-    record = dict(last.record)
-    if everything:
-        record["stages"] = [one.record for one in measured]
     print_evaluations(Console(), [one.record for one in measured])
-    with keep_evaluation(kept.folder, cfg.out, *_name(cfg, record)) as place:
-        folder = place.folder
-        write_predictions(folder / PREDICTIONS, last.predictions)
-        for one in measured if everything else ():
-            write_predictions(folder / predictions_file(one.record["name"]), one.predictions)
-        if any(last.failures.values()):
-            title = f"{record['task']}, {record['title']}: where it fails"
-            failures(last.failures, folder / FAILURES, title)
-        if timed:
-            _tradeoff(folder, measured, measured_baselines, record)
-        record = write_record(folder, record)
-        written = sorted(path.name for name in WRITTEN for path in folder.glob(name))
-    _print_where(place.folder, written)
-    return record
+    write_predictions(place.folder / PREDICTIONS, last.predictions)
+    if any(last.failures.values()):
+        title = f"{record['task']}, {record['title']}: where it fails"
+        failures(last.failures, place.folder / FAILURES, title)
+    if timed:
+        _tradeoff(place.folder, measured, measured_baselines, record)
+    return place.keep(record)
 
 
 def _source(cfg: EvaluateConfig, run: KeptRun) -> Source:
@@ -178,9 +188,8 @@ def _print_where(folder: Path, files: list[str]) -> None:
     Console().print(text, highlight=False, soft_wrap=True)
 
 
-def _name(cfg: EvaluateConfig, record: dict[str, Any]) -> list[str]:
+def _name(cfg: EvaluateConfig, stage: str) -> list[str]:
     """What an evaluation's folder is called after: stage, examples, and what else was set."""
-    stage = str(ALL if "stages" in record else record["name"])
     examples = cfg.split if cfg.data_file is None else Path(cfg.data_file).stem
     name = [f"stage-{stage}" if stage.isdecimal() else stage, examples]
     return name + ([] if cfg.tokens_removed is None else [f"removed-{cfg.tokens_removed}"])

@@ -3,12 +3,11 @@
     python -m icot.export run_dir=outputs/RUN stage=final out=FOLDER
 
 Measures the accuracy that goes onto the model card, writes the folder, loads it back without icot,
-and compares the answers to some questions with what ``icot.evaluate`` says.
+and compares the tokens of all questions, and the answers to some, with those of the evaluation.
 """
 
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from itertools import chain, islice
 from pathlib import Path
 
 from rich.console import Console
@@ -19,17 +18,35 @@ from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import ExportConfig
 from icot.data.leading_tokens import leading_tokens
+from icot.data.tokenized import detokenize, kept_examples
 from icot.errors import RunError
-from icot.evaluation.loading import Source, load_for_evaluation
+from icot.evaluation.loading import Source, Subject, load_for_evaluation
 from icot.evaluation.measurement import numbers
 from icot.evaluation.predictions import Prediction
 from icot.evaluation.scoring import evaluate
+from icot.inference.greedy import without_end
 from icot.methods.base import PredictorParts
-from icot.models.export import generate_answers, make_standalone, prompt_for, save_standalone
-from icot.reporting.cards import model_card
+from icot.models.export import (
+    generate_outputs,
+    make_standalone,
+    prompt_for,
+    save_standalone,
+    tokenize_prompts,
+)
+from icot.reporting.cards import (
+    CardExample,
+    Check,
+    describe_schedule,
+    describe_training,
+    describe_weights,
+    model_card,
+)
 from icot.runs.checkpoints import select
+from icot.system.files import write_text
+from icot.system.output import lock_output, write_at_once
+from icot.tasks.answers import ANSWER_MARK
 
-COMPARED = 20  # questions that the folder is checked with
+COMPARED = 20  # questions that the folder answers
 CARD = "README.md"
 
 
@@ -39,6 +56,12 @@ def run(cfg: ExportConfig, command: CommandLine) -> None:
     disable_progress_bar()  # type: ignore[no-untyped-call]
     out = Path(cfg.out)
     _check_free(out)
+    with lock_output(out):
+        _check_free(out)  # another process may just have written it
+        _export(cfg, out)
+
+
+def _export(cfg: ExportConfig, out: Path) -> None:
     run_, (checkpoint, *_) = select(cfg.run_dir, cfg.checkpoint, cfg.stage, cfg.trust)
     task = build_task(run_.cfg.task)
     subject = load_for_evaluation(
@@ -55,51 +78,108 @@ def run(cfg: ExportConfig, command: CommandLine) -> None:
     method, options = build_method(run_.cfg.method)
     predictor = method.build_predictor(PredictorParts(subject.model, cfg.batch_size), options)
     found = evaluate(predictor, examples, task, tokenizer)
-    base = run_.cfg.model.name_or_path
     model, adapters_of = make_standalone(
-        subject.model, examples.position_jump, cfg.merge_lora, base
+        subject.model, examples.position_jump, cfg.merge_lora, run_.cfg.model.name_or_path
     )
-    eos = str(tokenizer.eos_token)
     longest = examples.longest_target - internalized  # the prompt has the first separator
-    first = found.predictions[0]
     measured = {
         "task": task.name,
-        "stage": checkpoint.stage,
         "tokens_removed": examples.tokens_removed,
         "longest_cot": examples.store.longest_cot,
         "split": cfg.split,
         **numbers(found),
     }
-    with _in_one_step(out) as folder:
+    schedule = run_.cfg.schedule
+    training = describe_training(method.title or method.name, method.is_removal, schedule)
+    done = {
+        "stage": _describe_stage(subject, cfg.tokens_removed),
+        "method": method.name,
+        "schedule": describe_schedule(schedule),
+        "weights": describe_weights(run_.cfg.model, cfg.merge_lora),
+        "trained in": f"{run_.folder.name}, {checkpoint.path.name}",
+    }
+    with write_at_once(out) as folder:
         leading = leading_tokens(tokenizer)
         save_standalone(folder, model.cpu(), tokenizer, longest, internalized, leading)
-        same = None
-        if internalized and adapters_of is None:
-            same = _compare(folder, found.predictions[:COMPARED], eos)
+        check, example = _check(folder, subject, found.predictions, longest, adapters_of)
         card = model_card(
             measured,
-            prompt=prompt_for(first.question, eos, internalized),
-            target=first.target,
-            eos=eos,
+            done,
+            training=training,
+            example=example,
+            eos=str(tokenizer.eos_token),
             internalized=internalized,
+            gradual=schedule.kind != "fixed",
             max_new_tokens=longest,
-            same=same,
+            check=check,
             adapters_of=adapters_of,
-            origin=f"{run_.folder.name}, {checkpoint.path.name}",
         )
-        (folder / CARD).write_text(card, encoding="utf-8")
+        write_text(folder / CARD, card)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"exact match {found.accuracy:.4f} on {found.n:,} examples")
-    if same is not None:
-        console.print(f"{same[0]} of {same[1]} answers of the folder are those of icot.evaluate")
+    console.print(check.text)
     console.print(f"Written: {out}")
 
 
-def _compare(folder: Path, predictions: Sequence[Prediction], eos: str) -> tuple[int, int]:
-    """How many of the answers are the same when plain transformers loads the folder."""
-    prompts = [prompt_for(p.question, eos, internalized=True) for p in predictions]
-    pairs = zip(generate_answers(folder, prompts), predictions, strict=True)
-    return sum(" ".join(a.split()) == p.prediction for a, p in pairs), len(predictions)
+def _describe_stage(subject: Subject, asked_for: int | None) -> str:
+    """The stage of the weights, and whether they are used at another one."""
+    checkpoint = subject.checkpoint
+    stage = "unknown" if checkpoint.stage is None else str(checkpoint.stage)
+    trained = checkpoint.tokens_removed
+    if asked_for is None or trained is None or subject.examples.tokens_removed == trained:
+        return stage
+    return f"{stage}, where {trained} tokens were removed; used with {asked_for} removed"
+
+
+def _check(
+    folder: Path,
+    subject: Subject,
+    predictions: Sequence[Prediction],
+    longest: int,
+    adapters_of: str | None,
+) -> tuple[Check, CardExample]:
+    """Load the folder with plain transformers, and compare with what was evaluated.
+
+    Its tokenizer gets the text of every evaluated question, and its model the tokens of some.
+
+    Returns:
+        The comparison, and an example for the card, answered correctly if there is such a one.
+    """
+    examples, internalized = subject.examples, subject.fully_internalized
+    eos, eos_token_id = str(subject.tokenizer.eos_token), examples.eos_token_id
+    source = subject.source
+    stored = chain.from_iterable(kept_examples(source.texts, source.split, subject.tokenizer))
+    texts = [
+        prompt_for(example.question, eos, internalized) for example in islice(stored, len(examples))
+    ]
+    expected = [row + [eos_token_id] * internalized for row in examples.prompts_and_targets[0]]
+    tokens = tokenize_prompts(folder, texts)
+    same_tokens = sum(a == b for a, b in zip(tokens, expected, strict=True))
+
+    own_settings = internalized and adapters_of is None
+    outputs = generate_outputs(
+        folder,
+        expected[:COMPARED],
+        eos_token_id,
+        max_new_tokens=None if own_settings else longest,
+        separators=1 if internalized else 2,
+    )
+    compared = predictions[: len(outputs or ())]
+    # In the evaluation, an output begins with the first separator.
+    whole = [[eos_token_id] * internalized + output for output in outputs or ()]
+    kept = [without_end(output, eos_token_id) for output in whole]
+    answers = detokenize(subject.tokenizer, kept)
+    pairs = zip(answers, compared, strict=True)
+    same = sum(a == " ".join(p.prediction.split()) for a, p in pairs)
+    check = Check(same_tokens, len(texts), same, len(answers))
+
+    shown = next((i for i, p in enumerate(compared) if p.correct), 0)
+    correct = predictions[shown].target
+    printed = "".join(correct.partition(ANSWER_MARK)[1:])
+    if answers:  # between the two separators
+        after = kept[shown].index(eos_token_id) if eos_token_id in kept[shown] else len(kept[shown])
+        (printed,) = detokenize(subject.tokenizer, [kept[shown][after:]])
+    return check, CardExample(texts[shown], printed, correct)
 
 
 def _check_free(out: Path) -> None:
@@ -110,22 +190,3 @@ def _check_free(out: Path) -> None:
     """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise RunError(f"out={out} exists and is not an empty folder; choose another.")
-
-
-@contextmanager
-def _in_one_step(out: Path) -> Iterator[Path]:
-    """A folder to write into, which becomes ``out`` when all is written.
-
-    Raises:
-        RunError: it cannot be written.
-    """
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        yield partial
-        partial.replace(out)
-    except OSError as error:
-        raise RunError(f"out={out}: cannot be written ({error.strerror or error}).") from None
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

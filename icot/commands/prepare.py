@@ -21,6 +21,7 @@ from icot.data.statistics import token_statistics
 from icot.data.tokenized import kept_examples, tokenize_split
 from icot.errors import ConfigError, DataError
 from icot.reporting.tables import print_token_statistics
+from icot.system.output import lock_output, write_at_once
 from icot.tasks.base import SPLITS, Example, Split, Task
 from icot.tasks.lines import write_line
 from icot.tasks.text_files import TextFiles
@@ -36,24 +37,28 @@ def run(cfg: PrepareConfig, command: CommandLine) -> None:
     tokenizer = build_tokenizer(cfg.model, task)
     name = command.choices["task"]
     folder = Path(cfg.out or Path(cfg.paths.data_dir) / name)
-    console = Console()
+    console = Console(highlight=False, soft_wrap=True)
     counted: dict[str, Any] = {}
-    for split in wanted:
-        if task.size(split) == 0:
-            continue
-        path = folder / f"{split}.txt"
-        sample = _write(task, split, tokenizer, path)
-        if not sample:
-            raise DataError(f"task {task.name} has no example in its {split} split.")
-        counted[split] = token_statistics(sample[:COUNTED], tokenizer)
-        store = tokenize_split(task, split, tokenizer, Path(cfg.paths.cache_dir))
-        skipped = f", {task.skipped(split):,} bad lines skipped" if task.skipped(split) else ""
-        console.print(
-            f"{path}: {len(store):,} lines{skipped}, {store.index['tokens']:,} tokens, the longest "
-            f"example {store.longest}, the longest chain {store.longest_cot} with its blanks",
-            highlight=False,
-            soft_wrap=True,
-        )
+    said = []
+    with lock_output(folder), write_at_once(folder) as writing:
+        for split in wanted:
+            if task.size(split) == 0:
+                continue
+            path = folder / f"{split}.txt"
+            _check_no_source(task, split, path)
+            sample = _write(task, split, tokenizer, writing / path.name)
+            if not sample:
+                raise DataError(f"task {task.name} has no example in its {split} split.")
+            counted[split] = token_statistics(sample[:COUNTED], tokenizer)
+            store = tokenize_split(task, split, tokenizer, Path(cfg.paths.cache_dir))
+            skipped = f", {task.skipped(split):,} bad lines skipped" if task.skipped(split) else ""
+            said.append(
+                f"{path}: {len(store):,} lines{skipped}, {store.index['tokens']:,} tokens, the "
+                f"longest example {store.longest}, the longest chain {store.longest_cot} with its "
+                "blanks"
+            )
+    for text in said:
+        console.print(text)
     tokenizer_name = cfg.model.tokenizer or cfg.model.name_or_path
     print_token_statistics(
         console, counted, f"Tokens, median (smallest-largest), tokenizer {tokenizer_name}"
@@ -73,31 +78,31 @@ def _task_asked_for(cfg: PrepareConfig, wanted: tuple[Split, ...], command: Comm
     return cfg.task.model_copy(update=changes)
 
 
+def _check_no_source(task: Task, split: Split, path: Path) -> None:
+    """Refuse to replace the file that the task reads.
+
+    Raises:
+        DataError: it is that file.
+    """
+    source = task.path(split) if isinstance(task, TextFiles) else None
+    if source is not None and path.exists() and source.samefile(path):
+        raise DataError(f"{path} is what the task reads; set out= to another folder.")
+
+
 def _write(
     task: Task, split: Split, tokenizer: PreTrainedTokenizerBase, path: Path
 ) -> list[Example]:
     """Write a split; returns the first examples, for the statistics.
 
     Raises:
-        DataError: an example that no line can hold, or the file cannot be written.
+        DataError: an example that no line can hold.
     """
     sample: list[Example] = []
-    source = task.path(split) if isinstance(task, TextFiles) else None
-    if source is not None and path.exists() and source.samefile(path):
-        raise DataError(f"{path} is what the task reads; set out= to another folder.")
-    partial = path.with_suffix(".txt.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8", newline="\n") as file:
-            for examples in kept_examples(task, split, tokenizer):
-                if len(sample) < COUNTED:
-                    sample += examples
-                file.writelines(f"{_line(example, task, split)}\n" for example in examples)
-        partial.replace(path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}).") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for examples in kept_examples(task, split, tokenizer):
+            if len(sample) < COUNTED:
+                sample += examples
+            file.writelines(f"{_line(example, task, split)}\n" for example in examples)
     return sample
 
 

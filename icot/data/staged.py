@@ -74,15 +74,15 @@ class StagedExamples:
     def position_jump(self) -> tuple[int | None, int]:
         """The position at which ids jump over the removed tokens, and the largest jump.
 
-        The position is None if examples differ in it or in the jump; the jump is 0 if ids do not
-        jump.
+        Of the whole split, which the model is meant for, not only of ``rows``. The position is None
+        if examples differ in it or in the jump; the jump is 0 if ids do not jump.
         """
         if not self.keep_position_ids:
             return None, 0
-        jumps = self.whole_lengths - self.lengths
-        positions = self.store.cot_start[self.rows]
+        jumps = np.diff(self.store.offsets) - self._lengths_of_split
+        positions = self.store.cot_start
         if self.side == "right":
-            positions = self.store.cot_end[self.rows] - jumps
+            positions = self.store.cot_end - jumps
         same = len(np.unique(positions)) == 1 and len(np.unique(jumps)) == 1
         return int(positions[0]) if same else None, int(jumps.max())
 

@@ -15,7 +15,6 @@ itself; a store that does not match them is rebuilt. ``tokenize_examples`` makes
 of examples in memory.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -23,7 +22,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -34,8 +33,9 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from icot.data.leading_tokens import leading_tokens
-from icot.errors import DataError
+from icot.errors import DataError, RunError
 from icot.system.files import explain_refusal
+from icot.system.locks import lock_file
 from icot.tasks.base import Example, Split, Task
 
 log = logging.getLogger(__name__)
@@ -106,7 +106,8 @@ def tokenize_split(
     folder = cache_dir / f"{name}-{split}-{digest}"
     index = _intact_index(folder)
     if index is None:
-        with explain_refusal(folder), _lock_store(folder):
+        _remove_killed_builds(cache_dir)
+        with explain_refusal(folder), lock_file(_lock_of(folder.name, cache_dir)):
             index = _intact_index(folder)  # another process may have built it
             if index is None:
                 if folder.exists():
@@ -329,14 +330,18 @@ def _seal(index: dict[str, Any]) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-@contextmanager
-def _lock_store(folder: Path) -> Iterator[None]:
-    """Let one process at a time build a store; others wait."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / f".{folder.name}.lock").open("w") as file:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _lock_of(store: str, cache_dir: Path) -> Path:
+    """The file by which one process at a time builds a store; others wait."""
+    return cache_dir / f".{store}.lock"
+
+
+def _remove_killed_builds(cache_dir: Path) -> None:
+    """Remove what killed processes have left of stores that nobody builds now."""
+    for path in filter(Path.is_dir, cache_dir.glob(".*-*")):
+        store = path.name[1:].rpartition("-")[0]
+        with suppress(RunError), lock_file(_lock_of(store, cache_dir), str) as held:
+            if held:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _open(folder: Path, index: dict[str, Any]) -> TokenizedSplit:

@@ -127,6 +127,10 @@ class Method:
         build_predictor: what answers questions with the trained model.
         options: schema of the method's own keys; any other key is a mistake.
         ignores: groups of the configuration without effect; setting one is a mistake.
+        title: what a model card calls it, as Markdown: ``distillation ([Doe 2026](https://...))``;
+            its name if there is none.
+        is_removal: the method is the gradual removal of the chain and nothing else. A run with
+            ``schedule=explicit`` or ``no_cot`` is then a baseline, and not called by the title.
     """
 
     name: str
@@ -136,6 +140,8 @@ class Method:
     build_predictor: Callable[[PredictorParts, Options], Predictor]
     options: type[Section] = NoOptions
     ignores: tuple[str, ...] = ()
+    title: str = ""
+    is_removal: bool = False
 
 
 def method_named(name: str) -> Method:

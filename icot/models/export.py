@@ -23,6 +23,7 @@ from transformers import (
     GenerationConfig,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
+    StoppingCriteriaList,
 )
 
 from icot.errors import ModelError
@@ -161,13 +162,52 @@ def _save_tokenizer(
     )
 
 
-def generate_answers(folder: Path, prompts: list[str]) -> list[str]:
-    """Generate with plain transformers from the folder: the new text for each prompt."""
+def tokenize_prompts(folder: Path, prompts: list[str]) -> list[list[int]]:
+    """The tokens that plain transformers makes of each prompt with the folder's tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model: Any = AutoModelForCausalLM.from_pretrained(folder)
-    answers = []
+    return [list(tokenizer(prompt)["input_ids"]) for prompt in prompts]
+
+
+def generate_outputs(
+    folder: Path, prompts: list[list[int]], eos: int, max_new_tokens: int | None, separators: int
+) -> list[list[int]] | None:
+    """Generate with plain transformers from the folder.
+
+    Args:
+        folder: of the exported model.
+        prompts: tokens.
+        eos: the separator.
+        max_new_tokens: the length of the longest output; None leaves this and the end of an output
+            to the folder's own settings.
+        separators: the number of separators with which an output ends.
+
+    Returns:
+        The new tokens for each prompt; None if the model cannot be loaded, because the base model
+        of its adapters is not there.
+    """
+    settings: dict[str, Any] = {}
+    if max_new_tokens is not None:
+        settings = {"max_new_tokens": max_new_tokens, "do_sample": False, "eos_token_id": None}
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    except OSError:
+        return None
+    outputs = []
     for prompt in prompts:
-        inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
-        written = model.generate(**inputs)[0, inputs["input_ids"].shape[1] :]
-        answers.append(str(tokenizer.decode(written, skip_special_tokens=True)))
-    return answers
+        inputs = torch.tensor([prompt], device=model.device)
+
+        def has_ended(
+            ids: torch.Tensor, scores: object, start: int = len(prompt), **_: object
+        ) -> torch.Tensor:
+            return (ids[:, start:] == eos).sum(-1) >= separators
+
+        ended = StoppingCriteriaList([has_ended])
+        written = model.generate(
+            input_ids=inputs,
+            attention_mask=torch.ones_like(inputs),
+            pad_token_id=eos,
+            stopping_criteria=ended,
+            **settings,
+        )
+        outputs.append(written[0, len(prompt) :].tolist())
+    return outputs

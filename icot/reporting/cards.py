@@ -1,65 +1,70 @@
-"""The model card of an exported folder."""
+"""The model card of an exported folder: what was done, how good it is, and code that runs."""
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-PAPER = "https://arxiv.org/abs/2405.14838"
+from icot.config.options import AnySchedule, FixedScheduleConfig
+from icot.config.schema import ModelConfig
+from icot.tasks.answers import ANSWER_MARK
 
 HEAD = """\
 ---
-library_name: transformers
+library_name: {library}
 pipeline_tag: text-generation
 tags:
-- implicit-chain-of-thought
+- {tag}
 - {task}
 ---
-# {task}, {removed} of {longest} chain-of-thought tokens removed
+# {task}, {removed}
 
-A causal language model trained by stepwise internalization ([ICoT-SI]({paper})):
-it started with explicit chain of thought, and the chain was removed token by token during
-training. {state}
+{training} {output}
 
 | | |
 | --- | --- |
 | task | {task} |
-| stage | {stage} |
-| exact match | {accuracy:.4f} ({low:.4f}-{high:.4f}, 95 %) on {n:,} examples of the {split} split |
-| token accuracy | {token_accuracy:.4f} |
-| tokens written per answer | {tokens:.1f} |
-| trained in | {origin} |
+{rows}
+
+"""
+
+PROMPT = """\
 {checked}
+
 ## Prompt
 
-`{prompt}`: a blank, the question, a blank, {separators}. Decoding is greedy; add nothing else to
-the text.
+A blank, the question, a blank, {separators}; nothing else. Decoding is greedy.
 
 ```python
 {code}
 ```
 """
 
-INTERNALIZED = "The whole chain is removed: the model answers directly."
-PARTLY = "The model writes the rest of the chain, a separator, the answer and another separator."
-
 PIPELINE = """\
 from transformers import pipeline
 
 answer = pipeline("text-generation", model={folder})
 print(answer({prompt}, return_full_text=False)[0]["generated_text"])
-# {target}"""
+# {printed}"""
 
-TWO_SEPARATORS = """\
+GENERATE = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained({folder})
 model = AutoModelForCausalLM.from_pretrained({folder})
 inputs = tokenizer({prompt}, return_tensors="pt", return_token_type_ids=False)
-settings = {{"do_sample": False, "max_new_tokens": {longest}, "eos_token_id": None}}
+settings = {{"do_sample": False, "max_new_tokens": {longest}, "eos_token_id": {end}}}
 written = model.generate(**inputs, **settings)[0, inputs["input_ids"].shape[1] :]
-chain, answer = tokenizer.decode(written).split({eos})[:2]  # ignore the rest
-print(answer)
-# {target}"""
+"""
+
+ANSWER = """\
+print(tokenizer.decode(written, skip_special_tokens=True))
+# {printed}"""
+
+CHAIN_AND_ANSWER = """\
+chain, _, rest = tokenizer.decode(written).partition({eos})
+print(rest.partition({eos})[0])  # the answer; ignore what follows it
+# {printed}"""
 
 ADAPTERS = """
 The folder holds only low-rank adapters; loading it needs the package peft and the base model
@@ -67,62 +72,188 @@ The folder holds only low-rank adapters; loading it needs the package peft and t
 """
 
 
+@dataclass(frozen=True)
+class CardExample:
+    """A question that the card's code asks.
+
+    Attributes:
+        prompt: the text.
+        printed: what the code prints, or would if it could be run here.
+        correct: the correct output, with what is left of the chain.
+    """
+
+    prompt: str
+    printed: str
+    correct: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """What an exported folder does when plain transformers loads it.
+
+    Attributes:
+        same_tokens: prompts that its tokenizer turns into the tokens that were evaluated.
+        tokenized: prompts tokenized.
+        same_answers: evaluated prompts that are answered as in the evaluation.
+        answered: prompts answered; 0 if the model could not be loaded.
+    """
+
+    same_tokens: int
+    tokenized: int
+    same_answers: int
+    answered: int
+
+    @property
+    def text(self) -> str:
+        """One or two sentences."""
+        tokens = (
+            f"the folder's tokenizer turns {self.same_tokens} of {self.tokenized} prompts into the "
+            "tokens that were evaluated"
+        )
+        answers = (
+            f"the model gives the answers of icot.evaluate to {self.same_answers} of "
+            f"{self.answered} prompts."
+            if self.answered
+            else "the answers were not compared, as the base model could not be loaded."
+        )
+        return f"Loaded without icot, {tokens}, and {answers}"
+
+
+def describe_training(title: str, is_removal: bool, schedule: AnySchedule) -> str:
+    """A sentence on what was done in training.
+
+    Args:
+        title: the method's, for readers.
+        is_removal: the method is the gradual removal of the chain, so a run that removes the same
+            from its first batch to its last is a baseline of it.
+        schedule: of the run.
+    """
+    start = "first" if schedule.side == "left" else "last"
+    if isinstance(schedule, FixedScheduleConfig):
+        by = "" if is_removal else f" by {title},"
+        match schedule.tokens_removed:
+            case 0:
+                how = "with the whole chain of thought in every example (explicit CoT)"
+            case "all":
+                how = (
+                    "without any chain of thought (No CoT): it was removed whole from every "
+                    "example, from the first batch on"
+                )
+            case number:
+                how = (
+                    f"with the {start} {number} tokens of every chain of thought removed, from "
+                    "the first batch on"
+                )
+        return f"A causal language model trained{by} {how}."
+    return (
+        f"A causal language model trained by {title}. More and more tokens of each chain of "
+        f"thought were removed during training, the {start} ones first."
+    )
+
+
+def describe_schedule(schedule: AnySchedule) -> str:
+    """All keys of a schedule with their values."""
+    return ", ".join(f"{key}={value}" for key, value in schedule.as_dict().items())
+
+
+def describe_weights(model: ModelConfig, merged: bool) -> str:
+    """Where the weights started, and which of them were trained."""
+    start = f"`{model.name_or_path}`" if model.pretrained else "random weights"
+    lora = model.lora
+    if lora.r is None:
+        return f"all trained, starting from {start}"
+    where = "" if lora.target_modules is None else f" on {', '.join(lora.target_modules)}"
+    trained = f"low-rank adapters (LoRA, r={lora.r}, alpha={lora.alpha:g}{where})"
+    return f"only {trained} of {start} trained" + (", merged into the weights" if merged else "")
+
+
+def describe_removal(tokens_removed: int, longest_cot: int, internalized: bool) -> str:
+    """How much of the chains is removed at the stage of the weights."""
+    if internalized:
+        return "the whole chain of thought removed"
+    if tokens_removed == 0:
+        return "no token of the chain of thought removed"
+    return f"{tokens_removed} of up to {longest_cot} chain-of-thought tokens removed"
+
+
 def model_card(
     measured: Mapping[str, Any],
+    done: Mapping[str, str],
     *,
-    prompt: str,
-    target: str,
+    training: str,
+    example: CardExample,
     eos: str,
     internalized: bool,
+    gradual: bool,
     max_new_tokens: int,
-    same: tuple[int, int] | None,
+    check: Check,
     adapters_of: str | None,
-    origin: str,
 ) -> str:
     """The card as Markdown.
 
     Args:
-        measured: task, stage, tokens removed, and the figures of ``icot.evaluation``.
-        prompt, target: an example.
+        measured: task, tokens removed, longest chain, split, and the figures of
+            ``icot.evaluation``.
+        done: further rows of the table, on what was done.
+        training: a sentence on it.
+        example: what the code asks, and what it prints.
         eos: the separator.
         internalized: the whole chain is removed, and the prompt ends with both separators.
+        gradual: the chain was removed in steps.
         max_new_tokens: the length of the longest output.
-        same: how many answers equalled those of icot.evaluate, and of how many; None if not
-            compared.
+        check: of the folder.
         adapters_of: the base model if the folder holds only adapters.
-        origin: where the weights come from.
     """
-    code = (PIPELINE if internalized and adapters_of is None else TWO_SEPARATORS).format(
+    removed = describe_removal(measured["tokens_removed"], measured["longest_cot"], internalized)
+    output = "the model answers directly."
+    if not internalized:
+        rest = "the rest of the chain" if measured["tokens_removed"] else "the chain"
+        output = f"the model writes {rest}, a separator, the answer and another separator."
+    exact_match = (
+        f"{measured['accuracy']:.4f} ({measured['accuracy_low']:.4f}-"
+        f"{measured['accuracy_high']:.4f}, 95 %) on {measured['n']:,} examples of the "
+        f"{measured['split']} split"
+    )
+    figures = {"tokens removed": removed, **done, "exact match": exact_match}
+    if measured["token_accuracy"] is not None:
+        figures["token accuracy"] = f"{measured['token_accuracy']:.4f}"
+    if measured["tokens_per_example"] is not None:
+        figures["tokens written per answer"] = f"{measured['tokens_per_example']:.1f}"
+    implicit = gradual and measured["tokens_removed"] > 0
+    head = HEAD.format(
+        library="transformers" if adapters_of is None else "peft",
+        tag="implicit-chain-of-thought" if implicit else "chain-of-thought",
+        task=measured["task"],
+        removed=removed,
+        training=training,
+        output=f"At the stage of these weights, {output}",
+        rows="\n".join(f"| {name} | {text} |" for name, text in figures.items()),
+    )
+    code = _code(internalized, adapters_of is not None).format(
         folder='"FOLDER"',
-        prompt=json.dumps(prompt),
-        target=target,
+        prompt=json.dumps(example.prompt),
+        printed=_comment(example),
         longest=max_new_tokens,
         eos=json.dumps(eos),
+        end="tokenizer.eos_token_id" if internalized else None,
     )
-    checked = ""
-    if same is not None:
-        checked = (
-            f"\nLoaded without icot, the folder gave the same answers to {same[0]} of {same[1]} "
-            "questions as with icot.\n"
-        )
-    text = HEAD.format(
-        paper=PAPER,
-        task=measured["task"],
-        removed=measured["tokens_removed"],
-        longest=measured["longest_cot"],
-        state=INTERNALIZED if internalized else PARTLY,
-        stage="unknown" if measured["stage"] is None else measured["stage"],
-        accuracy=measured["accuracy"],
-        low=measured["accuracy_low"],
-        high=measured["accuracy_high"],
-        n=measured["n"],
-        split=measured["split"],
-        token_accuracy=measured["token_accuracy"],
-        tokens=measured["tokens_per_example"],
-        origin=origin,
-        checked=checked,
-        prompt=prompt,
+    text = head + PROMPT.format(
+        checked=check.text,
         separators=f"`{eos}{eos}`" if internalized else f"`{eos}`",
         code=code,
     )
     return text if adapters_of is None else text + ADAPTERS.format(base=adapters_of)
+
+
+def _code(internalized: bool, has_adapters: bool) -> str:
+    """The code that asks the model, with fields to fill in."""
+    if not internalized:
+        return GENERATE + CHAIN_AND_ANSWER
+    return GENERATE + ANSWER if has_adapters else PIPELINE
+
+
+def _comment(example: CardExample) -> str:
+    """What the code prints, and the correct answer if it is another."""
+    _, mark, answer = example.correct.partition(ANSWER_MARK)
+    correct = mark + answer
+    return example.printed + ("" if example.printed == correct else f" (correct is {correct})")

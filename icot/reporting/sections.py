@@ -215,7 +215,8 @@ def evaluations(series: Sequence[Series]) -> Section | None:
             for evaluation in run.evaluations:
                 r, speed = evaluation.record, evaluation.speed.get("speed_over_no_cot")
                 examples = " ".join(str(r[key]) for key in ("data", "split") if key in r)
-                cells = [str(r.get("title", "")), examples, f"{r['n']:,}", _with_interval(r)]
+                title = str(r.get("title", "")) + (", unfinished" if "unfinished" in r else "")
+                cells = [title, examples, f"{r['n']:,}", _with_interval(r)]
                 cells += ["" if speed is None else f"{speed:.2f}×", evaluation.evaluated[:10]]
                 rows.append([f"{one.label}, seed {run.cfg.seed}", *cells])
     if not rows:

@@ -9,10 +9,13 @@ outputs/RUN/
 
 A scored file of predictions has the same beside it. A folder given by ``out=`` holds one
 evaluation, whose files are directly in it.
+
+With several stages, evaluation.json is written after each; it says ``unfinished`` until the last.
 """
 
 import csv
 import json
+import logging
 import os
 import re
 import shutil
@@ -20,17 +23,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from icot.errors import RunError
 from icot.runs.layout import EVALUATION, EVALUATIONS, EVALUATIONS_INDEX
-from icot.system.files import PARTIAL, explain_refusal, link, replace_file, write_text
+from icot.system.files import (
+    PARTIAL,
+    explain_refusal,
+    link,
+    remove_partial_files,
+    replace_file,
+    write_text,
+)
+from icot.system.locks import lock_file
+from icot.system.output import lock_output
+
+log = logging.getLogger(__name__)
 
 COLUMNS = (
     "folder", "evaluated", "name", "stage", "tokens_removed", "fully_internalized", "data", "split",
     "n", "accuracy", "accuracy_low", "accuracy_high", "speed_over_no_cot",
 )  # fmt: skip
+UNFINISHED = "unfinished"  # folder in out= for what a killed evaluation had measured
 EARLIER = "earlier"  # name of an evaluation that version 0.1.0 wrote into the run directory itself
 
 
@@ -54,74 +70,122 @@ class KeptEvaluation:
         return found if isinstance(found, dict) else {}
 
 
-def check_place(home: Path, out: str | None, files: Sequence[str]) -> None:
-    """Check, before any work, that an evaluation can be written.
-
-    Args:
-        home: the run directory, or the folder of a scored file.
-        out: the folder given by the user; None for a new one in ``home``.
-        files: the names, or patterns of names, of the files to write.
-
-    Raises:
-        RunError: the folder is not writable, or ``out`` contains such a file.
-    """
-    folder = home if out is None else Path(out)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"out={folder}: cannot be made ({error.strerror}).") from None
-    if not os.access(folder, os.W_OK):
-        raise RunError(f"{folder} cannot be written into; set out= to another folder.")
-    there = [path.name for name in files for path in folder.glob(name)] if out else []
-    if there:
-        raise RunError(
-            f"out={out} holds {there[0]} already, which is not overwritten. Choose another folder, "
-            f"or leave out= away: each evaluation then gets its own folder in {home / EVALUATIONS}."
-        )
-
-
-@dataclass
 class Place:
-    """The folder to write to; after the end of ``keep_evaluation`` the final one."""
+    """Where an evaluation is kept.
 
-    folder: Path
+    Attributes:
+        folder: of its files; with ``out=`` that one, else a new one from the first record on.
+    """
+
+    def __init__(self, home: Path, name: str, out: Path | None) -> None:
+        self._home, self._name, self._own = home, name, out is None
+        self.folder = home / EVALUATIONS / name if out is None else out
+        self._begun = False
+
+    def keep(self, record: Mapping[str, Any], unfinished: str = "") -> dict[str, Any]:
+        """Write evaluation.json, which stands from then on, whatever happens to the process.
+
+        Args:
+            record: the content.
+            unfinished: what there is so far, if more is to come. The next call replaces the file.
+
+        Returns:
+            The content of the file.
+
+        Raises:
+            RunError: it cannot be written.
+        """
+        more = {"unfinished": unfinished} if unfinished else {}
+        dated = {"evaluated": _iso(datetime.now()), **more, **record}
+        text = json.dumps(dated, indent=2, ensure_ascii=False) + "\n"
+        if self._own and not self._begun:
+            self.folder = _new_folder(self._home, self._name, text)
+        else:
+            write_text(self.folder / EVALUATION, text)
+        self._begun = True
+        if self._own:
+            if not unfinished:
+                link(self.folder / EVALUATION, self._home / EVALUATION)
+            _write_index(self._home)
+        return dated
 
 
 @contextmanager
-def keep_evaluation(home: Path, out: str | None, *named_by: str) -> Iterator[Place]:
-    """A folder for the files of an evaluation, which appears only when all are written.
+def keep_evaluation(
+    home: Path, out: str | None, files: Sequence[str], *named_by: str
+) -> Iterator[Place]:
+    """A place for an evaluation, checked before any work.
 
     Args:
-        home, out: as in ``check_place``.
-        named_by: what was evaluated; the parts of the folder's name.
+        home: the run directory, or the folder of a scored file.
+        out: the folder given by the user, for one process at a time; None for a new one in
+            ``home``.
+        files: the names, or patterns of names, of the files to write.
+        named_by: what is evaluated; the parts of the new folder's name.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: the folder is not writable, another process writes there, or ``out`` contains such
+            a file. Those of an evaluation that was killed are set aside.
     """
-    if out is not None:
-        yield Place(Path(out))
-        return
-    place = home / EVALUATIONS
     name = re.sub(r"[^\w-]+", "-", "_".join(named_by)).strip("-") or "evaluation"
-    writing = Place(place / f".{name}.{os.getpid()}{PARTIAL}")
-    with explain_refusal(place):
-        try:
-            writing.folder.mkdir(parents=True, exist_ok=True)
-            yield writing
-            _keep_earlier(home)
-            writing.folder = _move_to_free_name(writing.folder, place / name)
-            link(writing.folder / EVALUATION, home / EVALUATION)
-            _write_index(home)
-        except BaseException:
-            shutil.rmtree(place / f".{name}.{os.getpid()}{PARTIAL}", ignore_errors=True)
-            raise
+    if out is None:
+        if not os.access(home, os.W_OK):
+            raise RunError(f"{home} cannot be written into; set out= to another folder.")
+        yield Place(home, name, None)
+        return
+    folder = Path(out)
+    with lock_output(folder):
+        with explain_refusal(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _set_aside_unfinished(folder, files)
+        there = [path.name for name in files for path in folder.glob(name)]
+        if there:
+            raise RunError(
+                f"out={out} holds {there[0]} already, which is not overwritten. Choose another "
+                "folder, or leave out= away: each evaluation then gets its own folder in "
+                f"{home / EVALUATIONS}."
+            )
+        yield Place(home, name, folder)
 
 
-def write_record(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Write evaluation.json, the last file of an evaluation; returns its content."""
-    dated = {"evaluated": _iso(datetime.now()), **record}
-    write_text(folder / EVALUATION, json.dumps(dated, indent=2, ensure_ascii=False) + "\n")
-    return dated
+def _set_aside_unfinished(folder: Path, files: Sequence[str]) -> None:
+    """Move the files of an evaluation that was killed into a folder of their own."""
+    remove_partial_files(folder)
+    try:
+        record = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
+        unfinished = record["unfinished"]
+    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        return
+    aside = next(path for path in _names(folder / UNFINISHED) if not path.exists())
+    aside.mkdir()
+    paths = [path for name in files for path in folder.glob(name) if path.name != EVALUATION]
+    for path in (*paths, folder / EVALUATION):  # the file that says so is the last
+        path.replace(aside / path.name)
+    log.warning("An evaluation in %s did not end (%s); it is in %s.", folder, unfinished, aside)
+
+
+def _new_folder(home: Path, name: str, text: str) -> Path:
+    """A folder with evaluation.json, of a name that no evaluation has."""
+    place = home / EVALUATIONS
+    with explain_refusal(place), lock_file(place / ".lock", keep=False) as held:
+        if held:  # so those that are here are of killed processes
+            for left in place.glob(f".*{PARTIAL}"):
+                shutil.rmtree(left, ignore_errors=True)
+        if _is_no_copy(home, sorted(place.glob(f"[!.]*/{EVALUATION}"))):  # of version 0.1.0
+            earlier = _partial(place, EARLIER)
+            link(home / EVALUATION, earlier / EVALUATION)
+            _move_to_free_name(earlier, place / EARLIER)
+        partial = _partial(place, name)
+        write_text(partial / EVALUATION, text)
+        return _move_to_free_name(partial, place / name)
+
+
+def _partial(place: Path, name: str) -> Path:
+    """A hidden folder to write into."""
+    partial = place / f".{name}.{os.getpid()}{PARTIAL}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    return partial
 
 
 def find_evaluations(home: Path) -> tuple[list[KeptEvaluation], list[Path]]:
@@ -149,27 +213,22 @@ def _is_no_copy(home: Path, kept: Sequence[Path]) -> bool:
         return False
 
 
-def _keep_earlier(home: Path) -> None:
-    """Copy an evaluation of version 0.1.0 to a folder before the newest replaces it."""
-    place = home / EVALUATIONS
-    if _is_no_copy(home, sorted(place.glob(f"[!.]*/{EVALUATION}"))):
-        partial = place / f".{EARLIER}.{os.getpid()}{PARTIAL}"
-        partial.mkdir(exist_ok=True)
-        link(home / EVALUATION, partial / EVALUATION)
-        _move_to_free_name(partial, place / EARLIER)
-
-
 def _move_to_free_name(folder: Path, wanted: Path) -> Path:
     """Rename a folder to ``wanted``, ``wanted-2`` ...; two processes never get the same name."""
-    number = 1
-    while True:
-        free = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+    for free in _names(wanted):
         try:
             return folder.rename(free)
         except OSError:
             if not free.exists():
                 raise
-        number += 1
+    raise AssertionError("there is always another name")
+
+
+def _names(wanted: Path) -> Iterator[Path]:
+    """``wanted``, ``wanted-2``, ``wanted-3`` ..."""
+    yield wanted
+    for number in count(2):
+        yield wanted.with_name(f"{wanted.name}-{number}")
 
 
 def _write_index(home: Path) -> None:

@@ -9,10 +9,9 @@ repeats it alone. The states are
 """
 
 import csv
-import fcntl
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from icot.config.command_line import SWEEP
 from icot.runs.directory import read_summary
 from icot.runs.layout import SWEEP_INDEX, SWEEP_LOCK
-from icot.system.files import explain_refusal, replace_file
+from icot.system.files import replace_file
+from icot.system.locks import lock_file
 
 NOT_STARTED, UNFINISHED, FAILED, FINISHED = "not started", "unfinished", "failed", "finished"
 RESULTS = ("accuracy", "tokens_removed", "examples_seen", "seconds")  # of summary.json
@@ -90,10 +90,5 @@ def write_index(folder: Path, rows: list[Row]) -> None:
 @contextmanager
 def lock_index(folder: Path) -> Iterator[None]:
     """Let one process at a time change the index."""
-    with explain_refusal(folder / SWEEP_LOCK):
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / SWEEP_LOCK).open("w")
-    with file:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
+    with lock_file(folder / SWEEP_LOCK):
         yield

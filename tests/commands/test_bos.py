@@ -40,7 +40,7 @@ def test_everything_begins_a_question_as_training_did(tmp_path, monkeypatch, sha
     assert package.load(run).answer(questions) == [p["prediction"] for p in expected]
     done = export(run, "out=x", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "20 of 20 answers" in done.stdout
+    assert "answers of icot.evaluate to 20 of 20 prompts" in done.stdout
     tokenizer = AutoTokenizer.from_pretrained(run / "model")
     eos = tokenizer.eos_token
     prompts = [f" {question} {eos}{eos}" for question in questions]
@@ -49,7 +49,8 @@ def test_everything_begins_a_question_as_training_did(tmp_path, monkeypatch, sha
     code = PROMPTS.format(prompts=prompts) + card_code(tmp_path / "x")
     rows, answer = alone(code, tmp_path / "x").splitlines()[-2:]
     assert json.loads(rows) == [leading + row for row in own]
-    assert answer.strip() == expected[0]["prediction"]
+    shown = [p["prediction"] for p in expected if p["correct"]] or [expected[0]["prediction"]]
+    assert answer.strip() == shown[0]
 
 
 def test_a_run_of_before_the_key_keeps_what_it_had(tmp_path):
@@ -63,7 +64,7 @@ def test_a_run_of_before_the_key_keeps_what_it_had(tmp_path):
     shutil.rmtree(tmp_path / "e")
     assert predictions(run, cwd=tmp_path) == expected
     done = export(run, "out=x", cwd=tmp_path)
-    assert "20 of 20 answers" in done.stdout, done.stderr
+    assert "answers of icot.evaluate to 20 of 20 prompts" in done.stdout, done.stderr
     done = icot("train", f"resume={run}", "trainer.max_steps=204", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads((run / "summary.json").read_text())["steps"] == 204

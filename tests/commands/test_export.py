@@ -8,7 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
+from icot.models.loading import load_model
+from icot.models.tokenizers import build_symbol_tokenizer
+from icot.tasks.multiplication import Multiplication
 from tests.conftest import SMALL, icot
 
 WITHOUT_ICOT = """
@@ -51,16 +56,17 @@ def export(run: Path, *overrides: str, cwd: Path):
     return icot("export", f"run_dir={run}", "paths.cache_dir=cache", *overrides, cwd=cwd)
 
 
-def learned(folder: Path, *overrides: str) -> Path:
+LINES = "".join(
+    f"{a} {b} * {c} 1||{a} {c} {b} + 3 #### {(a * c) % 10} {b} {c}\n"
+    for a in range(1, 6)
+    for b in range(1, 5)
+    for c in (1, 4)
+)
+
+
+def learned(folder: Path, *overrides: str, lines: str = LINES) -> Path:
     """A run that knows its validation questions by heart at full removal, positions kept."""
-    (folder / "lines.txt").write_text(
-        "".join(
-            f"{a} {b} * {c} 1||{a} {c} {b} + 3 #### {(a * c) % 10} {b} {c}\n"
-            for a in range(1, 6)
-            for b in range(1, 5)
-            for c in (1, 4)
-        )
-    )
+    (folder / "lines.txt").write_text(lines)
     done = icot(
         "train",
         "task=text",
@@ -89,7 +95,7 @@ def test_plain_transformers_gives_the_same_answers(tmp_path):
     assert sum(p["correct"] for p in expected) > 10, "the model must have learned something"
     done = export(run, "out=x", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "20 of 20 answers" in done.stdout
+    assert "answers of icot.evaluate to 20 of 20 prompts" in done.stdout
     code = f"""
 from transformers import AutoModelForCausalLM, AutoTokenizer, pipeline
 prompts = [" " + q + " <eos><eos>" for q in {[p["question"] for p in expected]!r}]
@@ -104,7 +110,7 @@ print(json.dumps([one, tokenizer.batch_decode(new, skip_special_tokens=True)]))
     for answers in json.loads(alone(code, tmp_path / "x").splitlines()[-1]):
         assert [" ".join(a.split()) for a in answers] == [p["prediction"] for p in expected]
     shown = alone(card_code(tmp_path / "x"), tmp_path / "x")
-    assert shown.strip() == expected[0]["prediction"]
+    assert shown.strip() == next(p["prediction"] for p in expected if p["correct"])
     card = (tmp_path / "x" / "README.md").read_text()
     assert "the model answers directly" in card
     assert "20 of 20" in card
@@ -116,52 +122,96 @@ print(json.dumps([one, tokenizer.batch_decode(new, skip_special_tokens=True)]))
     assert settings["do_sample"] is False
 
 
-def test_a_stage_in_between_is_used_as_its_card_says(small_run, tmp_path):
-    expected = predictions(small_run, "stage=5", cwd=tmp_path)
-    done = export(small_run, "stage=5", "out=x", cwd=tmp_path)
+LORA = ("model=gpt2", "model.lora.r=2", "model.lora.target_modules=[c_attn]", "optimizer.lr=0.02")
+STAGES = (
+    *("schedule=icot_si", "schedule.tokens_per_epoch=8", "checkpoints.every_stage=true"),
+    *("trainer.max_epochs=3", "trainer.max_steps=-1"),
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """A folder with a small base model."""
+    folder = tmp_path_factory.mktemp("cards")
+    task = Multiplication(2, train_size=1, valid_size=1, test_size=1)
+    tokenizer = build_symbol_tokenizer(task.symbols())
+    shape = {"n_layer": 1, "n_embd": 16, "n_head": 2}
+    load_model("gpt2", False, tokenizer, 40, shape).save_pretrained(folder / "base")
+    tokenizer.save_pretrained(folder / "base")
+    return folder
+
+
+def trained(place: Path, name: str, *overrides: str) -> Path:
+    """A run in ``place``, made once; of adapters if that is in its name."""
+    if "adapters" in name:
+        pytest.importorskip("peft")
+        overrides = (*LORA, f"model.name_or_path={place / 'base'}", *overrides)
+    else:
+        overrides = (*[o for o in SMALL if o.startswith("model.")], *overrides)
+    if not (place / name).exists():
+        small = [o for o in SMALL if not o.startswith("model.")]
+        more = [*small, *overrides, "paths.cache_dir=cache", f"hydra.run.dir={place / name}"]
+        done = icot("train", *more, cwd=place)
+        assert done.returncode == 0, done.stderr
+    return place / name
+
+
+CARDS = {  # run, what trains it, the stage to export, and what the card says of it
+    "internalized": ("stages", STAGES, "final", "trained by stepwise internalization ([ICoT-SI]"),
+    "partly": ("stages", STAGES, "4", "trained by stepwise internalization ([ICoT-SI]"),
+    "no_cot": ("no_cot", ("schedule=no_cot", "trainer.max_steps=60"), "final", "(No CoT)"),
+    "explicit": ("explicit", ("schedule=explicit", "trainer.max_steps=8"), "final", "(explicit"),
+}
+
+
+def exported(place: Path, weights: str, name: str) -> Path:
+    """A folder of ``CARDS``, made once."""
+    out = place / f"{weights} {name}"
+    if not out.exists():
+        run, overrides, stage, _ = CARDS[name]
+        run = trained(place, f"{run} {weights}", *overrides)
+        done = export(run, f"stage={stage}", f"out='{out}'", cwd=place)
+        assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_every_card_says_what_was_done_and_its_code_runs(place):
+    """Whole models and adapters, at each kind of stage; what the code prints is in the card."""
+    cards = {}
+    for weights in ("all", "adapters"):
+        for name, (*_, said) in CARDS.items():
+            out = exported(place, weights, name)
+            cards[out] = (out / "README.md").read_text()
+            for text in (said, "40 of 40 prompts", "20 of 20 prompts.", "40 examples of the valid"):
+                assert text in cards[out], out.name
+            assert ("stepwise" in cards[out]) == ("trained by stepwise" in said)
+            assert ("only low-rank adapters" in cards[out]) == (weights == "adapters")
+            assert ("chain of thought removed" in cards[out]) == (name != "partly")
+    code = f"""
+import contextlib, io, os
+for folder, code in {[(str(out), card_code(out)) for out in cards]!r}:
+    os.chdir(folder)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(code, {{}})
+    print(json.dumps(" ".join(printed.getvalue().split())))
+"""
+    printed = [json.loads(line) for line in alone(code, place).splitlines()]
+    for (out, card), answer in zip(cards.items(), printed, strict=True):
+        (comment,) = re.findall(r"^# (.*)\n```", card, re.M)
+        assert answer == comment.partition(" (correct is")[0], out.name
+
+
+def test_adapters_are_merged_on_request(place, symbols):
+    bare = exported(place, "adapters", "no_cot")
+    run = place / "no_cot adapters"
+    expected = predictions(run, cwd=place)
+    done = export(run, "merge_lora=true", "out=whole", cwd=place)
     assert done.returncode == 0, done.stderr
-    code = card_code(tmp_path / "x")
-    body = code.partition("chain, answer =")[0] + "print(json.dumps(tokenizer.decode(written)))\n"
-    written = json.loads(alone(body, tmp_path / "x").splitlines()[-1])
-    parts = " ".join(written.split("<eos>")[:2]).split()
-    assert " ".join(parts) == expected[0]["prediction"]
-
-
-def test_adapters_are_merged_on_request(tmp_path, symbols):
-    pytest.importorskip("peft")
-    from icot.models.loading import load_model
-
-    load_model(
-        "gpt2", False, symbols, 40, {"n_layer": 1, "n_embd": 16, "n_head": 2}
-    ).save_pretrained(tmp_path / "base")
-    symbols.save_pretrained(tmp_path / "base")
-    trained = icot(
-        "train",
-        "task=mult2",
-        "task.train_size=100",
-        "task.valid_size=20",
-        "model=gpt2",
-        f"model.name_or_path={tmp_path / 'base'}",
-        "model.lora.r=2",
-        "model.lora.target_modules=[c_attn]",
-        "schedule=no_cot",
-        "trainer=cpu",
-        "optimizer.lr=0.02",
-        "trainer.max_steps=8",
-        "hydra.run.dir=run",
-        cwd=tmp_path,
-    )
-    assert trained.returncode == 0, trained.stderr
-    expected = predictions(tmp_path / "run", cwd=tmp_path)
-    done = export(tmp_path / "run", "merge_lora=true", "out=whole", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    names = {p.name for p in (tmp_path / "whole").iterdir()}
+    names = {p.name for p in (place / "whole").iterdir()}
     assert "model.safetensors" in names
     assert not any(name.startswith("adapter") for name in names)
-    done = export(tmp_path / "run", "out=adapters", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "adapters" / "adapter_model.safetensors").is_file()
-    assert "peft" in (tmp_path / "adapters" / "README.md").read_text()
+    assert "merged into the weights" in (place / "whole" / "README.md").read_text()
+    assert (bare / "adapter_model.safetensors").is_file()
     code = f"""
 from transformers import AutoModelForCausalLM, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(".")
@@ -173,12 +223,36 @@ new = model.generate(
 )
 print(json.dumps(new[0].tolist()))
 """
-    whole, adapters = (
-        json.loads(alone(code, tmp_path / name).splitlines()[-1]) for name in ("whole", "adapters")
-    )
+    both = [code.replace('"."', f'"{out}"') for out in (place / "whole", bare)]
+    whole, adapters = map(json.loads, alone("".join(both), place).splitlines()[-2:])
     assert whole == adapters
     text = symbols.decode(whole[6:], skip_special_tokens=True)
     assert " ".join(text.split()) == expected[0]["prediction"]
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """Each byte is a token, as in GPT-2's tokenizer without its merges."""
+    signs = ["<eos>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    tokenizer = Tokenizer(models.BPE({sign: i for i, sign in enumerate(signs)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>")
+
+
+def test_the_prompts_are_the_evaluated_ones_to_the_blank(tmp_path):
+    """The text as it is in the data: two blanks or a line's end are other tokens than one blank."""
+    byte_tokenizer().save_pretrained(tmp_path / "bytes")
+    run = learned(
+        tmp_path,
+        *("model.tokenizer=bytes", "schedule.keep_position_ids=false", "trainer.max_steps=60"),
+        lines="".join(f"{a}  +   {b} =||{a} {b} #### {a}\n" for a in range(5) for b in range(5)),
+    )
+    done = export(run, "out=x", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    card = (tmp_path / "x" / "README.md").read_text()
+    assert "25 of 25 prompts into the tokens that were evaluated" in card
+    assert "20 of 20 prompts." in card
+    assert "  +   " in card_code(tmp_path / "x")
 
 
 def test_what_plain_transformers_cannot_do_is_refused(tmp_path):
@@ -199,7 +273,8 @@ def test_what_plain_transformers_cannot_do_is_refused(tmp_path):
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    done = export(tmp_path / "run", "out=x", cwd=tmp_path)
+    # The first example alone could be exported; the model is meant for the others too.
+    done = export(tmp_path / "run", "out=x", "examples=1", cwd=tmp_path)
     assert done.returncode == 2
     assert "schedule.keep_position_ids" in done.stderr
     assert "differ in length" in done.stderr

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import icot
+from icot.commands import evaluate as evaluate_command
 from icot.errors import RunError
-from icot.runs.evaluations import find_evaluations, keep_evaluation, write_record
+from icot.runs.evaluations import find_evaluations, keep_evaluation
 from icot.runs.layout import EVALUATION
 
 OLD = Path(__file__).parents[1] / "fixtures" / "run_0_1_0" / "run"
@@ -87,15 +88,62 @@ def test_what_other_programs_wrote_is_scored_beside_it(tmp_path):
     assert json.loads((tmp_path / EVALUATION).read_text())["accuracy"] == 0.0
 
 
-def test_an_evaluation_that_does_not_end_leaves_nothing_and_a_damaged_one_is_named(tmp_path):
-    with pytest.raises(ZeroDivisionError), keep_evaluation(tmp_path, None, "a") as place:
-        write_record(place.folder, {"accuracy": 1 / 0})
-    assert list((tmp_path / "evaluations").iterdir()) == []
+def test_a_folder_has_another_name_and_a_damaged_one_is_named(tmp_path):
+    with pytest.raises(ZeroDivisionError), keep_evaluation(tmp_path, None, (), "a") as place:
+        place.keep({"accuracy": 1 / 0})
+    assert list(tmp_path.iterdir()) == []
     for _ in range(2):
-        with keep_evaluation(tmp_path, None, "../../a b") as place:
-            write_record(place.folder, {"accuracy": 1.0, "n": 1})
+        with keep_evaluation(tmp_path, None, (), "../../a b") as place:
+            place.keep({"accuracy": 1.0, "n": 1})
     assert place.folder == tmp_path / "evaluations" / "a-b-2"
     (place.folder / EVALUATION).write_text("{")
     found, unreadable = find_evaluations(tmp_path)
     assert [one.folder.name for one in found] == ["a-b"]
     assert unreadable == [place.folder / EVALUATION]
+
+
+@pytest.mark.parametrize("out", [None, "out"])
+def test_a_stage_stands_as_soon_as_it_is_measured(run, out, monkeypatch, caplog):
+    """A process that ends between two stages loses neither, and is no obstacle for the next."""
+    folder = run / "evaluations" / "all_valid_removed-3" if out is None else run.parent / out
+    options = {"stage": "all", "tokens_removed": 3, "out": out and str(folder)}
+    measured = iter(range(2))
+    measure = evaluate_command.measure
+
+    def measure_one(*args, **kwargs):
+        if next(measured) == 1:
+            raise KeyboardInterrupt
+        return measure(*args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate_command, "measure", measure_one)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(run, **options)
+    killed = content(folder)
+    record = json.loads(killed[EVALUATION])
+    assert record["unfinished"] == "1 of 2 measured"
+    assert [stage["name"] for stage in record["stages"]] == ["2"]
+    assert set(killed) == {EVALUATION, "predictions-2.jsonl"}
+    again = evaluate(run, **options)
+    assert len(again["stages"]) == 2
+    assert "unfinished" not in again
+    if out is None:
+        assert content(folder) == killed
+        assert json.loads((folder.with_name(f"{folder.name}-2") / EVALUATION).read_text()) == again
+        found = [one.record.get("unfinished") for one in find_evaluations(run)[0]]
+        assert found.count("1 of 2 measured") == 1
+    else:
+        assert content(folder / "unfinished") == killed
+        assert json.loads((folder / EVALUATION).read_text()) == again
+        assert "did not end (1 of 2 measured)" in caplog.text
+
+
+def test_two_processes_do_not_write_one_folder(run):
+    out = run.parent / "out"
+    with (
+        keep_evaluation(run, str(out), (EVALUATION,)),
+        pytest.raises(RunError, match=r"out: another process is writing there \(process \d+"),
+        keep_evaluation(run, str(out), (EVALUATION,)),
+    ):
+        pass
+    assert not list(run.parent.glob(".*"))

@@ -47,4 +47,12 @@ def build_predictor(parts: PredictorParts, options: Options) -> Predictor:
     return GreedyPredictor(**vars(parts))
 
 
-METHOD = Method("icot_si", build_module, build_view, build_callbacks, build_predictor)
+METHOD = Method(
+    "icot_si",
+    build_module,
+    build_view,
+    build_callbacks,
+    build_predictor,
+    title="stepwise internalization ([ICoT-SI](https://arxiv.org/abs/2405.14838))",
+    is_removal=True,
+)
