@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from icot.errors import ModelError, first_sentence
-from icot.models.adapters import add_lora
+from icot.models.adapters import add_lora, find_trained_whole
 from icot.models.fast_layers import use_fast_layers
 from icot.models.hub import hub_is_reachable
 from icot.models.positions import extend_positions, learned_positions
@@ -135,7 +135,7 @@ def restore_model(
             shape, attn_implementation=attn_implementation, dtype=dtype, trust_remote_code=False
         )
         if lora is not None:
-            model = add_lora(model, **lora)
+            model = add_lora(model, **lora, trained_whole=find_trained_whole(weights))
         model.load_state_dict(dict(weights))
     except Exception as error:  # a damaged file can raise anything
         raise ModelError(

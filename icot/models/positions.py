@@ -15,6 +15,10 @@ from icot.models.introspection import config_of
 log = logging.getLogger(__name__)
 
 
+class LengthenedPositions(nn.Embedding):
+    """Learned position embeddings, some of them new and random: to be trained in any case."""
+
+
 def learned_positions(config: PreTrainedConfig) -> int | None:
     """The number of learned positions; None for rotary models."""
     positions = getattr(config, "n_positions", None)
@@ -44,7 +48,7 @@ def extend_positions(model: PreTrainedModel, positions: int) -> None:
     if available is None or positions <= available:
         return
     for module, name, table in position_tables(model):
-        longer = nn.Embedding(
+        longer = LengthenedPositions(
             positions, table.embedding_dim, dtype=table.weight.dtype, device=table.weight.device
         )
         nn.init.normal_(longer.weight, std=model.config.initializer_range)

@@ -6,7 +6,7 @@ accumulation and data parallelism give the same update.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, TypeVar
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from icot.errors import RunError
+from icot.models.adapters import WHOLE
 from icot.removal import CoTBatch
 from icot.runs.checkpoint_header import KEY, Header, StageMark
 from icot.schedule import Stage
@@ -254,9 +256,23 @@ class TrainingModule(LightningModule, ABC):
         checkpoint[KEY] = self._header("optimizer_states" in checkpoint).as_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The inverse of ``on_save_checkpoint``."""
+        """The inverse of ``on_save_checkpoint``.
+
+        Raises:
+            RunError: the weights are those of another model.
+        """
+        self._check_weights(checkpoint["state_dict"])
         rise = checkpoint.get("learning_rate_rise")
         self._rise = None if rise is None else (rise[0], rise[1])
+
+    def _check_weights(self, weights: Mapping[str, Any]) -> None:
+        """Refuse weights that are not this model's before torch does."""
+        if any(WHOLE in name for name in set(self.state_dict()) - set(weights)):
+            raise RunError(
+                "this run with model.lora was begun by an earlier version, which lengthened the "
+                "position embeddings and did not train the new ones; it can be evaluated, but not "
+                "resumed. Start a new run."
+            )
 
     def _header(self, resumes: bool) -> Header:
         """What a checkpoint taken now says of itself, from what the callbacks say."""
