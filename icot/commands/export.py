@@ -9,6 +9,7 @@ and compares the tokens of all questions, and the answers to some, with those of
 from collections.abc import Sequence
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
@@ -28,6 +29,7 @@ from icot.inference.greedy import without_end
 from icot.methods.base import PredictorParts
 from icot.models.export import (
     generate_outputs,
+    loading_arguments,
     make_standalone,
     prompt_for,
     save_standalone,
@@ -101,7 +103,8 @@ def _export(cfg: ExportConfig, out: Path) -> None:
     with write_at_once(out) as folder:
         leading = leading_tokens(tokenizer)
         save_standalone(folder, model.cpu(), tokenizer, longest, internalized, leading)
-        check, example = _check(folder, subject, found.predictions, longest, adapters_of)
+        loading = loading_arguments(model)
+        check, example = _check(folder, loading, subject, found.predictions, longest, adapters_of)
         card = model_card(
             measured,
             done,
@@ -113,6 +116,7 @@ def _export(cfg: ExportConfig, out: Path) -> None:
             max_new_tokens=longest,
             check=check,
             adapters_of=adapters_of,
+            loading=loading,
         )
         write_text(folder / CARD, card)
     console = Console(highlight=False, soft_wrap=True)
@@ -133,6 +137,7 @@ def _describe_stage(subject: Subject, asked_for: int | None) -> str:
 
 def _check(
     folder: Path,
+    loading: dict[str, Any],
     subject: Subject,
     predictions: Sequence[Prediction],
     longest: int,
@@ -159,6 +164,7 @@ def _check(
     own_settings = internalized and adapters_of is None
     outputs = generate_outputs(
         folder,
+        loading,
         expected[:COMPARED],
         eos_token_id,
         max_new_tokens=None if own_settings else longest,

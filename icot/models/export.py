@@ -10,7 +10,7 @@ internalized model ends with both separators,
 so that its output ends at the first end-of-sequence token, as transformers expects.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ from transformers import (
 )
 
 from icot.errors import ModelError
+from icot.models.adapters import find_trained_whole
 from icot.models.introspection import config_of
-from icot.models.positions import position_tables
+from icot.models.positions import learned_positions, position_tables
 
 
 def prompt_for(question: str, eos: str, internalized: bool) -> str:
@@ -69,6 +70,17 @@ def make_standalone(
         for settings in model.peft_config.values():  # type: ignore[operator]
             settings.base_model_name_or_path = base
     return model, base if adapted else None
+
+
+def loading_arguments(model: nn.Module) -> dict[str, Any]:
+    """The arguments with which ``from_pretrained`` loads an exported model; mostly none.
+
+    Adapters with lengthened position embeddings say nothing of it to transformers, which makes the
+    base model first.
+    """
+    if not find_trained_whole(model.state_dict()):
+        return {}
+    return {"n_positions": learned_positions(config_of(model)), "ignore_mismatched_sizes": True}
 
 
 def _move_positions(model: nn.Module, start: int | None, jump: int) -> None:
@@ -169,12 +181,18 @@ def tokenize_prompts(folder: Path, prompts: list[str]) -> list[list[int]]:
 
 
 def generate_outputs(
-    folder: Path, prompts: list[list[int]], eos: int, max_new_tokens: int | None, separators: int
+    folder: Path,
+    loading: Mapping[str, Any],
+    prompts: list[list[int]],
+    eos: int,
+    max_new_tokens: int | None,
+    separators: int,
 ) -> list[list[int]] | None:
     """Generate with plain transformers from the folder.
 
     Args:
         folder: of the exported model.
+        loading: what ``loading_arguments`` says of it.
         prompts: tokens.
         eos: the separator.
         max_new_tokens: the length of the longest output; None leaves this and the end of an output
@@ -189,7 +207,7 @@ def generate_outputs(
     if max_new_tokens is not None:
         settings = {"max_new_tokens": max_new_tokens, "do_sample": False, "eos_token_id": None}
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(folder)
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, **loading)
     except OSError:
         return None
     outputs = []

@@ -51,7 +51,7 @@ GENERATE = """\
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained({folder})
-model = AutoModelForCausalLM.from_pretrained({folder})
+model = AutoModelForCausalLM.from_pretrained({folder}{loading})
 inputs = tokenizer({prompt}, return_tensors="pt", return_token_type_ids=False)
 settings = {{"do_sample": False, "max_new_tokens": {longest}, "eos_token_id": {end}}}
 written = model.generate(**inputs, **settings)[0, inputs["input_ids"].shape[1] :]
@@ -188,6 +188,7 @@ def model_card(
     max_new_tokens: int,
     check: Check,
     adapters_of: str | None,
+    loading: Mapping[str, Any],
 ) -> str:
     """The card as Markdown.
 
@@ -203,6 +204,7 @@ def model_card(
         max_new_tokens: the length of the longest output.
         check: of the folder.
         adapters_of: the base model if the folder holds only adapters.
+        loading: further arguments of ``from_pretrained``, for adapters.
     """
     removed = describe_removal(measured["tokens_removed"], measured["longest_cot"], internalized)
     output = "the model answers directly."
@@ -231,6 +233,7 @@ def model_card(
     )
     code = _code(internalized, adapters_of is not None).format(
         folder='"FOLDER"',
+        loading="".join(f", {name}={value!r}" for name, value in loading.items()),
         prompt=json.dumps(example.prompt),
         printed=_comment(example),
         longest=max_new_tokens,

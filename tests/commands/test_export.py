@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from icot.models.loading import load_model
 from icot.models.tokenizers import build_symbol_tokenizer
@@ -228,6 +228,29 @@ print(json.dumps(new[0].tolist()))
     assert whole == adapters
     text = symbols.decode(whole[6:], skip_special_tokens=True)
     assert " ".join(text.split()) == expected[0]["prediction"]
+
+
+def test_adapters_of_a_lengthened_model_load_at_its_length(place):
+    """The base model has fewer positions than an example has tokens."""
+    pytest.importorskip("peft")
+    short = AutoModelForCausalLM.from_pretrained(place / "base")
+    short.transformer.wpe.weight.data = short.transformer.wpe.weight.data[:16]
+    short.config.n_positions = 16
+    short.save_pretrained(place / "short")
+    AutoTokenizer.from_pretrained(place / "base").save_pretrained(place / "short")
+    overrides = (f"model.name_or_path={place / 'short'}", "schedule=no_cot", "trainer.max_steps=20")
+    run = trained(place, "long adapters", *overrides)
+    done = export(run, "out=long", cwd=place)
+    assert done.returncode == 0, done.stderr
+    card = (place / "long" / "README.md").read_text()
+    assert "n_positions=21, ignore_mismatched_sizes=True" in card
+    assert "20 of 20 prompts." in card
+    (comment,) = re.findall(r"^# (.*)\n```", card, re.M)
+    printed = " ".join(alone(card_code(place / "long"), place / "long").split())
+    assert printed == comment.partition(" (correct is")[0]
+    done = export(run, "out=long_whole", "merge_lora=true", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "20 of 20 prompts." in (place / "long_whole" / "README.md").read_text()
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
