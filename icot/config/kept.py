@@ -75,6 +75,14 @@ def check_trusted(cfg: TrainConfig, trusted: Iterable[str], path: Path) -> None:
                 f"packages that you trust. If you trust {package}, add trust=[{package}]."
             )
 
+    attention = cfg.model.attn_implementation or ""
+    owner = attention.partition("/")[0]
+    if owner != attention and owner not in allowed:  # a kernel, which is downloaded and run
+        raise RunError(
+            f"{path}: model.attn_implementation is {attention!r}, code from the hub. If you trust "
+            f"{owner}, add trust=[{owner}]."
+        )
+
 
 def targets_of(cfg: TrainConfig) -> dict[str, str]:
     """The classes that a configuration names, by key."""

@@ -22,6 +22,7 @@ from icot.errors import ModelError, first_sentence
 from icot.models.adapters import add_lora, find_trained_whole
 from icot.models.fast_layers import use_fast_layers
 from icot.models.hub import hub_is_reachable
+from icot.models.introspection import config_of
 from icot.models.positions import extend_positions, learned_positions
 
 
@@ -67,6 +68,7 @@ def load_model(
         if learned_positions(shape) is not None:
             shape.n_positions = max(positions, changes.get("n_positions", positions))
         model = _draw_weights(shape, choices)
+    _refuse_recurrent(model)
     use_fast_layers(model)
     model.config.use_cache = False
     # Padding is on the right, where causal attention needs no mask. If a padding token were set,
@@ -141,7 +143,22 @@ def restore_model(
         raise ModelError(
             f"the weights do not fit the model configuration in {folder}: {first_sentence(error)}."
         ) from None
+    _refuse_recurrent(model)
     return model.eval()
+
+
+def _refuse_recurrent(model: nn.Module) -> None:
+    """Refuse a model without keys and values, which decoding (``icot.inference.greedy``) caches.
+
+    Raises:
+        ModelError: it has a recurrent state instead.
+    """
+    if getattr(model, "_is_stateful", False):
+        raise ModelError(
+            f"a {config_of(model).model_type} model is recurrent: it has no cache of keys and "
+            "values, and icot would decode wrong answers. Choose a model with attention in every "
+            "layer (gpt2, phi3, mistral, ...)."
+        )
 
 
 def _architecture(name_or_path: str, changes: dict[str, Any]) -> PreTrainedConfig:

@@ -26,6 +26,11 @@ def test_what_a_run_writes_is_read(small_run):
         ("digits: 2", "digits: two", "digits"),
         ("digits: 2", "digits: !!python/object/apply:os.mkdir [x]", "cannot be read"),
         ("task:", "tusk:", "lacks task"),
+        (
+            "attn_implementation: eager",
+            "attn_implementation: someone/kernel",
+            r"someone/kernel', code from the hub.*trust=\[someone\]",
+        ),
     ],
 )
 def test_a_configuration_that_asks_for_more_than_values_is_refused(

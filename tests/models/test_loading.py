@@ -49,6 +49,12 @@ def test_what_cannot_be_had_says_what_to_set(mult2, symbols, load):
         load(mult2, symbols)
 
 
+def test_recurrent_models_are_refused(symbols):
+    config = {"hidden_size": 16, "num_hidden_layers": 1}
+    with pytest.raises(ModelError, match="a mamba model is recurrent"):
+        load_model("mamba", False, symbols, 16, config)
+
+
 def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path, symbols):
     load_model("gpt2", False, symbols, 16, TINY).save_pretrained(tmp_path)
     big = train_symbol_tokenizer(["some words more than the model has ever seen before"])
