@@ -36,6 +36,13 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def in_one_line(error: BaseException) -> str:
+    """A library's whole message without its full stop, to stand within a sentence."""
+    if isinstance(error, KeyError):
+        return f"there is no {error}"
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
 def first_sentence(error: BaseException) -> str:
     """The first line of a library's message without its full stop, to stand within a sentence."""
     return first_line(error).rstrip(".")

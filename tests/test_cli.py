@@ -97,10 +97,67 @@ def test_configuration_files_of_ones_own(tmp_path):
     assert "nowhere" in done.stderr
 
 
+# Values that are of the right type and would end in a traceback, or in a run that is none.
+WRONG = {
+    "trainer.strategy=fdsp": "did you mean fsdp? choose one of auto, ddp, ",
+    "trainer.accelerator=cuda0": "did you mean cuda? choose one of auto, cpu, ",
+    "trainer.devices=0": "must be a number of devices, a list of different device numbers",
+    "trainer.max_time=abc": "must be above 0, as DD:HH:MM:SS",
+    "trainer.gradient_clip_val=-1": "must be at least 0",
+    "optimizer.betas=[0.9,1]": "1 must be below 1",
+    "optimizer.lr=inf": "must be a finite number",
+    "optimizer.weight_decay=nan": "must be a finite number",
+    "seed=-1": "must be at least 0",
+    "task.seed=-1": "must be at least 0",
+    "collapse.share=7": "must be at most 1",
+    "schedule.stops=[1,null]": "null must be an integer",
+    "schedule.decay=1": "must be below 1",
+    "model.attn_implementation=nope": "must be one of eager, sdpa, ",
+    "model.config.n_layer=0": "must be an integer, at least 1",
+    "model.config.n_head=null": "must be an integer, at least 1",
+    "+callbacks.x._target_=nope": "must be a class, as package.module.Class",
+    "+callbacks.y._target_=nope.Nope": "there is no package nope",
+}
+
+
+def test_all_wrong_values_are_told_at_once_before_any_work(tmp_path):
+    done = icot("train", *WRONG, "+callbacks.z=3", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert f"{len(WRONG) + 1} mistakes" in done.stderr
+    told = [line.removeprefix("  - ") for line in done.stderr.splitlines()[1:]]
+    for given, said in WRONG.items():
+        (line,) = [line for line in told if line.startswith(given.lstrip("+"))]
+        assert said in line
+    assert "callbacks.z must be a group of keys with _target_, the name of a class" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "said"),
+    [
+        ("evaluate", ["run_dir="], "run_dir= is empty"),
+        ("export", ["run_dir=x", "out="], "out= is empty"),
+        ("prepare", ["seed=-1"], "seed=-1 must be at least 0"),
+        ("prepare", ["out=/dev/null"], "/dev/null: cannot be written"),
+    ],
+)
+def test_values_of_other_commands(command, arguments, said, tmp_path):
+    done = icot(command, *arguments, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["task=null"], "choose one of"),
+        (["callbacks=null"], "choose one of"),
+        (["experiment=null"], "leave experiment out"),
+        (["paths=null"], "must be a group of keys"),
+        (["++resume="], "resume= is empty"),
+        (["hydra.run.dir=null"], "names no directory"),
+        (["paths.output_dir="], "names no directory"),
         (["~schedule"], "choose one of"),
         (["schedule.kind=[a]"], "choose one of linear"),
         (["task._target_=[a]"], "task"),

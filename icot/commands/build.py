@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from hydra.utils import get_class
 from torch import nn
@@ -28,7 +29,7 @@ from icot.config.options import (
 from icot.config.schema import ModelConfig, TrainConfig
 from icot.data.leading_tokens import decide_bos
 from icot.data.views import View
-from icot.errors import ConfigError, UserError, first_line
+from icot.errors import ConfigError, UserError, in_one_line
 from icot.methods.base import (
     Method,
     ModuleParts,
@@ -41,6 +42,7 @@ from icot.models.attention_choice import fastest_attention
 from icot.models.loading import load_model
 from icot.models.position_check import check_kept_positions, check_packing
 from icot.models.tokenizers import load_tokenizer
+from icot.removal import length_after
 from icot.runs.recovery import Recoveries
 from icot.schedule import AdaptiveSchedule, FixedSchedule, LinearSchedule, Schedule
 from icot.system.hardware import device_for, resolve_precision
@@ -69,7 +71,7 @@ def make(kind: type[T], option: OfAnotherPackage, **further: Any) -> T:
     try:
         own = get_class(option.target)
     except Exception as error:  # importing a user's module can raise anything
-        raise ConfigError([f"{option.target}: cannot be imported: {first_line(error)}"]) from None
+        raise ConfigError([f"{option.target}: cannot be imported: {in_one_line(error)}"]) from None
     if not issubclass(own, kind):
         raise ConfigError([f"{option.target} is no {kind.__name__} of icot"])
     if inspect.isabstract(own):
@@ -203,6 +205,32 @@ def build_data(
         seed=cfg.seed,
         num_workers=cfg.data.num_workers,
     )
+
+
+def check_lengths(cfg: TrainConfig, data: CoTDataModule) -> None:
+    """See to it that ``data.max_train_tokens`` leaves something to train on.
+
+    Raises:
+        ConfigError: every example is too long at every stage, or at a first stage that never ends.
+    """
+    most, store = cfg.data.max_train_tokens, data.split("train")
+    if most is None:
+        return
+    schedule, removed = cfg.schedule, store.longest_cot
+    advice = "set a larger one, or null"
+    if isinstance(schedule, FixedScheduleConfig) and schedule.tokens_removed != "all":
+        removed = schedule.tokens_removed
+    if isinstance(schedule, AdaptiveScheduleConfig) and schedule.patience is None:
+        removed = 0
+        advice += "; or set schedule.patience, with which a stage ends that trains on nothing"
+    left = length_after(np.diff(store.offsets), store.cot_start, store.cot_end, removed)
+    if left.min() > most:
+        raise ConfigError(
+            [
+                f"data.max_train_tokens={most} drops every training example: with {removed} tokens "
+                f"of the chain removed, the shortest has {left.min()}; {advice}"
+            ]
+        )
 
 
 def build_module(

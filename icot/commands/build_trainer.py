@@ -6,7 +6,7 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import nn
 
@@ -16,7 +16,7 @@ from icot.config.options import (
     FixedScheduleConfig,
 )
 from icot.config.schema import TrainConfig
-from icot.errors import ConfigError, UserError, first_line
+from icot.errors import ConfigError, UserError, first_sentence, in_one_line
 from icot.inference.predictor import Predictor
 from icot.methods.base import (
     CallbackParts,
@@ -123,19 +123,33 @@ def _tracking_callbacks(cfg: TrainConfig, loggers: list[Logger]) -> list[Callbac
     return callbacks
 
 
-def build_user_callbacks(named: dict[str, Any], ours: list[Callback]) -> list[Callback]:
-    """The callbacks that the configuration names, to be called behind ``ours``.
+def build_user_callbacks(named: dict[str, Any]) -> dict[str, Callback]:
+    """The callbacks that the configuration names, by name.
 
     Raises:
-        ConfigError: one cannot be made, or is part of every run already.
+        ConfigError: one cannot be made, or is no callback.
     """
     found = {}
-    for name, one in named.items():
+    for name, settings in named.items():
+        shown = f"callbacks.{name}._target_={settings['_target_']}"
         try:
-            found[name] = instantiate(one)
+            one = instantiate(settings)
         except InstantiationException as error:
-            raise ConfigError([f"callbacks.{name}: {first_line(error)}"]) from None
-    built_in = {type(one) for one in ours}
+            reason = in_one_line(error.__cause__ or error)
+            raise ConfigError([f"{shown}: cannot be made: {reason}"]) from None
+        if not isinstance(one, Callback):
+            raise ConfigError([f"{shown} must be a class of Lightning callbacks"])
+        found[name] = one
+    return found
+
+
+def add_user_callbacks(found: dict[str, Callback], callbacks: list[Callback]) -> None:
+    """Add the callbacks of the configuration to those of a run, to be called behind them.
+
+    Raises:
+        ConfigError: one is part of every run already.
+    """
+    built_in = {type(one) for one in callbacks}
     mistakes = [
         f"callbacks.{name}: {type(one).__name__} is part of every run already; leave it out"
         for name, one in found.items()
@@ -143,7 +157,31 @@ def build_user_callbacks(named: dict[str, Any], ours: list[Callback]) -> list[Ca
     ]
     if mistakes:
         raise ConfigError(mistakes)
-    return list(found.values())
+    callbacks.extend(found.values())
+
+
+def check_devices(cfg: TrainConfig) -> None:
+    """Let Lightning judge devices and strategy on this machine, before anything takes time.
+
+    Raises:
+        ConfigError: the machine does not have them.
+    """
+    t, settings = cfg.trainer, trainer_arguments(cfg)
+    wants_gpus = isinstance(t.devices, list) or str(t.devices) == "-1" or "," in str(t.devices)
+    if settings["accelerator"] == "cpu" and wants_gpus:
+        raise ConfigError(
+            [
+                f"trainer.devices={t.devices} chooses among GPUs, and training is on the CPU here; "
+                "set a number of processes, trainer.devices=2"
+            ]
+        )
+    try:
+        Trainer(**settings | {"logger": False, "enable_progress_bar": False})
+    except Exception as error:  # Lightning raises many kinds
+        shown = f"accelerator={t.accelerator}, devices={t.devices}, strategy={t.strategy}"
+        raise ConfigError(
+            [f"trainer: Lightning refuses {shown} here: {first_sentence(error)}"]
+        ) from None
 
 
 def build_loggers(

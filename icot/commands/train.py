@@ -20,11 +20,14 @@ from icot.commands.build import (
     build_task,
     build_tokenizer,
     build_view,
+    check_lengths,
 )
 from icot.commands.build_trainer import (
+    add_user_callbacks,
     build_callbacks,
     build_loggers,
     build_user_callbacks,
+    check_devices,
     facts,
     trainer_arguments,
 )
@@ -109,6 +112,8 @@ def fit(
     """
     folder = Path(cfg.paths.output_dir)
     seed_everything(cfg.seed, verbose=False)
+    check_devices(cfg)
+    own_callbacks = build_user_callbacks(cfg.callbacks)
     method, options = build_method(cfg.method, command.overrides)
     task = build_task(cfg.task)
     tokenizer = build_tokenizer(cfg.model, task)
@@ -118,6 +123,7 @@ def fit(
     data = build_data(cfg, task, tokenizer, view)
     data.skipped = recoveries.skipped
     data.prepare_data()
+    check_lengths(cfg, data)
     model = build_model(cfg, tokenizer, data.longest)
     module = build_module(cfg, method, options, model)
     known = facts(cfg, model, choices, command.sweep)
@@ -130,7 +136,7 @@ def fit(
         default_root_dir=folder,
     )
     end_also_when_resumed_at_the_end(trainer)
-    callbacks_of(trainer).extend(build_user_callbacks(cfg.callbacks, callbacks_of(trainer)))
+    add_user_callbacks(own_callbacks, callbacks_of(trainer))
     if trainer.is_global_zero and not recoveries.gone_back:
         of_this_start = {
             **known,

@@ -6,8 +6,10 @@ pydantic judges types, ranges, choices and unknown keys; ``cross_checks`` says w
 together. Each message names the key, says what is wrong and what to do, with the nearest name.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
@@ -15,12 +17,18 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from icot.config.identity import value_at
-from icot.config.options import CHOSEN_BY, OTHER, SECTIONS
+from icot.config.options import CHOSEN_BY, OTHER, SECTIONS, TARGET
 from icot.config.section import MISSING, Section
 from icot.errors import ConfigError, first_line
 
 SectionT = TypeVar("SectionT", bound=Section)
 SOURCES = ("run_dir", "checkpoint", "predictions")  # what a command can work on
+FILES = (*SOURCES, "data_file", "out")
+# The shape of a model, which comes with pretrained weights.
+SHAPE = {
+    *("n_layer", "n_embd", "n_head", "n_inner", "vocab_size", "num_hidden_layers", "hidden_size"),
+    *("intermediate_size", "num_attention_heads", "num_key_value_heads"),
+}
 
 
 def validate(composed: DictConfig | Mapping[str, Any], schema: type[SectionT]) -> SectionT:
@@ -77,7 +85,11 @@ def _field_mistakes(values: Mapping[str, Any], schema: type[Section]) -> list[st
         schema.model_validate(values)
     except ValidationError as error:
         found = [(_dotted(e["loc"], values), e) for e in error.errors(include_url=False)]
-        return [_message(key, e) for key, e in found if value_at(values, key) != MISSING]
+        return [
+            _message(key, e, value_at(values, key))
+            for key, e in found
+            if value_at(values, key) != MISSING
+        ]
     return []
 
 
@@ -97,10 +109,14 @@ def _dotted(location: tuple[int | str, ...], values: Mapping[str, Any]) -> str:
     return ".".join(parts)
 
 
-def _message(key: str, error: Any) -> str:
-    """One of pydantic's findings as a sentence that says what to do."""
+def _message(key: str, error: Any, whole: Any) -> str:
+    """One of pydantic's findings as a sentence that says what to do; ``whole`` is the key's value.
+
+    Where a value of a list is wrong, the list is shown with it.
+    """
     kind, given, limits = error["type"], error.get("input"), error.get("ctx", {})
-    shown = f"{key}={given}"
+    in_list = isinstance(whole, list) and given is not whole
+    shown = f"{key}={_written(whole)}: {_written(given)}" if in_list else f"{key}={_written(given)}"
     if key == "schedule.tokens_removed":
         return f"{shown} must be a number of tokens, at least 0, or all"
     if kind == "missing":
@@ -117,11 +133,11 @@ def _message(key: str, error: Any) -> str:
         allowed = [str(w).strip("'") for w in limits["expected"].replace(" or ", ", ").split(", ")]
         return f"{shown}: {choose(given, allowed)}"
     texts = {
-        "greater_than_equal": "must be at least {ge:g}",
-        "greater_than": "must be above {gt:g}",
-        "less_than_equal": "must be at most {le:g}",
-        "less_than": "must be below {lt:g}",
-        "finite_number": "must be finite",
+        "greater_than_equal": "must be at least {ge:.12g}",
+        "greater_than": "must be above {gt:.12g}",
+        "less_than_equal": "must be at most {le:.12g}",
+        "less_than": "must be below {lt:.12g}",
+        "finite_number": "must be a finite number",
         "value_error": "{error}",
         "too_short": "must have at least {min_length} values",
         "too_long": "must have at most {max_length} values",
@@ -134,6 +150,35 @@ def _message(key: str, error: Any) -> str:
     if wanted is not None:
         return f"{shown} must be {wanted}"
     return f"{shown}: {error['msg']}"
+
+
+def _written(value: Any) -> str:
+    """A value as YAML has it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(map(_written, value))}]"
+    return str(value)
+
+
+def mistakes_of_callbacks(callbacks: Any) -> list[str]:
+    """What can be told of the user's callbacks without importing anything heavy.
+
+    Args:
+        callbacks: each one's class and arguments, by name.
+    """
+    mistakes = []
+    for name, settings in callbacks.items() if isinstance(callbacks, Mapping) else ():
+        target = settings.get(TARGET) if isinstance(settings, Mapping) else None
+        package = str(target).partition(".")[0]
+        key = f"callbacks.{name}"
+        if not isinstance(target, str):
+            mistakes.append(f"{key} must be a group of keys with {TARGET}, the name of a class")
+        elif not re.fullmatch(r"\w+(\.\w+)+", target):
+            mistakes.append(f"{key}.{TARGET}={target} must be a class, as package.module.Class")
+        elif find_spec(package) is None:
+            mistakes.append(f"{key}.{TARGET}={target}: there is no package {package}")
+    return mistakes
 
 
 def _no_such_key(key: str) -> str:
@@ -161,7 +206,7 @@ def cross_checks(values: Mapping[str, Any]) -> list[str]:
     def value(key: str) -> Any:
         return value_at(values, key)
 
-    mistakes: list[str] = []
+    mistakes = [f"{key}= is empty; leave it out, or set it" for key in FILES if value(key) == ""]
     for check in (_of_what_is_evaluated, _of_training_length, _of_the_model, _of_batches):
         try:
             mistakes += check(value)
@@ -210,6 +255,12 @@ def _of_training_length(value: Callable[[str], Any]) -> list[str]:
 
 def _of_the_model(value: Callable[[str], Any]) -> list[str]:
     mistakes = []
+    for key in sorted(SHAPE & set(value("model.config") or ())):
+        size = value(f"model.config.{key}")
+        if key == "n_inner" and size is None:
+            continue
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            mistakes.append(f"model.config.{key}={_written(size)} must be an integer, at least 1")
     if value("model.pretrained") is False and value("model.lora.r") is not None:
         mistakes.append("model.lora.r adapts pretrained weights: set model.pretrained=true")
     if value("model.pretrained") and value("model.tokenizer") == "symbol":

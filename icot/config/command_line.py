@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from icot.config.checks import choose, mistakes_of, validate
+from icot.config.checks import SHAPE, choose, mistakes_of, mistakes_of_callbacks, validate
 from icot.config.entry_points import SCHEMAS, register_schemas
 from icot.config.experiments import CONFIG_MODULE, short_name
 from icot.config.experiments import GROUP as EXPERIMENT
@@ -32,13 +32,8 @@ from icot.errors import first_line
 
 NOTHING = "null"  # the option of a group of which none is chosen
 INTERNAL_GROUPS = {"schema", "settings", "hydra"}
-REQUIRED = ("task", "model", "schedule", "optimizer", "trainer", "method", "logger")
+REQUIRED = ("task", "model", "schedule", "optimizer", "trainer", "method", "logger", "callbacks")
 SWEEP = "sweep"  # the group that is added, not chosen: -m +sweep=NAME
-# The shape of a model, which comes with pretrained weights.
-SHAPE = {
-    *("n_layer", "n_embd", "n_head", "n_inner", "vocab_size", "num_hidden_layers", "hidden_size"),
-    *("intermediate_size", "num_attention_heads", "num_key_value_heads"),
-}
 NOT_RESOLVED = "paths.output_dir"  # Hydra knows it only when it runs
 
 
@@ -128,7 +123,8 @@ def compose_values(config_name: str, overrides: Sequence[str]) -> DictConfig:
     The run's directory, which Hydra sets when it runs, is left empty.
     """
     cfg = compose(config_name=config_name, overrides=list(overrides))
-    if str(OmegaConf.to_container(cfg.paths)["output_dir"]).startswith("${hydra:"):  # type: ignore[index,call-overload]
+    paths = cfg.paths
+    if isinstance(paths, DictConfig) and "${hydra:" in str(paths._get_node("output_dir")):
         OmegaConf.update(cfg, NOT_RESOLVED, "")
     return cfg
 
@@ -180,7 +176,7 @@ def mistakes_in(overrides: Sequence[str], config_name: str, multirun: bool = Fal
     chosen = [_as_choice(o) for o in good if o.key_or_group in options.groups]
     try:
         base = compose_values(config_name, list({c.split("=")[0]: c for c in chosen}.values()))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         return [*mistakes, first_line(error)]
     varied = _varied_by_sweep(config_name, chosen, {o.key_or_group for o in parsed})
     keys = sorted(_keys(base))
@@ -227,12 +223,12 @@ class GroupOptions:
             return [f"{override.input_line}: no {key} is of that name"]
         if key in REQUIRED and (override.is_delete() or None in chosen):
             return [f"{override.input_line}: {choose('', self.of(key))}"]
+        if None in chosen:
+            return [f"{override.input_line}: names none; leave {key} out"]
         allowed = self.of(key)
         short = [option for option in allowed if "/" not in option]
         return [
-            f"{key}={option}: {choose(option, short)}"
-            for option in chosen
-            if option is not None and option not in allowed
+            f"{key}={option}: {choose(option, short)}" for option in chosen if option not in allowed
         ]
 
 
@@ -266,7 +262,9 @@ def _mistakes_in_values(overrides: Sequence[Override], config_name: str) -> list
     mistakes: list[str] = []
     for job in jobs:
         try:
-            mistakes += mistakes_of(compose_values(config_name, job), SCHEMAS[config_name])
+            composed = compose_values(config_name, job)
+            mistakes += mistakes_of(composed, SCHEMAS[config_name])
+            mistakes += mistakes_of_callbacks(OmegaConf.to_container(composed).get("callbacks"))  # type: ignore[union-attr]
         except (HydraException, OmegaConfBaseException) as error:
             mistakes.append(first_line(error))
     return mistakes

@@ -19,7 +19,7 @@ Precision = Literal["32-true", "bf16-mixed"]
 class PrepareConfig(TrainConfig):
     """``python -m icot.prepare``: writes a task's text files; also takes the keys of icot.train."""
 
-    seed: int | None = None  # type: ignore[assignment]
+    seed: int | None = Field(None, ge=0)  # type: ignore[assignment]
     """Random seed of the examples; null is the task's own seed."""
     split: Literal["all", "train", "valid", "test"] = "all"
     """The split to write."""
@@ -34,7 +34,7 @@ class SpeedConfig(Section):
 
     examples: int = Field(50, ge=0)
     """Questions to time; 0 for no timing."""
-    seconds: float = Field(30.0, ge=0)
+    seconds: float = Field(30.0, ge=0, allow_inf_nan=True)
     """Most seconds to time each stage."""
 
 
@@ -121,7 +121,7 @@ class BenchmarkConfig(TrainConfig):
     """what=validation, decode: examples to score or time."""
     repeats: int = Field(5, ge=1)
     """Repetitions of each timing."""
-    seconds: float = Field(60.0, ge=0)
+    seconds: float = Field(60.0, ge=0, allow_inf_nan=True)
     """what=decode: most seconds of timing."""
     precision: Precision = "32-true"
     """what=validation, decode: as in icot.evaluate."""

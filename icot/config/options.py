@@ -46,7 +46,7 @@ class MultiplicationConfig(Section):
     """Validation examples; null is the published 1,000, or a tenth of all if that is fewer."""
     test_size: int | None = Field(None, ge=0)
     """Test examples; null is the published 1,000, or a tenth of all if that is fewer."""
-    seed: int = 3456
+    seed: int = Field(3456, ge=0)
     """Random seed of the operands."""
     easy_share: float = Field(0.0, ge=0, le=1)
     """Share of training questions whose multiplier keeps its leading digit and only some others."""
@@ -110,7 +110,7 @@ class OtherTaskConfig(OfAnotherPackage):
 class RemovalOptions(Section):
     """How a schedule removes tokens (arXiv 2405.14838, section 3)."""
 
-    smoothing_lambda: float = Field(4.0, gt=0)
+    smoothing_lambda: float = Field(4.0, gt=0, allow_inf_nan=True)
     """λ of removal smoothing: a row loses o more tokens with P(o) ∝ exp(-λ o); inf for none."""
     side: Literal["left", "right"] = "left"
     """Remove from the left (start) or the right (end) of the chain; right is an ablation."""
@@ -127,7 +127,7 @@ class LinearScheduleConfig(RemovalOptions):
 
     kind: Literal["linear"]
     """Which schedule this is."""
-    tokens_per_epoch: float = Field(8.0, gt=0, allow_inf_nan=False)
+    tokens_per_epoch: float = Field(8.0, gt=0)
     """Δ, tokens removed per epoch; may be fractional. ``schedule=no_cot`` removes all at once."""
     rounding: Literal["exact", "official"] = "exact"
     """exact: floor(Δ n / T) after n of T batches; official: one every round(T / Δ) batches."""
@@ -201,7 +201,9 @@ class OptimizerOptions(Section):
     """Learning rate."""
     weight_decay: float = Field(0.01, ge=0)
     """Decoupled weight decay."""
-    betas: list[float] = Field(default_factory=lambda: [0.9, 0.999], min_length=2, max_length=2)
+    betas: list[Annotated[float, Field(ge=0, lt=1)]] = Field(
+        default_factory=lambda: [0.9, 0.999], min_length=2, max_length=2
+    )
     """AdamW's decay rates of the two moments."""
     eps: float = Field(1e-8, gt=0)
     """AdamW's term against division by zero."""

@@ -116,7 +116,7 @@ def _kind(kind: Any, limits: tuple[Any, ...] = ()) -> str:
     """A type in words, with its limits."""
     origin, arguments = get_origin(kind), get_args(kind)
     bounds = [
-        text.format(f"{getattr(limit, type(limit).__name__.lower()):g}")
+        text.format(f"{getattr(limit, type(limit).__name__.lower()):.12g}")
         for limit in limits
         for known, text in LIMITS.items()
         if isinstance(limit, known)

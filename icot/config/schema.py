@@ -13,6 +13,16 @@ from pydantic import Field, field_validator
 from icot.config.options import AnyOptimizer, AnySchedule, AnyTask, MethodConfig
 from icot.config.section import Section
 
+LARGEST_SEED = 2**32 - 1  # of Lightning and numpy
+ATTENTION = (
+    "eager",
+    "sdpa",
+    "flash_attention_2",
+    "flash_attention_3",
+    "flash_attention_4",
+    "flex_attention",
+)
+
 
 class LoraConfig(Section):
     """Low-rank adapters (Hu et al. 2021) as the only trainable weights."""
@@ -45,8 +55,8 @@ class ModelConfig(Section):
     config: dict[str, Any] = Field(default_factory=dict)
     """Changes to the model's configuration, such as dropout; for random weights also its shape."""
     attn_implementation: str | None = None
-    """eager, sdpa ...; null measures the fastest on a CPU, and leaves the choice on a GPU to
-    transformers.
+    """eager, sdpa, flash_attention_2 ..., or OWNER/KERNEL of the hub; null measures the fastest on
+    a CPU, and leaves the choice on a GPU to transformers.
     """
     compile: Literal["default", "reduce-overhead", "max-autotune"] | None = None
     """Mode of torch.compile (the last two use CUDA graphs); null does not compile."""
@@ -54,6 +64,13 @@ class ModelConfig(Section):
     """Data type of the weights."""
     lora: LoraConfig = Field(default_factory=LoraConfig)
     """Adapters."""
+
+    @field_validator("attn_implementation")
+    @classmethod
+    def _is_an_implementation(cls, name: str | None) -> str | None:
+        if name is not None and "/" not in name and name not in ATTENTION:
+            raise ValueError(f"must be one of {', '.join(ATTENTION)}, or OWNER/KERNEL of the hub")
+        return name
 
 
 class DataConfig(Section):
@@ -85,14 +102,20 @@ class ValidationConfig(Section):
 class TrainerConfig(Section):
     """Lightning's Trainer, and the end of training."""
 
-    accelerator: str = "auto"
-    """auto, cpu, gpu ..., as in Lightning."""
+    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
+    """The kind of device; auto is a CUDA GPU if there is one, else the CPU."""
     devices: int | list[int] | str = 1
     """Number of devices, a list of device numbers, or -1 for all."""
     num_nodes: int = Field(1, ge=1)
     """Machines."""
-    strategy: str = "auto"
-    """auto, ddp, fsdp (FSDP2), or another of Lightning's strategies."""
+    strategy: Literal[
+        "auto",
+        "ddp",
+        "ddp_find_unused_parameters_true",
+        "ddp_find_unused_parameters_false",
+        "fsdp",
+    ] = "auto"
+    """How several devices share the work: ddp is data parallelism, fsdp is FSDP2."""
     precision: Literal["auto", "32-true", "32", "bf16-mixed", "bf16-true"] = "auto"
     """auto is bf16-mixed if the hardware supports bf16, else 32-true."""
     max_epochs: int = 200
@@ -107,8 +130,8 @@ class TrainerConfig(Section):
     """
     accumulate_grad_batches: int = Field(1, ge=1)
     """Micro-batches per update."""
-    gradient_clip_val: float | None = 1.0
-    """Largest gradient norm; null does not clip."""
+    gradient_clip_val: float | None = Field(1.0, ge=0)
+    """Largest gradient norm; null or 0 does not clip."""
     log_every_n_steps: int = Field(50, ge=1)
     """Updates between two rows of metrics."""
     deterministic: bool = False
@@ -119,9 +142,32 @@ class TrainerConfig(Section):
     @field_validator("devices")
     @classmethod
     def _devices_are_numbers(cls, devices: int | list[int] | str) -> int | list[int] | str:
-        if isinstance(devices, str) and not re.fullmatch(r"auto|-?\d+(,\d+)*", devices):
-            raise ValueError("must be a number of devices, their numbers, auto, or -1 for all")
+        parts: list[Any] = devices.split(",") if isinstance(devices, str) else [devices]
+        if isinstance(devices, list):
+            parts = devices
+        if all(re.fullmatch(r"-?\d+", str(part)) for part in parts):
+            numbers = [int(part) for part in parts]
+            if isinstance(devices, int) or (isinstance(devices, str) and len(parts) == 1):
+                is_good = numbers[0] == -1 or numbers[0] >= 1
+            else:
+                is_good = min(numbers, default=-1) >= 0 and len(set(numbers)) == len(numbers)
+        else:
+            is_good = devices == "auto"
+        if not is_good:
+            raise ValueError(
+                "must be a number of devices, a list of different device numbers such as [0,1], "
+                "auto, or -1 for all"
+            )
         return devices
+
+    @field_validator("max_time")
+    @classmethod
+    def _is_a_duration(cls, time: str | None) -> str | None:
+        if time is not None and not (
+            re.fullmatch(r"\d+:\d\d:\d\d:\d\d", time) and re.search("[1-9]", time)
+        ):
+            raise ValueError("must be above 0, as DD:HH:MM:SS; 00:12:00:00 is twelve hours")
+        return time
 
     @field_validator("max_epochs", "max_steps")
     @classmethod
@@ -136,7 +182,7 @@ class CheckpointsConfig(Section):
 
     every_steps: int | None = Field(None, ge=1)
     """Updates between two checkpoints; null for none."""
-    every_minutes: float | None = Field(10.0, gt=0)
+    every_minutes: float | None = Field(10.0, gt=0, allow_inf_nan=True)
     """Minutes between two checkpoints; null for none."""
     keep: int = Field(2, ge=2)
     """Number of newest checkpoints to keep."""
@@ -229,7 +275,7 @@ class TrainConfig(Section):
     """Folders to read and write."""
     paper: PaperConfig = Field(default_factory=PaperConfig)
     """The published number that an experiment reproduces."""
-    seed: int = 3456
+    seed: int = Field(3456, ge=0, le=LARGEST_SEED)
     """Random seed of weights, order, offsets and dropout."""
     resume: str | None = None
     """A run directory to resume; auto resumes the run of this same command, or starts it."""

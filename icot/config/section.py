@@ -28,6 +28,7 @@ class Section(BaseModel):
         validate_by_alias=True,
         serialize_by_alias=True,
         protected_namespaces=(),
+        allow_inf_nan=False,  # a field that inf suits says so
     )
 
     def as_dict(self, without_defaults: bool = False) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Random weights need no file: the architecture's configuration class has the shap
 small), and ``config`` changes it (``n_layer: 4``).
 """
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from icot.errors import ModelError, first_sentence
+from icot.errors import ModelError, first_sentence, in_one_line
 from icot.models.adapters import add_lora, find_trained_whole
 from icot.models.fast_layers import use_fast_layers
 from icot.models.hub import hub_is_reachable
 from icot.models.introspection import config_of
 from icot.models.positions import extend_positions, learned_positions
+
+log = logging.getLogger(__name__)
 
 
 def load_model(
@@ -91,6 +94,10 @@ def _read_pretrained(
             **choices,
             **changes,
         )
+    except TypeError as error:  # the model does not know a change
+        raise ModelError(
+            f"model.config is not valid for {name_or_path!r}: {in_one_line(error)}."
+        ) from None
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(
             f"model {name_or_path!r} is neither a local folder with a model nor available on "
@@ -106,9 +113,14 @@ def _draw_weights(shape: PreTrainedConfig, choices: Mapping[str, Any]) -> PreTra
         model: PreTrainedModel = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
             shape, trust_remote_code=False, **choices
         )
-    except (ValueError, ImportError, AttributeError) as error:
+    except ImportError as error:
         raise ModelError(
-            f"model.config is not valid for {shape.model_type}: {first_sentence(error)}."
+            f"model.attn_implementation={choices['attn_implementation']} cannot be used here: "
+            f"{first_sentence(error)}."
+        ) from None
+    except Exception as error:  # a wrong value can raise anything
+        raise ModelError(
+            f"model.config is not valid for {shape.model_type}: {in_one_line(error)}."
         ) from None
     return model
 
@@ -162,17 +174,23 @@ def _refuse_recurrent(model: nn.Module) -> None:
 
 
 def _architecture(name_or_path: str, changes: dict[str, Any]) -> PreTrainedConfig:
+    """The configuration of an architecture, with ``changes``; warns of those without effect."""
+    is_folder = (Path(name_or_path) / "config.json").is_file()
+    read = AutoConfig.from_pretrained if is_folder else AutoConfig.for_model
     try:
-        if (Path(name_or_path) / "config.json").is_file():
-            shape: PreTrainedConfig = AutoConfig.from_pretrained(
-                name_or_path, trust_remote_code=False, **changes
-            )
-        else:
-            shape = AutoConfig.for_model(name_or_path, **changes)
-        return shape
+        own: PreTrainedConfig = read(name_or_path)
     except (OSError, ValueError):
         raise ModelError(
             f"model.pretrained=false needs an architecture that transformers knows (gpt2, phi3, "
             f"mistral, ...) or a folder with a config.json; {name_or_path!r} is neither. Set "
             "model.architecture or model.name_or_path."
         ) from None
+    if ignored := [key for key in changes if not hasattr(own, key)]:
+        log.warning("model.config: %s does not have %s.", own.model_type, ", ".join(ignored))
+    try:
+        changed: PreTrainedConfig = read(name_or_path, **changes)
+    except Exception as error:  # a wrong value can raise anything
+        raise ModelError(
+            f"model.config is not valid for {own.model_type}: {in_one_line(error)}."
+        ) from None
+    return changed

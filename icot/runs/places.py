@@ -26,6 +26,7 @@ from icot.runs.layout import CONFIG
 from icot.system.files import check_writable
 
 AUTO = "auto"
+PLACES = ("paths.output_dir", "hydra.run.dir")  # keys that name the directory of a run
 NAMING = ("task", "model", "schedule")  # groups whose options name a directory
 KEYS_DEPEND_ON = ("task", "schedule", "optimizer")  # groups whose option determines the keys
 
@@ -70,6 +71,9 @@ def directory_overrides(config_name: str, overrides: Sequence[str], multirun: bo
     resume = unquote(named.get("resume", ""))
     if "resume" in named and not resume:
         raise ConfigError(["resume= is empty: set it to a run directory, or to auto"])
+    empty = [k for k in PLACES if k in named and unquote(named[k]) in ("", NOTHING)]
+    if empty:
+        raise ConfigError([f"{k}={named[k]} names no directory; leave it out" for k in empty])
     if multirun:
         if resume and resume not in (AUTO, NOTHING):
             raise sweep_resume_error(resume)
@@ -88,7 +92,7 @@ def directory_overrides(config_name: str, overrides: Sequence[str], multirun: bo
             return []
         check_writable(folder)
         return [f"hydra.run.dir={quote(str(folder))}", "hydra.output_subdir=null"]
-    key = next((k for k in ("paths.output_dir", "hydra.run.dir") if k in named), None)
+    key = next((k for k in PLACES if k in named), None)
     if key is not None:
         given = Path(unquote(named[key]))
         taken = "${" not in named[key] and (given / CONFIG).is_file()

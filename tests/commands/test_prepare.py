@@ -45,4 +45,4 @@ def test_what_no_line_can_hold_is_refused_by_name(tmp_path):
     assert done.returncode == 2, done.stdout
     assert "task odd, train: an example has 2 times '||'" in done.stderr
     assert "'1 || 2||3 #### 4'" in done.stderr
-    assert not list((tmp_path / "files").iterdir())
+    assert not list(tmp_path.rglob("*.txt"))

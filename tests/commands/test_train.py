@@ -121,6 +121,36 @@ def test_what_is_missing_says_what_to_set(tmp_path, overrides, expected):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["trainer.devices=[0,1]"], "trainer.devices=[0, 1] chooses among GPUs"),
+        (["trainer=ddp", "trainer.accelerator=cpu"], "set a number of processes"),
+        (["+callbacks.x._target_=lightning.Nope"], "callbacks.x._target_=lightning.Nope: cannot"),
+        (["+callbacks.x._target_=builtins.dict"], "must be a class of Lightning callbacks"),
+        (["+callbacks.x._target_=lightning.pytorch.callbacks.EarlyStopping"], "'monitor'"),
+        (["data.max_train_tokens=20"], "shortest has 21; set a larger one, or null; or set sched"),
+        (["data.max_train_tokens=12", "schedule=icot_si"], "8 tokens of the chain removed"),
+        (["model.config.activation_function=nope"], "model.config is not valid for gpt2: there is"),
+        (["model.config.resid_pdrop=x"], "model.config is not valid for gpt2: Validation error"),
+    ],
+)
+def test_what_only_the_libraries_can_tell_is_a_message_too(tmp_path, overrides, said):
+    done = icot("train", *SMALL, *overrides, "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_a_change_that_an_architecture_does_not_know_is_named(tmp_path):
+    done = icot(
+        "train", *SMALL, "+model.config.resid_drop=0.1", "trainer.max_steps=1", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "model.config: gpt2 does not have resid_drop" in done.stdout + done.stderr
+
+
 def test_a_bad_line_names_file_and_line(tmp_path):
     (tmp_path / "train.txt").write_text("1 + 1||2 #### 2\nnonsense\n")
     (tmp_path / "valid.txt").write_text("1 + 1||2 #### 2\n")

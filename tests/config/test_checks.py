@@ -1,11 +1,18 @@
 """Every shipped configuration composes; every mistake is told, with the nearest valid name."""
 
+from typing import get_args
+
 import pytest
 from hydra import initialize_config_module
+from lightning.pytorch.accelerators import AcceleratorRegistry
+from lightning.pytorch.strategies import StrategyRegistry
+from pydantic import ValidationError
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from icot.config.command_line import compose_config, mistakes_in
 from icot.config.entry_points import register_schemas
 from icot.config.experiments import CONFIG_MODULE
+from icot.config.schema import ATTENTION, TrainerConfig
 from tests.conftest import REPOSITORY
 
 GROUPS = ("task", "model", "schedule", "optimizer", "trainer", "logger", "callbacks")
@@ -114,6 +121,25 @@ def test_a_mistake_names_what_is_wrong(override, expected):
 def test_what_does_not_go_together_is_told(overrides, expected):
     (mistake,) = mistakes_in(overrides, "train")
     assert expected in mistake
+
+
+@pytest.mark.parametrize("devices", [0, -2, [], [0, 0], [-1], "1,1", "1,", "-2", "", "foo", None])
+def test_devices_that_there_cannot_be(devices):
+    with pytest.raises(ValidationError):
+        TrainerConfig(devices=devices)
+
+
+@pytest.mark.parametrize("devices", [1, 8, -1, [0], [3, 1], "0,2", "auto", "3", "-1"])
+def test_devices_that_there_may_be(devices):
+    assert TrainerConfig(devices=devices).devices == devices
+
+
+def test_the_names_that_the_schema_lists_are_those_of_the_libraries():
+    strategies = get_args(TrainerConfig.model_fields["strategy"].annotation)
+    assert set(strategies) - {"auto"} <= set(StrategyRegistry.available_strategies())
+    assert set(ATTENTION) - {"eager"} <= set(ALL_ATTENTION_FUNCTIONS.keys())
+    accelerators = get_args(TrainerConfig.model_fields["accelerator"].annotation)
+    assert set(accelerators) - {"auto", "gpu"} == set(AcceleratorRegistry.available_accelerators())
 
 
 def test_all_mistakes_are_told_at_once():
