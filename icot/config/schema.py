@@ -79,11 +79,13 @@ class DataConfig(Section):
     batch_size: int = Field(32, ge=1)
     """Training examples per device and micro-batch."""
     max_train_tokens: int | None = Field(None, ge=1)
-    """Drop training examples longer than this after removal; null keeps all."""
+    """Drop training examples longer than this, BOS included, after removal; null keeps all."""
     num_workers: int = Field(0, ge=0)
     """Processes that collate batches; 0 collates in the training process."""
     packing: bool = False
-    """Put several examples into one row to save padding; the update is the same."""
+    """Put several examples into one row to save padding; the update is the same. Refused for models
+    that do not keep them apart.
+    """
 
 
 class ValidationConfig(Section):

@@ -18,6 +18,7 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
@@ -28,6 +29,7 @@ from transformers import (
 
 from icot.errors import ModelError
 from icot.models.adapters import find_trained_whole
+from icot.models.hub import hub_is_reachable
 from icot.models.introspection import config_of
 from icot.models.positions import learned_positions, position_tables
 
@@ -67,9 +69,28 @@ def make_standalone(
     if moves:
         _move_positions(model, *jump)
     if adapted:
+        _check_length(model, base)
         for settings in model.peft_config.values():  # type: ignore[operator]
             settings.base_model_name_or_path = base
     return model, base if adapted else None
+
+
+def _check_length(model: nn.Module, base: str) -> None:
+    """Refuse adapters of earlier versions, which lengthened the base model without training that.
+
+    Raises:
+        ModelError: the base model is shorter, and the adapters do not hold the difference.
+    """
+    try:
+        shape = AutoConfig.from_pretrained(base, local_files_only=not hub_is_reachable())
+    except OSError:  # the base model is not there
+        return
+    length, whole = learned_positions(shape), find_trained_whole(model.state_dict())
+    if length != learned_positions(config_of(model)) and not whole:
+        raise ModelError(
+            f"the base model {base!r} has {length} positions, and this run's adapters, which an "
+            "earlier version has trained, do not hold those it had beyond; set merge_lora=true."
+        )
 
 
 def loading_arguments(model: nn.Module) -> dict[str, Any]:
@@ -205,11 +226,13 @@ def generate_outputs(
     """
     settings: dict[str, Any] = {}
     if max_new_tokens is not None:
-        settings = {"max_new_tokens": max_new_tokens, "do_sample": False, "eos_token_id": None}
+        settings = {"do_sample": False, "eos_token_id": None}
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(folder, **loading)
     except OSError:
         return None
+    limit = max_new_tokens or model.generation_config.max_new_tokens
+    positions = learned_positions(model.config)
     outputs = []
     for prompt in prompts:
         inputs = torch.tensor([prompt], device=model.device)
@@ -219,11 +242,14 @@ def generate_outputs(
         ) -> torch.Tensor:
             return (ids[:, start:] == eos).sum(-1) >= separators
 
+        # As in icot's decoding, an output that does not end takes all learned positions.
+        room = limit if positions is None else min(limit, positions - len(prompt) + 1)
         ended = StoppingCriteriaList([has_ended])
         written = model.generate(
             input_ids=inputs,
             attention_mask=torch.ones_like(inputs),
             pad_token_id=eos,
+            max_new_tokens=room,
             stopping_criteria=ended,
             **settings,
         )

@@ -278,6 +278,16 @@ def test_the_prompts_are_the_evaluated_ones_to_the_blank(tmp_path):
     assert "  +   " in card_code(tmp_path / "x")
 
 
+def test_outputs_that_do_not_end_stop_at_the_last_position(tmp_path):
+    """Questions and answers of unequal length, of a model that has learned nothing."""
+    lines = "".join(f"{'1 ' * n}* {n}||{n} #### {'2 ' * (9 - n)}\n" for n in range(1, 9))
+    keep, steps = "schedule.keep_position_ids=false", "trainer.max_steps=1"
+    run = learned(tmp_path, keep, steps, lines=lines)
+    done = export(run, "out=x", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "to 8 of 8 prompts." in done.stdout
+
+
 def test_what_plain_transformers_cannot_do_is_refused(tmp_path):
     """Kept positions that jump by each chain's own length."""
     (tmp_path / "ragged.txt").write_text("1 1 * 1 1||1 #### 1\n1 1 1 * 1 1||1 + 2 #### 1\n")
