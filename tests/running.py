@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,17 +50,89 @@ def icot(
             timeout=SECONDS,
             env=variables,
         )
-    with tempfile.TemporaryDirectory() as folder:
-        outputs = [Path(folder) / name for name in ("stdout", "stderr")]
-        arguments = (module, list(overrides), str(cwd), variables, [str(o) for o in outputs])
-        process = _server().Process(target=_run, args=arguments)
-        process.start()
-        process.join(SECONDS)
-        if process.exitcode is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            raise subprocess.TimeoutExpired([module, *overrides], SECONDS)
-        printed = [path.read_text(encoding="utf-8") for path in outputs]
-    return subprocess.CompletedProcess([module, *overrides], process.exitcode, *printed)
+    process = Forked(module, overrides, cwd, variables)
+    try:
+        code = process.wait(SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return subprocess.CompletedProcess(process.args, code, process.stdout, process.stderr)
+
+
+class Forked:
+    """A command in a process of the server's; what of ``subprocess.Popen`` the tests use.
+
+    Args:
+        module: dotted name.
+        overrides: the command line.
+        cwd: the directory.
+        variables: of the environment.
+        merged: standard error is written where standard output is.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        overrides: Sequence[str],
+        cwd: Path,
+        variables: Mapping[str, str],
+        merged: bool = False,
+    ) -> None:
+        self.args = [module, *overrides]
+        self._folder = tempfile.TemporaryDirectory()
+        names = ("stdout", "stdout" if merged else "stderr")
+        self._outputs = [Path(self._folder.name) / name for name in names]
+        arguments = (
+            module, list(overrides), str(cwd), dict(variables), [str(o) for o in self._outputs]
+        )  # fmt: skip
+        self._process = _server().Process(target=_run, args=arguments)
+        self._process.start()
+        self.pid: int = self._process.pid
+
+    def poll(self) -> int | None:
+        """The exit code, minus the number of the signal that ended it; None before the end."""
+        code: int | None = self._process.exitcode
+        return code
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code at the end."""
+        self._process.join(timeout)
+        code = self.poll()
+        if code is None:
+            raise subprocess.TimeoutExpired(self.args, timeout or 0)
+        return code
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """All that was printed, at the end."""
+        self.wait(timeout)
+        return self.stdout, self.stderr
+
+    @property
+    def returncode(self) -> int | None:
+        """As of ``poll``."""
+        return self.poll()
+
+    @property
+    def stdout(self) -> str:
+        """What was printed so far."""
+        return self._text(self._outputs[0])
+
+    @property
+    def stderr(self) -> str:
+        """What was written to standard error so far."""
+        return self._text(self._outputs[1])
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the process alone."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.send_signal(signal.SIGKILL)
+
+    @staticmethod
+    def _text(path: Path) -> str:
+        return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
 
 
 @cache
@@ -75,7 +148,7 @@ def _run(
     """In the forked process: become the command."""
     os.setsid()
     for number, path in enumerate(outputs, start=1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     sys.stdout, sys.stderr = (os.fdopen(n, "w", encoding="utf-8", buffering=1) for n in (1, 2))
     os.chdir(cwd)
     os.environ.clear()

@@ -2,9 +2,18 @@
 
 import pytest
 
-from tests.chaos import inputs, interruptions, storage
+from tests.chaos import commands, inputs, interruptions, storage
+from tests.chaos.harness import Outcome
+from tests.running import REPOSITORY
 
 SHORT = ("trainer.max_epochs=30", "validation.examples=10")
+PAGE = (REPOSITORY / "docs" / "reliability.md").read_text(encoding="utf-8")
+
+
+def check(outcome: Outcome) -> None:
+    """Nothing is lost, and the table of the documentation has the row."""
+    assert outcome.lost == []
+    assert f"| {outcome.name} |" in PAGE
 
 
 @pytest.fixture(scope="module")
@@ -21,34 +30,45 @@ def test_killed_at_named_moments(folder):
         "two ranks": ("mid-epoch",),
     }
     outcome = interruptions.moments(folder, chosen)
-    assert (outcome.tried, outcome.lost) == (5, [])
+    check(outcome)
+    assert outcome.tried == 5
 
 
 @pytest.mark.slow
 def test_killed_at_random_moments(folder):
-    assert interruptions.kills(folder, 2, SHORT).lost == []
+    check(interruptions.kills(folder, 2, SHORT))
+
+
+@pytest.mark.slow
+def test_killed_commands(folder):
+    for outcome in commands.kills_of_commands(folder, 2):
+        check(outcome)
 
 
 @pytest.mark.slow
 def test_signals(folder):
-    assert interruptions.signals(folder, 1, SHORT).lost == []
+    check(interruptions.signals(folder, 1, SHORT))
 
 
 @pytest.mark.slow
 def test_a_full_disk_and_two_processes(folder):
-    assert storage.file_size_limit(folder, ("checkpoint", "cache")).lost == []
-    assert storage.two_on_one_directory(folder).lost == []
+    check(storage.file_size_limit(folder, ("checkpoint", "cache")))
+    check(storage.two_on_one_directory(folder))
 
 
 @pytest.mark.slow
 def test_damaged_checkpoints(folder):
-    assert storage.damage(folder, 200, resumed=1).lost == []
+    check(storage.damage(folder, 200, resumed=1))
 
 
 def test_mutated_text_files(folder):
-    assert inputs.text_files(folder, 300).lost == []
+    check(inputs.text_files(folder, 300))
+
+
+def test_mutated_predictions(folder):
+    check(inputs.predictions(folder, 300))
 
 
 @pytest.mark.slow
 def test_mutated_override_lists(folder):
-    assert inputs.overrides(folder, 40).lost == []
+    check(inputs.overrides(folder, 40))

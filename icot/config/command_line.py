@@ -20,7 +20,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import (
+    InterpolationKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
 
 from icot.config.checks import SHAPE, choose, mistakes_of, mistakes_of_callbacks, validate
 from icot.config.entry_points import SCHEMAS, register_schemas
@@ -163,7 +167,7 @@ def mistakes_in(overrides: Sequence[str], config_name: str, multirun: bool = Fal
     values: list[Override] = []
     for override in parsed:
         key = override.key_or_group
-        if key.split(".")[0].split("/")[0] == "hydra":
+        if _is_of_hydra(override):
             good.append(override)
         elif key in options.groups:
             found = options.mistakes(override, multirun)
@@ -188,7 +192,9 @@ def mistakes_in(overrides: Sequence[str], config_name: str, multirun: bool = Fal
     if any(o.key_or_group == "resume" and o.value() not in (None, "auto") for o in good):
         return mistakes  # the values belong to another configuration, that of the run
     mistakes += _shape_of_pretrained(good, base)
-    good = [o for o in good if not o.key_or_group.startswith("hydra")]
+    of_hydra = [o for o in good if _is_of_hydra(o)]
+    mistakes += _mistakes_in_hydra(of_hydra, config_name)
+    good = [o for o in good if o not in of_hydra]
     return list(dict.fromkeys([*mistakes, *_mistakes_in_values(good, config_name)]))
 
 
@@ -221,7 +227,7 @@ class GroupOptions:
         chosen = _options_of(override)
         if override.is_sweep_override() and not chosen:
             return [f"{override.input_line}: no {key} is of that name"]
-        if key in REQUIRED and (override.is_delete() or None in chosen):
+        if not chosen or (key in REQUIRED and (override.is_delete() or None in chosen)):
             return [f"{override.input_line}: {choose('', self.of(key))}"]
         if None in chosen:
             return [f"{override.input_line}: names none; leave {key} out"]
@@ -270,6 +276,26 @@ def _mistakes_in_values(overrides: Sequence[Override], config_name: str) -> list
     return mistakes
 
 
+def _is_of_hydra(override: Override) -> bool:
+    return override.key_or_group.split(".")[0].split("/")[0] == "hydra"
+
+
+def _mistakes_in_hydra(overrides: Sequence[Override], config_name: str) -> list[str]:
+    """What Hydra says of its own keys."""
+    mistakes = []
+    for override in overrides:
+        try:
+            cfg = compose(config_name, [str(override.input_line)], return_hydra_config=True)
+            OmegaConf.select(cfg, override.key_or_group.replace("/", "."))
+        except InterpolationResolutionError as error:  # some values are known only in a run
+            if isinstance(error, InterpolationKeyError):
+                mistakes.append(f"{override.input_line}: {first_line(error)}")
+        except Exception as error:  # Hydra raises anything on values of another kind
+            reason = error.__cause__ or error
+            mistakes.append(f"{override.input_line}: {first_line(reason)}")
+    return mistakes
+
+
 def _unknown_key(
     override: Override, base: DictConfig, keys: Sequence[str], groups: Sequence[str]
 ) -> str | None:
@@ -279,7 +305,7 @@ def _unknown_key(
         return None
     group = key.partition(".")[0]
     typed = f"{override.input_line}: there is no {key}"
-    others = _keys_of_other_options(group)
+    others = _keys_of_other_options(group) if isinstance(base.get(group), DictConfig) else {}
     if key in others:
         here = base[group].get(CHOSEN_BY[group])
         return (

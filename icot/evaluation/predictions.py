@@ -107,4 +107,9 @@ def _check_line(line: Any) -> dict[str, Any]:
             raise ValueError(f'has no "{key}"')
         if not isinstance(line[key], str):
             raise ValueError(f'"{key}" is not a string')
+    for key in ("question", "target", "prediction"):
+        try:
+            str(line.get(key)).encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError(f'"{key}" contains half of a character') from None
     return line

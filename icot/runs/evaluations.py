@@ -104,9 +104,10 @@ class Place:
             write_text(self.folder / EVALUATION, text)
         self._begun = True
         if self._own:
-            if not unfinished:
-                link(self.folder / EVALUATION, self._home / EVALUATION)
-            _write_index(self._home)
+            with _lock_evaluations(self._home):
+                if not unfinished:
+                    link(self.folder / EVALUATION, self._home / EVALUATION)
+                _write_index(self._home)
         return dated
 
 
@@ -167,10 +168,7 @@ def _set_aside_unfinished(folder: Path, files: Sequence[str]) -> None:
 def _new_folder(home: Path, name: str, text: str) -> Path:
     """A folder with evaluation.json, of a name that no evaluation has."""
     place = home / EVALUATIONS
-    with explain_refusal(place), lock_file(place / ".lock", keep=False) as held:
-        if held:  # so those that are here are of killed processes
-            for left in place.glob(f".*{PARTIAL}"):
-                shutil.rmtree(left, ignore_errors=True)
+    with explain_refusal(place), _lock_evaluations(home):
         if _is_no_copy(home, sorted(place.glob(f"[!.]*/{EVALUATION}"))):  # of version 0.1.0
             earlier = _partial(place, EARLIER)
             link(home / EVALUATION, earlier / EVALUATION)
@@ -178,6 +176,20 @@ def _new_folder(home: Path, name: str, text: str) -> Path:
         partial = _partial(place, name)
         write_text(partial / EVALUATION, text)
         return _move_to_free_name(partial, place / name)
+
+
+@contextmanager
+def _lock_evaluations(home: Path) -> Iterator[None]:
+    """Let one process at a time change a run's evaluations; removes what killed ones have left."""
+    place = home / EVALUATIONS
+    with lock_file(place / ".lock", keep=False) as held:
+        if held:
+            for left in place.glob(f".*{PARTIAL}"):
+                shutil.rmtree(left, ignore_errors=True)
+            for name in (EVALUATION, EVALUATIONS_INDEX):
+                for left in home.glob(f".{name}.*{PARTIAL}"):
+                    left.unlink(missing_ok=True)
+        yield
 
 
 def _partial(place: Path, name: str) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from tests.running import Forked
 from tests.small import SMALL
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -49,23 +50,46 @@ class Outcome:
     note: str = ""
 
 
+Process = subprocess.Popen[str] | Forked
+
+
 def start(
-    folder: Path, *overrides: str, preexec: Callable[[], None] | None = None, **environment: str
-) -> subprocess.Popen[str]:
-    """``python -m icot.train`` in ``folder``, as the leader of a process group of its own."""
+    folder: Path,
+    *overrides: str,
+    command: str = "train",
+    preexec: Callable[[], None] | None = None,
+    forked: bool = True,
+    **environment: str,
+) -> Process:
+    """``python -m icot.COMMAND`` in ``folder``, as the leader of a process group of its own.
+
+    Args:
+        preexec: called in the new process first; needs a new interpreter.
+        forked: from the server of ``tests.running``. By a new interpreter where a command starts
+            processes itself, or where the process as a whole is measured.
+    """
+    variables = {
+        **os.environ,
+        "PYTHONPATH": str(REPOSITORY),
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        **environment,
+    }
+    if forked and preexec is None and "trainer=ddp" not in overrides:
+        return Forked(f"icot.{command}", overrides, folder, variables, merged=True)
     return subprocess.Popen(
-        [sys.executable, "-m", "icot.train", *overrides],
+        [sys.executable, "-m", f"icot.{command}", *overrides],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
         preexec_fn=preexec,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", **environment},
+        env=variables,
     )
 
 
-def finish(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, str]:
+def finish(process: Process, seconds: float = 300) -> tuple[int, str]:
     """The exit code and all that was printed."""
     try:
         printed, _ = process.communicate(timeout=seconds)
@@ -73,27 +97,33 @@ def finish(process: subprocess.Popen[str], seconds: float = 300) -> tuple[int, s
         kill(process)
         printed, _ = process.communicate()
         return -signal.SIGKILL, f"{printed}\n(did not end within {seconds} s)"
+    assert process.returncode is not None
     return process.returncode, printed
 
 
-def train(folder: Path, *overrides: str, **environment: str) -> tuple[int, str]:
-    """Run to the end."""
-    return finish(start(folder, *overrides, **environment))
+def complete(
+    folder: Path, *overrides: str, command: str = "train", **environment: str
+) -> tuple[int, str]:
+    """Run a command to the end."""
+    return finish(start(folder, *overrides, command=command, **environment))
 
 
-def kill(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> None:
+def kill(process: Process, number: int = signal.SIGKILL) -> None:
     """Send a signal to all processes of a run."""
-    with suppress(ProcessLookupError):
+    try:
         os.killpg(process.pid, number)
+    except ProcessLookupError:  # it is gone, or has no group of its own yet
+        with suppress(ProcessLookupError):
+            process.send_signal(number)
 
 
 def undisturbed(folder: Path, name: str, *overrides: str) -> Path:
     """A run to compare with, made once."""
-    run = folder / name
-    if not (run / "summary.json").is_file():
-        code, printed = train(folder, *RUN, *overrides, f"hydra.run.dir='{name}'")
+    place = folder / name
+    if not (place / "summary.json").is_file():
+        code, printed = complete(folder, *RUN, *overrides, f"hydra.run.dir='{name}'")
         assert code == 0, printed
-    return run
+    return place
 
 
 def differences(one: Path, two: Path) -> list[str]:

@@ -2,7 +2,6 @@
 
 import random
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,12 +9,13 @@ from pathlib import Path
 from tests.chaos.harness import (
     RUN,
     Outcome,
+    Process,
+    complete,
     differences,
     finish,
     kill,
     start,
     steps_logged,
-    train,
     undisturbed,
 )
 from tests.chaos.moments import MOMENTS
@@ -51,7 +51,7 @@ def moments(folder: Path, chosen: dict[str, tuple[str, ...]] | None = None) -> O
             tried += 1
             reference = undisturbed(folder, f"undisturbed {variant}", *overrides)
             lost += _killed_at(folder, variant, moment, reference, overrides)
-    return Outcome("killed at a named moment", tried, lost)
+    return Outcome("SIGKILL at a named moment", tried, lost, f"{len(VARIANTS)} kinds of runs")
 
 
 def _killed_at(
@@ -74,7 +74,7 @@ def _killed_at(
     printed = process.communicate()[0]
     if code != -signal.SIGKILL or not marker.exists():
         return [f"{name}: was not killed ({code}): {printed[-500:]}"]
-    code, printed = train(folder, *command)
+    code, printed = complete(folder, *command)
     if code != 0:
         return [f"{name}: did not go on ({code}): {printed[-500:]}"]
     return differences(reference, folder / name)
@@ -85,7 +85,19 @@ LONG = ("task.train_size=800", "trainer.max_epochs=150", "validation.examples=10
 
 def kills(folder: Path, count: int = 50, length: tuple[str, ...] = LONG) -> Outcome:
     """Kill one run again and again at random moments, from its first second on."""
-    return _again_and_again(folder, [signal.SIGKILL] * count, "killed at random moments", length)
+    name = "SIGKILL at random moments of one run, resumed each time"
+    return _again_and_again(folder, [signal.SIGKILL] * count, name, length)
+
+
+TWO = (*DDP, "trainer.max_epochs=40", "validation.examples=10")
+
+
+def kills_of_two_ranks(folder: Path, count: int = 8, length: tuple[str, ...] = TWO) -> Outcome:
+    """Kill both processes of a run of two; it is resumed and ends as the undisturbed one."""
+    name = "SIGKILL at random moments of a run on two ranks, resumed each time"
+    return _again_and_again(
+        folder, [signal.SIGKILL] * count, name, length, "undisturbed, two ranks"
+    )
 
 
 def signals(folder: Path, count: int = 10, length: tuple[str, ...] = LONG) -> Outcome:
@@ -96,21 +108,25 @@ def signals(folder: Path, count: int = 10, length: tuple[str, ...] = LONG) -> Ou
 
 
 def _again_and_again(
-    folder: Path, sequence: list[signal.Signals], name: str, length: tuple[str, ...]
+    folder: Path,
+    sequence: list[signal.Signals],
+    name: str,
+    length: tuple[str, ...],
+    undisturbed_name: str = "undisturbed long",
 ) -> Outcome:
     rng = random.Random(0)
-    reference = undisturbed(folder, "undisturbed long", *length)
+    reference = undisturbed(folder, undisturbed_name, *length)
     run = folder / name
     command = (*RUN, *length, "resume=auto", f"hydra.run.dir='{name}'")
     lost: list[str] = []
     in_training = 0
     for number, sent in enumerate(sequence):
         process = start(folder, *command)
-        if number % 4 == 0:  # at any moment, the start included
-            time.sleep(rng.uniform(0.1, 8))
+        if number % 4 == 0:  # at any moment, the start included if no answer is expected
+            time.sleep(rng.uniform(0 if sent == signal.SIGKILL else 1, 2))
         else:
             _wait_for_training(process, run)
-            time.sleep(rng.uniform(0, 1.5))
+            time.sleep(rng.uniform(0, 1))
         before = process.poll()
         kill(process, sent)
         code, printed = finish(process)
@@ -123,12 +139,15 @@ def _again_and_again(
                 lost.append(f"{name}, {number}, {sent.name}: {code}: {printed[-500:]}")
             elif number % 4 and "resume=" not in printed:
                 lost.append(f"{name}, {number}, {sent.name}: nothing saved: {printed[-500:]}")
-    code, printed = train(folder, *command)
+    code, printed = complete(folder, *command)
     lost += differences(reference, run) if code == 0 else [f"{name}: {code}: {printed[-500:]}"]
-    return Outcome(name, len(sequence), lost, f"{in_training} of them while batches were trained")
+    note = f"{in_training} of them during training batches"
+    if signal.SIGKILL not in sequence:
+        note += "; exit codes 143 and 130 each time"
+    return Outcome(name, len(sequence), lost, note)
 
 
-def _wait_for_training(process: subprocess.Popen[str], run: Path) -> None:
+def _wait_for_training(process: Process, run: Path) -> None:
     """Until the run has logged something new."""
     deadline = time.monotonic() + 120
     path = run / "metrics.csv"
@@ -147,7 +166,7 @@ def signals_of_two_ranks(folder: Path) -> Outcome:
     name = "two ranks signalled"
     command = (*RUN, *length, "resume=auto", f"hydra.run.dir='{name}'")
     lost: list[str] = []
-    sent: list[tuple[signal.Signals, Callable[[subprocess.Popen[str]], None]]] = [
+    sent: list[tuple[signal.Signals, Callable[[Process], None]]] = [
         (signal.SIGTERM, lambda process: process.send_signal(signal.SIGTERM)),
         (signal.SIGINT, lambda process: kill(process, signal.SIGINT)),
     ]
@@ -158,9 +177,10 @@ def signals_of_two_ranks(folder: Path) -> Outcome:
         code, printed = finish(process)
         if code != 128 + number or "Traceback" in printed or "resume=" not in printed:
             lost.append(f"{name}, {number.name}: {code}: {printed[-500:]}")
-    code, printed = train(folder, *command)
+    code, printed = complete(folder, *command)
     lost += differences(reference, folder / name) if code == 0 else [f"{name}: {printed[-500:]}"]
-    return Outcome("SIGTERM and SIGINT with two ranks", len(sent), lost)
+    note = "SIGTERM to the first process alone, SIGINT to both"
+    return Outcome("SIGTERM and SIGINT with two ranks", len(sent), lost, note)
 
 
 def two_interrupts(folder: Path) -> Outcome:
@@ -176,6 +196,6 @@ def two_interrupts(folder: Path) -> Outcome:
     code, printed = finish(process)
     seconds = time.monotonic() - begun
     lost = [] if code == 130 else [f"{name}: {code}: {printed[-500:]}"]
-    code, printed = train(folder, *command)
+    code, printed = complete(folder, *command)
     lost += differences(reference, folder / name) if code == 0 else [f"{name}: {printed[-500:]}"]
-    return Outcome("two SIGINT in a row", 1, lost, f"gone after {seconds:.2f} s")
+    return Outcome("two SIGINT in a row", 1, lost, f"exit after {seconds:.2f} s")

@@ -21,6 +21,7 @@ def memory(folder: Path, steps: int = 20_000, first: int = 2_000) -> Outcome:
         f"trainer.log_every_n_steps={EVERY}",
         "checkpoints.every_steps=500",
         "hydra.run.dir=long",
+        forked=False,
     )
     samples: list[tuple[int, float]] = []
     while process.poll() is None:

@@ -12,11 +12,13 @@ from pathlib import Path
 
 from icot.runs import checkpoint_file
 from icot.runs.checkpoints import newest_intact
-from tests.chaos.harness import RUN, Outcome, differences, finish, start, train, undisturbed
+from tests.chaos.harness import RUN, Outcome, complete, differences, finish, start, undisturbed
 
 EXPLICIT = ("schedule=explicit", "checkpoints.every_steps=null", "trainer.max_epochs=40")
 
 GROWING = ("checkpoint", "metrics", "cache")
+FULL_DISK = "a full or read-only disk (tmpfs): checkpoint twice, metrics, cache, read-only"
+REFUSED = "exit code 2, one message, earlier files intact, resumes once there is space"
 
 
 def disk(folder: Path) -> list[Outcome]:
@@ -24,7 +26,9 @@ def disk(folder: Path) -> list[Outcome]:
     outcomes = [file_size_limit(folder)]
     with _small_disk(folder / "disk") as resize:
         if resize is None:
-            outcomes.append(Outcome("full and read-only disk", 0, [], "no tmpfs may be made here"))
+            outcomes.append(
+                Outcome("a full or read-only disk (tmpfs)", 0, [], "no tmpfs may be made here")
+            )
         else:
             outcomes.append(_full_disk(folder, folder / "disk", resize))
     outcomes.append(two_on_one_directory(folder))
@@ -67,7 +71,7 @@ def _full_disk(folder: Path, place: Path, change) -> Outcome:  # type: ignore[no
     # At checkpoints: there is room for one of about 160 kB, then for two.
     for size in ("300k", "500k"):
         change(f"size={size}")
-        lost += _refused(f"disk of {size}", *train(folder, *command))
+        lost += _refused(f"disk of {size}", *complete(folder, *command))
         _, damaged = newest_intact(place / "run")
         lost += [f"disk of {size}: {path.name} is damaged" for path in damaged]
     # At metrics: room for less than the next rows.
@@ -81,14 +85,19 @@ def _full_disk(folder: Path, place: Path, change) -> Outcome:  # type: ignore[no
     lost += _refused("disk filled by others", *finish(process))
     # At the cache, and with no leave to write at all.
     other = (*RUN, f"paths.cache_dir={place / 'cache'}", "hydra.run.dir=other")
-    lost += _refused("full disk at the cache", *train(folder, *other))
+    lost += _refused("full disk at the cache", *complete(folder, *other))
     ballast.unlink()
     change("ro")
-    lost += _refused("read-only disk", *train(folder, *command))
+    lost += _refused("read-only disk", *complete(folder, *command))
     change("rw")
-    code, printed = train(folder, *command)
+    code, printed = complete(folder, *command)
     lost += differences(reference, place / "run") if code == 0 else [printed[-800:]]
-    return Outcome("full and read-only disk: checkpoint, metrics, cache", 5, lost)
+    return Outcome(
+        FULL_DISK,
+        5,
+        lost,
+        REFUSED,
+    )
 
 
 def _limited(size: int):  # type: ignore[no-untyped-def]
@@ -114,9 +123,14 @@ def file_size_limit(folder: Path, chosen: tuple[str, ...] = GROWING) -> Outcome:
             continue
         if name == "metrics":
             undisturbed(folder, reference.name, *EXPLICIT)
-        code, printed = train(folder, *command, *(EXPLICIT if name == "metrics" else ()))
+        code, printed = complete(folder, *command, *(EXPLICIT if name == "metrics" else ()))
         lost += differences(reference, folder / f"limit {name}") if code == 0 else [printed[-800:]]
-    return Outcome(f"file-size limit: {', '.join(chosen)}", len(chosen), lost)
+    return Outcome(
+        "a file size limit: checkpoint, metrics, cache",
+        len(chosen),
+        lost,
+        REFUSED,
+    )
 
 
 def two_on_one_directory(folder: Path) -> Outcome:
@@ -128,13 +142,13 @@ def two_on_one_directory(folder: Path) -> Outcome:
     while first.poll() is None and not (folder / "two on one" / "metrics.csv").is_file():
         time.sleep(0.05)
     first.send_signal(signal.SIGSTOP)  # so that it does not end before the second has begun
-    code, printed = train(folder, *command)
+    code, printed = complete(folder, *command)
     first.send_signal(signal.SIGCONT)
     if code != 2 or "another process" not in printed:
         lost.append(f"the second process was let in ({code}): {printed[-500:]}")
     code, printed = finish(first)
     lost += differences(reference, folder / "two on one") if code == 0 else [printed[-500:]]
-    return Outcome("two processes on one run directory", 1, lost)
+    return Outcome("two processes in one run directory", 1, lost, "the second is refused")
 
 
 def _two_on_one_cache(folder: Path) -> Outcome:
@@ -147,7 +161,7 @@ def _two_on_one_cache(folder: Path) -> Outcome:
     for name, process in zip(names, processes, strict=True):
         code, printed = finish(process)
         lost += differences(reference, folder / name) if code == 0 else [printed[-500:]]
-    return Outcome("two processes that build one cache", 1, lost)
+    return Outcome("two processes that build one cache", 1, lost, "both correct")
 
 
 def _damaged_cache(folder: Path) -> Outcome:
@@ -161,12 +175,12 @@ def _damaged_cache(folder: Path) -> Outcome:
         for path in (folder / "damaged").glob(f"*/{name}"):
             _flip(path, rng.randrange(path.stat().st_size))
         run = f"damaged {name}"
-        code, printed = train(folder, *RUN, "paths.cache_dir=damaged", f"hydra.run.dir='{run}'")
+        code, printed = complete(folder, *RUN, "paths.cache_dir=damaged", f"hydra.run.dir='{run}'")
         if code != 0 or "is rebuilt" not in printed:
             lost.append(f"{run}: {code}: {printed[-500:]}")
         else:
             lost += differences(reference, folder / run)
-    return Outcome("damaged cache", len(files), lost)
+    return Outcome("damaged cache", len(files), lost, "detected and rebuilt")
 
 
 def damage(folder: Path, count: int = 200, resumed: int = 10) -> Outcome:
@@ -201,13 +215,13 @@ def damage(folder: Path, count: int = 200, resumed: int = 10) -> Outcome:
         if found.name != before.name:
             lost.append(f"alteration {number}: {found.name} is used")
         if number < resumed:
-            code, printed = train(folder, *RUN, "resume=auto", "hydra.run.dir=altered")
+            code, printed = complete(folder, *RUN, "resume=auto", "hydra.run.dir=altered")
             if code != 0 or "damaged" not in printed or before.name not in printed:
                 lost.append(f"alteration {number}: {code}: {printed[-500:]}")
             else:
                 lost += differences(reference, run)
-    note = f"{resumed} of them resumed and compared"
-    return Outcome("checkpoints altered by a byte or cut off", count, lost, note)
+    note = f"{resumed} of them resumed and compared; the previous checkpoint was used each time"
+    return Outcome("a checkpoint with one byte changed, or truncated", count, lost, note)
 
 
 def _flip(path: Path, position: int) -> None:

@@ -37,6 +37,7 @@ def test_other_keys_order_and_blank_lines_do_not_matter(tmp_path):
         (b"[1]\n", "is not a JSON object"),
         (b"\xff\xfe\x00\n", "line 1: is not JSON"),
         (b"[" * 100_000, "line 1: is not JSON"),
+        (rb'{"target": "1", "prediction": "\ud83d"}', '"prediction" contains half of a character'),
     ],
 )
 def test_a_file_of_another_format_is_named_with_its_line(tmp_path, content, expected):
