@@ -36,6 +36,7 @@ from icot.config.command_line import CommandLine
 from icot.config.schema import TrainConfig
 from icot.data.leading_tokens import leading_tokens
 from icot.data.tokenized import separator_id
+from icot.errors import RunError, first_line
 from icot.models.introspection import config_of
 from icot.runs.directory import describe, kept_choices
 from icot.runs.layout import CONFIG, METRICS, MODEL
@@ -43,7 +44,7 @@ from icot.runs.lock import lock_run
 from icot.runs.places import run_exists_error
 from icot.runs.position import End, Position, find_position, is_complete
 from icot.runs.recovery import Recoveries, RollbackError, go_back
-from icot.system.hardware import keep_freed_memory
+from icot.system.hardware import is_out_of_memory, keep_freed_memory
 from icot.system.machine import machine
 from icot.tracking.wandb_logger import finish
 from icot.training.lightning_internals import callbacks_of, end_also_when_resumed_at_the_end
@@ -154,5 +155,14 @@ def fit(
         raise rollback_after_nonfinite(error, trainer, data) from error
     except CollapseError as error:
         raise rollback_after_collapse(error, trainer) from error
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RunError(
+            f"{folder}: there is not enough memory ({first_line(error)}). A batch has "
+            f"{cfg.data.batch_size} examples, and the longest has {data.longest} tokens: in a new "
+            "run, set a smaller data.batch_size with more trainer.accumulate_grad_batches, or "
+            f"data.max_train_tokens. resume={folder} goes on from what is saved."
+        ) from None
     finally:
         finish(loggers)

@@ -6,6 +6,7 @@ others.
 
 import copy
 from contextlib import suppress
+from math import isqrt
 from time import perf_counter
 from typing import Any
 
@@ -29,11 +30,12 @@ def fastest_attention(
     Args:
         model: has the shape.
         rows: of a batch; fewer are used if there would be too many scores.
-        columns: of a batch.
+        columns: of a batch; fewer are used if one row would have too many scores.
         autocast: the type to compute in.
     """
     shape = copy.deepcopy(config_of(model))
     shape.num_hidden_layers, shape.vocab_size = 1, 64
+    columns = min(columns, isqrt(SCORES // shape.num_attention_heads))  # one row must fit
     most = SCORES // (shape.num_attention_heads * columns**2)
     with torch.random.fork_rng(devices=[]):
         tokens = torch.randint(0, 64, (max(1, min(rows, most)), columns))

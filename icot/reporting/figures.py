@@ -34,7 +34,8 @@ def accuracy_by_tokens_removed(
         x, y, yerr=[below, above], color=BLUE, marker="o", markersize=4, capsize=2, linewidth=1.5
     )
     _vertical(axes, longest_cot, "chain fully removed")
-    axes.set_xlim(-0.04 * longest_cot, 1.04 * longest_cot)
+    width = max(1, longest_cot)  # there may be no chain at all
+    axes.set_xlim(-0.04 * width, 1.04 * width)
     axes.set_ylim(-0.02, 1.03)
     axes.set_xlabel("chain-of-thought tokens removed")
     axes.set_ylabel("validation exact match (95 % interval)")

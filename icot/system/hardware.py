@@ -65,6 +65,12 @@ def keep_freed_memory() -> None:
     mallopt(MALLOPT_TOP_PAD, 256 * 2**20)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch could not allocate memory, on a GPU or on the CPU."""
+    cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return cpu or isinstance(error, torch.OutOfMemoryError)
+
+
 def precision_context(device: torch.device, precision: str) -> AbstractContextManager[Any]:
     """The context of forward passes: autocast for ``bf16-mixed``, else none."""
     if precision == "bf16-mixed":

@@ -151,6 +151,19 @@ def test_a_change_that_an_architecture_does_not_know_is_named(tmp_path):
     assert "model.config: gpt2 does not have resid_drop" in done.stdout + done.stderr
 
 
+def test_a_lack_of_memory_is_a_message(tmp_path):
+    """A row of 400,000 tokens, whose attention scores would take more than a terabyte."""
+    (tmp_path / "valid.txt").write_text("1 + 1||1 1 #### 2\n")
+    (tmp_path / "train.txt").write_text(f"1 + 1||{'1 ' * 400_000}#### 2\n")
+    own = [text for text in SMALL if not text.startswith("task")]
+    own += ["task=text", "task.data_dir=.", "task.test_file=null", "hydra.run.dir=run"]
+    done = icot("train", *own, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "there is not enough memory" in done.stderr
+    assert "the longest has 4000" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_bad_line_names_file_and_line(tmp_path):
     (tmp_path / "train.txt").write_text("1 + 1||2 #### 2\nnonsense\n")
     (tmp_path / "valid.txt").write_text("1 + 1||2 #### 2\n")
@@ -262,6 +275,54 @@ def test_two_processes_equal_one(tmp_path, strategy):
     share = {"ddp": 1.0, "fsdp": 0.5}[strategy]
     for device in summaries[1]["per_device"]:
         assert device["state_memory_bytes"] == pytest.approx(share * whole, rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_equal_one_where_rows_are_packed_and_batches_are_empty(tmp_path, strategy):
+    """Adaptive stages; of some batches one device, or none, has an example that is short enough."""
+    lines = [
+        f"{a} * {b}||{' + '.join('1' * (1 + (a * b) % 12))} #### {a * b}\n"
+        for a in range(2, 10)
+        for b in range(2, 10)
+    ]
+    for split in ("train", "valid"):
+        (tmp_path / f"{split}.txt").write_text("".join([*lines, lines[0]]))
+    common = [
+        *(text for text in SMALL if not text.startswith("task")),
+        "task=text",
+        "task.data_dir=.",
+        "task.test_file=null",
+        "schedule.patience=4",
+        "schedule.keep_position_ids=false",
+        "schedule.tokens_per_stage=5",
+        "optimizer=adamw",
+        "optimizer.lr=1e-3",
+        "optimizer.eps=1e-4",
+        "data.max_train_tokens=18",
+        "data.packing=true",
+        "trainer.max_epochs=2",
+        "trainer.max_steps=-1",
+        "trainer.accumulate_grad_batches=2",
+        "paths.cache_dir=cache",
+    ]
+    one = icot("train", *common, "data.batch_size=4", "hydra.run.dir=one", cwd=tmp_path)
+    assert one.returncode == 0, one.stderr
+    devices = [f"trainer={strategy}", *TWO_RANKS, "data.batch_size=2", "hydra.run.dir=two"]
+    two = icot("train", *common, *devices, cwd=tmp_path)
+    assert two.returncode == 0, two.stderr
+    keys = ("stage", "tokens_removed", "step", "examples_seen", "tokens_seen", "batches")
+    first, second = stages(tmp_path / "one"), stages(tmp_path / "two")
+    assert [[r[k] for k in keys] for r in first] == [[r[k] for k in keys] for r in second]
+    summaries = [json.loads((tmp_path / n / "summary.json").read_text()) for n in ("one", "two")]
+    dropped = [s["examples_dropped_as_too_long"] for s in summaries]
+    assert dropped[0] == dropped[1] > 0
+    weights = [
+        torch.load(tmp_path / n / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for n in ("one", "two")
+    ]
+    for name in weights[0]:
+        assert torch.allclose(weights[0][name], weights[1][name], atol=2e-6), name
 
 
 @pytest.mark.parametrize("logger", ["wandb", "tensorboard"])

@@ -148,6 +148,17 @@ def test_training_ends_some_updates_after_the_last_removal(tmp_path):
             assert f"{found} steps" == said
 
 
+def test_stopped_in_its_last_epoch_and_with_other_numbers_of_workers_a_run_is_the_same(tmp_path):
+    run = [*RUN, "trainer.max_epochs=2"]  # of 13 batches
+    for parts in ([(-1, 1)], [(7, 2), (17, 0), (-1, 3)]):
+        folder = f"hydra.run.dir=in_{len(parts)}"
+        for steps, workers in parts:
+            more = [f"trainer.max_steps={steps}", f"data.num_workers={workers}", "resume=auto"]
+            done = icot("train", *run, *more, folder, cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+    assert differences(tmp_path / "in_1", tmp_path / "in_3") == []
+
+
 def test_a_finished_run_made_longer_goes_on_at_the_rate_of_its_new_length(tmp_path):
     callback = "lightning.pytorch.callbacks.LearningRateMonitor"
     run = [*RUN, "optimizer=adamw", "optimizer.lr=0.5", "optimizer.decay_steps=2"]

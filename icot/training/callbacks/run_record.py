@@ -159,7 +159,7 @@ class RunRecord(RunCallback):
             "steps": trainer.global_step,
             "effective_batch_size": datamodule.effective_batch_size(trainer),
             "devices": trainer.world_size,
-            "epochs": trainer.current_epoch,
+            "epochs": clock.batches // int(trainer.num_training_batches),  # complete ones
             "examples_seen": last["examples_seen"],
             "tokens_seen": last.get("tokens_seen"),
             "examples_dropped_as_too_long": dropped,
