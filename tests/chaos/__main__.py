@@ -39,7 +39,7 @@ def parts(count: int | None, seconds: int) -> dict[str, Part]:
         "input": lambda folder: [
             inputs.text_files(folder, count or 10_000),
             inputs.predictions(folder, count or 10_000),
-            inputs.overrides(folder, count or 2_000),
+            inputs.overrides(folder, count or 1_000),
         ],
         "memory": lambda folder: [memory.memory(folder)],
         "fuzz": lambda folder: fuzz.fuzz(folder, seconds),

@@ -207,7 +207,7 @@ def check_overrides(chosen: list[str], command: str = "train") -> bool:
     return False
 
 
-def overrides(folder: Path, count: int = 2_000, seed: int = 0) -> Outcome:
+def overrides(folder: Path, count: int = 1_000, seed: int = 0) -> Outcome:
     """A list of overrides is refused with reasons, or composes."""
     rng = random.Random(seed)
     lost = []

@@ -44,14 +44,15 @@ VARIANTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 def moments(folder: Path, chosen: dict[str, tuple[str, ...]] | None = None) -> Outcome:
     """Kill once at each named moment, go on, compare."""
     lost: list[str] = []
-    tried = 0
+    tried: dict[str, int] = {}
     for variant, (overrides, names) in VARIANTS.items():
         wanted = names if chosen is None else chosen.get(variant, ())
         for moment in wanted:
-            tried += 1
+            tried[variant] = tried.get(variant, 0) + 1
             reference = undisturbed(folder, f"undisturbed {variant}", *overrides)
             lost += _killed_at(folder, variant, moment, reference, overrides)
-    return Outcome("SIGKILL at a named moment", tried, lost, f"{len(VARIANTS)} kinds of runs")
+    note = ", ".join(f"{variant}: {number}" for variant, number in tried.items())
+    return Outcome("SIGKILL at a named moment", sum(tried.values()), lost, note)
 
 
 def _killed_at(

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from icot.models.loading import load_model
 from icot.models.tokenizers import build_symbol_tokenizer
+from icot.system.output import lock_output
 from icot.tasks.multiplication import Multiplication
 from tests.conftest import SMALL, icot
 
@@ -333,3 +334,16 @@ def test_bad_input_ends_in_one_clear_line(small_run, tmp_path, overrides, expect
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "full" / "mine.txt").read_text() == "mine"
+
+
+def test_a_second_process_is_refused(small_run, tmp_path):
+    with lock_output(tmp_path / "x"):
+        for command, source in (
+            ("export", f"run_dir={small_run}"),
+            ("evaluate", f"run_dir={small_run}"),
+            ("prepare", "task=mult2"),
+        ):
+            done = icot(command, source, "out=x", cwd=tmp_path)
+            assert done.returncode == 2, done.stderr
+            assert "out=x: another process is writing there (process " in done.stderr
+    assert not (tmp_path / "x").exists()

@@ -13,6 +13,7 @@ from icot.data.tokenized import INDEX, detokenize, tokenize_examples, tokenize_s
 from icot.errors import DataError
 from icot.models.tokenizers import load_tokenizer
 from icot.removal import IGNORED
+from icot.system.locks import lock_file
 from icot.tasks.base import Example
 from icot.tasks.multiplication import Multiplication
 from icot.tasks.text_files import TextFiles
@@ -156,3 +157,16 @@ def test_tokens_become_text_without_separators(symbols):
     rows = symbols([" 1 2 <eos> #### 3 <eos>", " 4"], add_special_tokens=False)["input_ids"]
     assert detokenize(symbols, rows) == ["1 2 #### 3", "4"]
     assert detokenize(symbols, []) == []
+
+
+def test_what_killed_builds_left_is_removed(tmp_path, mult2, symbols):
+    """Not what another process is building."""
+    left, building = tmp_path / ".killed-train-1f-ab_1", tmp_path / ".other-train-2f-ab_2"
+    for folder in (left, building):
+        folder.mkdir()
+        (folder / "tokens.bin").write_bytes(b"half")
+    with lock_file(tmp_path / ".other-train-2f.lock"):
+        tokenize_split(mult2, "train", symbols, tmp_path)
+        assert (left.exists(), building.exists()) == (False, True)
+    tokenize_split(mult2, "valid", symbols, tmp_path)
+    assert not building.exists()
