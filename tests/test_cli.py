@@ -138,6 +138,7 @@ def test_all_wrong_values_are_told_at_once_before_any_work(tmp_path):
         ("evaluate", ["run_dir="], "run_dir= is empty"),
         ("export", ["run_dir=x", "out="], "out= is empty"),
         ("prepare", ["seed=-1"], "seed=-1 must be at least 0"),
+        ("benchmark", ["what=start", "out=/dev/null"], "/dev/null: cannot be written"),
         ("prepare", ["out=/dev/null"], "/dev/null: cannot be written"),
     ],
 )
@@ -166,7 +167,7 @@ def test_values_of_other_commands(command, arguments, said, tmp_path):
         (["experiment=figure3_full,figure4_seed1"], "add -m"),
         (["resume="], "resume= is empty"),
         (["+resume=nowhere"], "run directory nowhere"),
-        (["-m", "task=glob(nothing*)", "schedule.side=up"], "no task is of that name"),
+        (["-m", "task=glob(nothing*)", "schedule.side=up"], "there is no task of that name"),
         (["--help", "task=nope"], "nope"),
     ],
 )

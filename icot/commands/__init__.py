@@ -1,1 +1,1 @@
-"""One module a command: composition and nothing else."""
+"""One module per command; each only puts components together."""

@@ -131,7 +131,7 @@ def train(*overrides: str) -> Run:
 
 
 def load(folder: str | Path, trust: Iterable[str] = ()) -> Run:
-    """A run that has been trained.
+    """A trained run.
 
     Args:
         folder: its directory, or one of its checkpoints.

@@ -1,10 +1,10 @@
-"""``python -m icot.benchmark``: measure icot against a plain baseline, by turns in the same run.
+"""``python -m icot.benchmark``: time icot and a plain baseline alternately, in one process.
 
     python -m icot.benchmark what=step task=mult4 model=gpt2 model.pretrained=false
     python -m icot.benchmark what=validation run_dir=outputs/RUN
     python -m icot.benchmark what=data task=mult4 model=gpt2
 
-The baseline is ``benchmarks/plain_loop.py``; each kind of work is a module beside it. Prints a
+The baseline is ``benchmarks/plain_loop.py``; each benchmark is a module beside it. Prints a
 table and writes ``benchmark-WHAT.json``.
 """
 
@@ -19,7 +19,7 @@ from icot.config.command_line import CommandLine
 from icot.config.entry_points import BenchmarkConfig
 from icot.errors import RunError
 from icot.reporting.tables import print_benchmark
-from icot.system.files import write_text
+from icot.system.files import check_writable, write_text
 from icot.system.hardware import keep_freed_memory
 from icot.system.machine import machine
 
@@ -29,9 +29,10 @@ def run(cfg: BenchmarkConfig, command: CommandLine) -> None:
     kind = import_module(f"icot.benchmarks.{cfg.what}")
     quiet_libraries()  # what has been imported by now
     keep_freed_memory()
+    folder = Path(cfg.out or ".")
+    check_writable(folder)  # before the measurement, which takes minutes
     measured = kind.measure(cfg, command)
     record = {"what": cfg.what, **measured, **machine()}
-    folder = Path(cfg.out or ".")
     path = folder / f"benchmark-{cfg.what}.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""From a typed configuration to the parts of a run, which take named arguments and never see it."""
+"""Builds the components of a run from its typed configuration; they get named arguments only."""
 
 import inspect
 from collections.abc import Callable, Sequence
@@ -58,25 +58,25 @@ T = TypeVar("T")
 
 
 def make(kind: type[T], option: OfAnotherPackage, **further: Any) -> T:
-    """An object of a user's own class, made with the keys of its option.
+    """Make an object of a class of a user's package.
 
     Args:
-        kind: what the class must be.
-        option: names the class and has its arguments.
-        further: arguments that the class gets where it asks for them by name.
+        kind: the base class that the class must have.
+        option: names the class, and holds its arguments.
+        further: arguments that are passed only if the class has parameters of these names.
 
     Raises:
-        ConfigError: there is no such class, it is of another kind, or a key is not its own.
+        ConfigError: the class does not exist, has another base class, or does not take a key.
     """
     try:
         own = get_class(option.target)
     except Exception as error:  # importing a user's module can raise anything
         raise ConfigError([f"{option.target}: cannot be imported: {in_one_line(error)}"]) from None
     if not issubclass(own, kind):
-        raise ConfigError([f"{option.target} is no {kind.__name__} of icot"])
+        raise ConfigError([f"{option.target} is not a subclass of icot.{kind.__name__}"])
     if inspect.isabstract(own):
         lacking = ", ".join(sorted(getattr(own, "__abstractmethods__", ())))
-        raise ConfigError([f"{option.target} lacks {lacking}"])
+        raise ConfigError([f"{option.target} does not define {lacking}"])
     wanted = inspect.signature(own).parameters
     arguments = {**option.arguments(), **{k: v for k, v in further.items() if k in wanted}}
     try:
@@ -91,7 +91,7 @@ def build_task(option: AnyTask) -> Task:
     """The task.
 
     Raises:
-        UserError: its values make none.
+        UserError: the task refuses its values.
     """
     try:
         if isinstance(option, OfAnotherPackage):
@@ -152,19 +152,19 @@ def build_model(cfg: TrainConfig, tokenizer: PreTrainedTokenizerBase, positions:
 
 
 def build_method(option: MethodConfig, overrides: Sequence[str] = ()) -> tuple[Method, Options]:
-    """The method's record, and its own keys of the configuration as the record wants them.
+    """The method's record, and the method's own keys, validated by the record's schema.
 
     Args:
-        option: names the record and has its keys.
-        overrides: of the command line, which may not set what the method does not heed.
+        option: names the record, and holds the method's keys.
+        overrides: of the command line, which may not set a group that the method does not use.
 
     Raises:
-        ConfigError: there is no such method, a key is not its own, or the command line sets what
-            the method does not heed.
+        ConfigError: the method does not exist or does not have a key, or the command line sets a
+            group that the method does not use.
     """
     method = method_named(option.target)
     ignored = [
-        f"{text}: method {method.name} does not heed {group}; leave it out"
+        f"{text}: method {method.name} does not use {group}; leave it out"
         for text in overrides
         for group in method.ignores
         if text.lstrip("+~").split("=")[0].split(".")[0] == group
@@ -178,7 +178,7 @@ def build_method(option: MethodConfig, overrides: Sequence[str] = ()) -> tuple[M
 
 
 def build_view(cfg: TrainConfig, method: Method, options: Options, eos_token_id: int) -> View:
-    """What the method makes of a batch."""
+    """The method's view of a batch."""
     parts = ViewParts(
         eos_token_id=eos_token_id,
         seed=cfg.seed,
@@ -195,7 +195,7 @@ def build_view(cfg: TrainConfig, method: Method, options: Options, eos_token_id:
 def build_data(
     cfg: TrainConfig, task: Task, tokenizer: PreTrainedTokenizerBase, view: View
 ) -> CoTDataModule:
-    """The data module; ``prepare_data`` is still to be called."""
+    """The data module; the caller calls ``prepare_data``."""
     return CoTDataModule(
         task,
         tokenizer,
@@ -208,7 +208,7 @@ def build_data(
 
 
 def check_lengths(cfg: TrainConfig, data: CoTDataModule) -> None:
-    """See to it that ``data.max_train_tokens`` leaves something to train on.
+    """Check that ``data.max_train_tokens`` leaves examples to train on.
 
     Raises:
         ConfigError: every example is too long at every stage, or at a first stage that never ends.
@@ -264,7 +264,7 @@ def build_optimizer(option: AnyOptimizer) -> Callable[[nn.Module], Optimizer]:
 
 
 def build_schedule(option: AnySchedule, recoveries: Recoveries) -> Schedule:
-    """The rule that says what is removed when; returns to a checkpoint slow it down."""
+    """The schedule, slowed down by each return to a checkpoint after a collapse."""
     match option:
         case FixedScheduleConfig():
             return FixedSchedule(option.tokens_removed)

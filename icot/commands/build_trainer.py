@@ -1,4 +1,4 @@
-"""From a typed configuration to Lightning's Trainer: its arguments, callbacks and loggers."""
+"""Builds the arguments, callbacks and loggers of Lightning's Trainer from the configuration."""
 
 from functools import partial
 from pathlib import Path
@@ -61,7 +61,7 @@ def build_callbacks(
     recoveries: Recoveries,
     loggers: list[Logger],
 ) -> list[Callback]:
-    """Our callbacks in the order in which they are called: the run's, the method's, tracking's."""
+    """icot's callbacks in the order of their calls: the run's, the method's, those for tracking."""
     s, w = cfg.schedule, cfg.collapse
     watched = cfg.on_collapse != "ignore" and not isinstance(s, FixedScheduleConfig)
     collapse = CollapseParts(w.share, w.validations, stop=cfg.on_collapse == "rollback")
@@ -86,7 +86,7 @@ def _run_callbacks(
     metrics: MetricsFile,
     recoveries: Recoveries,
 ) -> list[Callback]:
-    """What every run has, in the order in which a stage's end reaches them."""
+    """The callbacks of every run, in the order in which they are told of a stage's end."""
     folder, v, c = Path(cfg.paths.output_dir), cfg.validation, cfg.checkpoints
     show = partial(show_finished_run, title=known["task"], examples=v.shown)
 
@@ -114,7 +114,7 @@ def _run_callbacks(
 
 
 def _tracking_callbacks(cfg: TrainConfig, loggers: list[Logger]) -> list[Callback]:
-    """What tells the loggers beyond metrics.csv how quick a run is and how it has ended."""
+    """The callbacks that send throughput and results to the loggers other than metrics.csv."""
     callbacks: list[Callback] = []
     for logger in loggers:
         callbacks.append(Throughput(logger, cfg.trainer.log_every_n_steps))
@@ -161,7 +161,7 @@ def add_user_callbacks(found: dict[str, Callback], callbacks: list[Callback]) ->
 
 
 def check_devices(cfg: TrainConfig) -> None:
-    """Let Lightning judge devices and strategy on this machine, before anything takes time.
+    """Let Lightning check devices and strategy on this machine, before anything takes time.
 
     Raises:
         ConfigError: the machine does not have them.
@@ -187,12 +187,12 @@ def check_devices(cfg: TrainConfig) -> None:
 def build_loggers(
     cfg: TrainConfig, metrics: MetricsFile, step: int, known: dict[str, Any]
 ) -> list[Logger]:
-    """metrics.csv always, and what the logger group adds.
+    """The logger of metrics.csv, and the one that the group ``logger`` adds.
 
     Args:
         cfg: the configuration.
         metrics: metrics.csv.
-        step: where the run goes on.
+        step: at which the run resumes.
         known: the facts of the run.
     """
     folder = Path(cfg.paths.output_dir)
@@ -247,7 +247,7 @@ def trainer_arguments(cfg: TrainConfig) -> dict[str, Any]:
 def facts(
     cfg: TrainConfig, model: nn.Module, choices: dict[str, str], sweep: Path | None = None
 ) -> dict[str, Any]:
-    """What is known of a run before it starts.
+    """The facts of a run that are known before it starts.
 
     Args:
         cfg: its configuration.

@@ -65,7 +65,7 @@ def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
 
 
 def score_file(cfg: EvaluateConfig) -> dict[str, Any]:
-    """Score what another program wrote, by the official extraction."""
+    """Score the outputs of another program, with the official answer extraction."""
     assert cfg.predictions is not None
     path = Path(cfg.predictions)
     found = read_predictions(
@@ -85,7 +85,7 @@ def score_file(cfg: EvaluateConfig) -> dict[str, Any]:
 
 
 def score_run(cfg: EvaluateConfig) -> dict[str, Any]:
-    """Score the weights that the configuration names, and draw what there is to draw."""
+    """Score the weights that the configuration names, and draw the figures."""
     kept, chosen = select(cfg.run_dir, cfg.checkpoint, cfg.stage, cfg.trust)
     everything = cfg.checkpoint is None and cfg.stage == ALL
     name = _name(cfg, ALL if everything else chosen[0].name)
@@ -128,14 +128,14 @@ def _score_into(
 
 
 def _source(cfg: EvaluateConfig, run: KeptRun) -> Source:
-    """The run's own split, or the file in its place; judged by the run's task either way."""
+    """A split of the run's task, or ``data_file``; the run's task judges the answers of both."""
     if cfg.data_file is None:
         try:
             task = build_task(run.cfg.task)
         except DataError as error:
             raise DataError(
-                f"{run.folder}: the run's own data are not to be had: {error} To evaluate, start "
-                "where the training started, or set data_file=."
+                f"{run.folder}: the run's own data cannot be read: {error} Start the evaluation "
+                "in the directory where the training was started, or set data_file=."
             ) from None
         return Source.own(task, cfg.split)
     path = Path(cfg.data_file)

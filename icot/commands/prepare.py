@@ -30,7 +30,7 @@ COUNTED = 20_000  # examples per split that the statistics are taken from
 
 
 def run(cfg: PrepareConfig, command: CommandLine) -> None:
-    """Write, count, cache."""
+    """Write the files, print the statistics, fill the cache."""
     quiet_libraries()
     wanted: tuple[Split, ...] = SPLITS if cfg.split == "all" else (cfg.split,)
     task = build_task(_task_asked_for(cfg, wanted, command))
@@ -66,14 +66,14 @@ def run(cfg: PrepareConfig, command: CommandLine) -> None:
 
 
 def _task_asked_for(cfg: PrepareConfig, wanted: tuple[Split, ...], command: CommandLine) -> AnyTask:
-    """The task with ``size`` and ``seed`` where it reads them."""
+    """The task with ``size`` and ``seed`` in its own keys."""
     changes: dict[str, Any] = {}
     if cfg.size is not None:
         changes |= {f"{split}_size": cfg.size for split in wanted}
     if any(text.startswith("seed=") for text in command.overrides):
         # Only where the command line says so: an experiment's seed is the training's.
         if "seed" not in cfg.task.as_dict():
-            raise ConfigError([f"seed={cfg.seed}: this task draws nothing at random"])
+            raise ConfigError([f"seed={cfg.seed}: this task has no random seed"])
         changes["seed"] = cfg.seed
     return cfg.task.model_copy(update=changes)
 

@@ -1,9 +1,9 @@
-"""``python -m icot.report DIR...``: what runs show, as one page, as Markdown and as pictures.
+"""``python -m icot.report DIR...``: the results of runs as an HTML page, Markdown and figures.
 
     python -m icot.report outputs/sweeps/ablation_1a2b3c4d
     python -m icot.report outputs/RUN outputs/OTHER out=report
 
-Reads run directories and nothing else. Composes the parts; ``icot.reporting`` makes them.
+Reads only run directories. This module puts the components of ``icot.reporting`` together.
 """
 
 from pathlib import Path
@@ -24,9 +24,8 @@ def run(cfg: ReportConfig, command: CommandLine) -> None:
     out = Path(cfg.out) if cfg.out else (places[0] if len(places) == 1 else Path()) / "report"
     write_report(document(found), out)
     finished = sum(one.finished for one in found.runs)
-    print(
-        f"{finished} of {len(found.runs)} runs finished, {len(found.missing)} of sweeps not ended."
-    )
+    waiting = f"{len(found.missing)} runs of sweeps have not ended"
+    print(f"{finished} of {len(found.runs)} runs finished, {waiting}.")
     for message in found.unreadable:
         print(f"Not read: {message}")
     print(f"Report: {out / HTML}")

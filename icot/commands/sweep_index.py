@@ -29,16 +29,16 @@ class SweepIndex(Callback):
             write_index(folder, list(rows.values()))
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """The run has a directory now."""
+        """Write the directory of a run that starts."""
         _update(config, "")
 
     def on_job_end(self, config: DictConfig, job_return: Any, **kwargs: Any) -> None:
-        """The run has come to some end."""
+        """Write how a run has ended."""
         returned = job_return._return_value
         _update(config, "" if returned is None else " ".join(str(returned).split()))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Say what there is, and fail where a run has failed."""
+        """Print where the sweep is, and fail if a run has failed."""
         folder = Path(config.hydra.sweep.dir)
         rows = read_index(folder)
         console = Console()
@@ -49,7 +49,7 @@ class SweepIndex(Callback):
 
 
 def _update(config: DictConfig, error: str) -> None:
-    """Write the row of the run that this process is at."""
+    """Write the row of this process's run."""
     if config.hydra.mode != RunMode.MULTIRUN:
         return
     folder = Path(config.hydra.sweep.dir)

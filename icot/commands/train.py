@@ -4,7 +4,7 @@
     python -m icot.train -m schedule.tokens_per_epoch=4,8 schedule.smoothing_lambda=2,4,inf
     python -m icot.train resume=outputs/RUN
 
-Names the parts in order and calls them.
+Builds the components in order and runs them.
 """
 
 from pathlib import Path
@@ -58,10 +58,10 @@ from icot.training.rollback import (
 
 
 def run(cfg: TrainConfig, command: CommandLine) -> None:
-    """One run, begun or gone on with, and its record in the run directory.
+    """Start or resume a run, and write its run directory.
 
     Raises:
-        UserError: something is wrong that the user can mend.
+        UserError: a mistake that the user can correct.
     """
     quiet_libraries()
     folder = Path(cfg.paths.output_dir)
@@ -73,7 +73,7 @@ def run(cfg: TrainConfig, command: CommandLine) -> None:
         choices = kept_choices(folder) or dict(command.choices)
         position = find_position(folder, end, is_first_process)
         if is_complete(folder, end, position):
-            print(f"{folder} is complete; trainer.max_steps= or max_epochs= would make it longer.")
+            print(f"{folder} is complete; to train longer, raise trainer.max_steps or max_epochs.")
             return
         keep_freed_memory()
         recoveries = Recoveries(folder)
@@ -99,17 +99,17 @@ def fit(
     position: Position,
     recoveries: Recoveries,
 ) -> None:
-    """Build everything and train from ``position`` on.
+    """Build the components and train from ``position`` on.
 
     Args:
         cfg: the configuration.
         command: the command line.
         choices: the run's options by group.
-        position: where the run goes on.
-        recoveries: what it has undone of itself.
+        position: where the run resumes.
+        recoveries: the rollbacks of the run so far.
 
     Raises:
-        RollbackError: training cannot go on from where it came to.
+        RollbackError: training must return to a checkpoint.
     """
     folder = Path(cfg.paths.output_dir)
     seed_everything(cfg.seed, verbose=False)
@@ -162,7 +162,7 @@ def fit(
             f"{folder}: there is not enough memory ({first_line(error)}). A batch has "
             f"{cfg.data.batch_size} examples, and the longest has {data.longest} tokens: in a new "
             "run, set a smaller data.batch_size with more trainer.accumulate_grad_batches, or "
-            f"data.max_train_tokens. resume={folder} goes on from what is saved."
+            f"data.max_train_tokens. resume={folder} resumes from the newest checkpoint."
         ) from None
     finally:
         finish(loggers)

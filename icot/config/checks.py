@@ -1,9 +1,9 @@
-"""From a composed configuration to a typed one, or to all of its mistakes at once.
+"""Validates a composed configuration: returns it typed, or reports all of its mistakes at once.
 
     cfg = validate(composed, TrainConfig)      raises ConfigError with every mistake
 
-pydantic judges types, ranges, choices and unknown keys; ``cross_checks`` says what does not go
-together. Each message names the key, says what is wrong and what to do, with the nearest name.
+pydantic checks types, ranges, choices and unknown keys; ``cross_checks`` finds keys that conflict.
+Each message names the key, says what is wrong and what to do, with the nearest name.
 """
 
 import re
@@ -57,7 +57,7 @@ def mistakes_of(composed: DictConfig | Mapping[str, Any], schema: type[Section])
 
 
 def _plain(composed: DictConfig | Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The values as plain containers, without those that are to be set, which are mistakes."""
+    """The values as plain containers, and a mistake for each value that must be set."""
     mistakes = []
     if isinstance(composed, DictConfig):
         try:
@@ -80,7 +80,7 @@ def _all_values(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[s
 
 
 def _field_mistakes(values: Mapping[str, Any], schema: type[Section]) -> list[str]:
-    """What pydantic finds, in our words."""
+    """The mistakes that pydantic finds, in icot's words."""
     try:
         schema.model_validate(values)
     except ValidationError as error:
@@ -162,7 +162,7 @@ def _written(value: Any) -> str:
 
 
 def mistakes_of_callbacks(callbacks: Any) -> list[str]:
-    """What can be told of the user's callbacks without importing anything heavy.
+    """The mistakes in the user's callbacks that show without importing anything heavy.
 
     Args:
         callbacks: each one's class and arguments, by name.
@@ -182,7 +182,7 @@ def mistakes_of_callbacks(callbacks: Any) -> list[str]:
 
 
 def _no_such_key(key: str) -> str:
-    """What to say of a key that the schema does not have."""
+    """The message for a key that the schema does not have."""
     group, _, leaf = key.partition(".")
     if group in CHOSEN_BY:
         options = SECTIONS[CHOSEN_BY[group]].items()
@@ -193,7 +193,7 @@ def _no_such_key(key: str) -> str:
 
 
 def choose(wrong: Any, allowed: Iterable[Any]) -> str:
-    """An invitation to take one of the allowed values, the nearest first."""
+    """The advice to choose one of the allowed values, with the nearest one first."""
     names = [str(name) for name in allowed]
     nearest = get_close_matches(str(wrong), names, n=1)
     hint = f"did you mean {nearest[0]}? " if nearest else ""
@@ -201,7 +201,7 @@ def choose(wrong: Any, allowed: Iterable[Any]) -> str:
 
 
 def cross_checks(values: Mapping[str, Any]) -> list[str]:
-    """What in a configuration does not go together; values of a wrong kind are skipped."""
+    """The mistakes of keys that conflict; values of a wrong type are skipped."""
 
     def value(key: str) -> Any:
         return value_at(values, key)
@@ -210,7 +210,7 @@ def cross_checks(values: Mapping[str, Any]) -> list[str]:
     for check in (_of_what_is_evaluated, _of_training_length, _of_the_model, _of_batches):
         try:
             mistakes += check(value)
-        except TypeError:  # a value of another kind, which pydantic names
+        except TypeError:  # a value of a wrong type, which pydantic reports
             continue
     return mistakes
 
@@ -224,11 +224,11 @@ def _of_what_is_evaluated(value: Callable[[str], Any]) -> list[str]:
     if all(value(source) is None for source in SOURCES):
         scores = value("speed") is not None
         sources = " or ".join(f"{key}=" for key in SOURCES if scores or key != "predictions")
-        mistakes.append(f"nothing to work on: set {sources}")
+        mistakes.append(f"there is nothing to evaluate: set {sources}")
     if value("predictions") is not None and (value("run_dir") or value("checkpoint")):
-        mistakes.append("predictions is scored by itself: leave out run_dir and checkpoint")
+        mistakes.append("predictions= is scored without a run: leave out run_dir and checkpoint")
     if value("baselines") and value("stage") != "all":
-        mistakes.append("baselines stand beside a run's stages: set stage=all")
+        mistakes.append("baselines are compared with all stages of a run: set stage=all")
     if value("merge_lora") is not None and value("stage") == "all":
         mistakes.append("stage=all: export one stage at a time")
     return mistakes
@@ -264,11 +264,11 @@ def _of_the_model(value: Callable[[str], Any]) -> list[str]:
     if value("model.pretrained") is False and value("model.lora.r") is not None:
         mistakes.append("model.lora.r adapts pretrained weights: set model.pretrained=true")
     if value("model.pretrained") and value("model.tokenizer") == "symbol":
-        mistakes.append("model.tokenizer=symbol fits random weights: set model.pretrained=false")
+        mistakes.append("model.tokenizer=symbol is for random weights: set model.pretrained=false")
     if value("trainer.strategy") == "fsdp" and value("model.compile") is not None:
         mistakes.append(
-            "model.compile compiles a model that one device holds: leave it out with "
-            "trainer=fsdp, or take trainer=ddp"
+            "model.compile does not work on sharded weights: leave it out with trainer=fsdp, or "
+            "use trainer=ddp"
         )
     return mistakes
 

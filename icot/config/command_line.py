@@ -1,4 +1,4 @@
-"""A command line: what the user chose, as one object, and every mistake in it before any work.
+"""The command line: the user's choices as one object, and all mistakes in them before any work.
 
 python -m icot.train task=mult4 schedule.tokens_per_epoch=4
                      ^ option of a group    ^ value of a key
@@ -43,7 +43,7 @@ NOT_RESOLVED = "paths.output_dir"  # Hydra knows it only when it runs
 
 @dataclass(frozen=True)
 class CommandLine:
-    """What a command was asked to do.
+    """The command line of a run.
 
     Attributes:
         name: the command's, such as train.
@@ -122,7 +122,7 @@ def name_folders(arguments: Sequence[str]) -> list[str]:
 
 
 def compose_values(config_name: str, overrides: Sequence[str]) -> DictConfig:
-    """What a command line composes; Hydra must be initialised.
+    """The configuration that a command line composes; Hydra must be initialised.
 
     The run's directory, which Hydra sets when it runs, is left empty.
     """
@@ -134,7 +134,7 @@ def compose_values(config_name: str, overrides: Sequence[str]) -> DictConfig:
 
 
 def compose_config(config_name: str, overrides: Sequence[str]) -> Section:
-    """The typed configuration that overrides make, wherever in the program it is asked for.
+    """The typed configuration that overrides compose, inside or outside a Hydra program.
 
     Raises:
         ConfigError: with all mistakes.
@@ -158,7 +158,7 @@ def mistakes_in(overrides: Sequence[str], config_name: str, multirun: bool = Fal
         try:
             (override,) = parser.parse_overrides([text])
             if override.is_sweep_override() and not multirun:
-                mistakes.append(f"{text}: several values make several runs: add -m")
+                mistakes.append(f"{text}: several values start several runs; add -m")
             parsed.append(override)
         except HydraException as error:
             mistakes.append(f"{text}: {first_line(error)}")
@@ -220,13 +220,13 @@ class GroupOptions:
         )
 
     def mistakes(self, override: Override, multirun: bool) -> list[str]:
-        """What is wrong with the choice of an option."""
+        """The mistakes in the choice of an option."""
         key = override.key_or_group
         if key == SWEEP and not (multirun and override.is_add()):
-            return [f"{override.input_line}: a sweep is many runs: -m +{key}=NAME"]
+            return [f"{override.input_line}: start a sweep with -m +{key}=NAME"]
         chosen = _options_of(override)
         if override.is_sweep_override() and not chosen:
-            return [f"{override.input_line}: no {key} is of that name"]
+            return [f"{override.input_line}: there is no {key} of that name"]
         if not chosen or (key in REQUIRED and (override.is_delete() or None in chosen)):
             return [f"{override.input_line}: {choose('', self.of(key))}"]
         if None in chosen:
@@ -247,7 +247,7 @@ def _as_choice(override: Override) -> str:
 
 
 def _varied_by_sweep(config_name: str, chosen: Sequence[str], given: set[str]) -> list[Override]:
-    """What a named sweep varies beside what the command line gives."""
+    """The keys that a named sweep varies, without those that the command line sets."""
     if not any(text.startswith(f"+{SWEEP}=") for text in chosen):
         return []
     cfg = compose(config_name, [c for c in chosen if SWEEP in c], return_hydra_config=True)
@@ -257,7 +257,7 @@ def _varied_by_sweep(config_name: str, chosen: Sequence[str], given: set[str]) -
 
 
 def _mistakes_in_values(overrides: Sequence[Override], config_name: str) -> list[str]:
-    """The mistakes of the configurations that the overrides make, each swept value once."""
+    """The mistakes of the configurations that the overrides compose, with each swept value once."""
     fixed = [str(o.input_line) for o in overrides if not o.is_sweep_override()]
     swept = [list(o.sweep_string_iterator()) for o in overrides if o.is_choice_sweep()]
     keys = [o.get_key_element() for o in overrides if o.is_choice_sweep()]
@@ -329,13 +329,13 @@ def _keys_of_other_options(group: str) -> dict[str, list[str]]:
 
 
 def _shape_of_pretrained(overrides: Sequence[Override], base: DictConfig) -> list[str]:
-    """Changes of a shape that come with the weights and would be ignored."""
+    """Mistakes for changes of the shape of pretrained weights, which would have no effect."""
     given = {o.key_or_group: o.value() for o in overrides if not o.is_sweep_override()}
     pretrained = given.get("model.pretrained", OmegaConf.select(base, "model.pretrained"))
     if not pretrained:
         return []
     return [
-        f"{o.input_line}: pretrained weights bring their shape along; set model.pretrained=false "
+        f"{o.input_line}: the shape of pretrained weights is fixed; set model.pretrained=false "
         "for random weights of this shape"
         for o in overrides
         if o.key_or_group.startswith("model.config.") and o.key_or_group.split(".")[-1] in SHAPE
@@ -343,7 +343,7 @@ def _shape_of_pretrained(overrides: Sequence[Override], base: DictConfig) -> lis
 
 
 def _is_open(override: Override, base: DictConfig) -> bool:
-    """Whether a key's content belongs to another library, or is added to a class of the user's."""
+    """Whether a key belongs to another library, or to a class of the user's package."""
     key = override.key_or_group
     if f"{key}.".startswith(("model.config.", "callbacks.")):
         return True

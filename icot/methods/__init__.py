@@ -1,1 +1,1 @@
-"""Methods, a folder each; all share one house."""
+"""Training methods, one folder each; all share the rest of the framework."""

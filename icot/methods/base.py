@@ -1,4 +1,4 @@
-"""What a method brings, as one record; everything else it shares with the other methods.
+"""The record of what a method provides; it shares everything else with the other methods.
 
     METHOD = Method(
         name="icot_si",
@@ -8,8 +8,8 @@
         build_predictor=build_predictor,   a trained model           -> a Predictor
     )
 
-A method is found by its dotted name, so that adding one, also in a package of one's own, changes no
-file here.
+A method is found by its dotted name, so adding one, here or in a user's package, changes no
+existing file.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ Options = Any  # the method's own keys of the configuration, an object of ``Meth
 
 @dataclass(frozen=True)
 class ModuleParts:
-    """What a module is made of.
+    """The arguments of a LightningModule.
 
     Attributes:
         model: what is trained.
@@ -53,11 +53,11 @@ class ModuleParts:
 
 @dataclass(frozen=True)
 class ViewParts:
-    """What a view is made of; the terms are those of ``icot.data.views.StageView``.
+    """The arguments of a view; ``icot.data.views.StageView`` explains those not listed here.
 
     Attributes:
         seed: of the run.
-        smoothing_lambda: of the offsets, where a method draws some.
+        smoothing_lambda: of the offsets, if the method draws any.
     """
 
     eos_token_id: int
@@ -72,7 +72,7 @@ class ViewParts:
 
 @dataclass(frozen=True)
 class CollapseParts:
-    """When accuracy counts as lost for good: ``share``, ``validations``, ``stop``."""
+    """The arguments of ``CollapseWatch``: ``share``, ``validations``, ``stop``."""
 
     share: float
     validations: int
@@ -81,13 +81,13 @@ class CollapseParts:
 
 @dataclass(frozen=True)
 class CallbackParts:
-    """What callbacks are made of.
+    """The arguments of a method's callbacks.
 
     Attributes:
-        reset_optimizer: forget the moments at each removal.
-        reset_warmup_steps: updates over which the learning rate rises again then.
+        reset_optimizer: discard the moments at each removal.
+        reset_warmup_steps: updates over which the learning rate then rises again.
         finish_steps: updates after everything is removed, at which training ends; None for no end.
-        collapse: None where nothing watches for one.
+        collapse: None if collapses are ignored.
     """
 
     reset_optimizer: bool
@@ -98,12 +98,13 @@ class CallbackParts:
 
 @dataclass(frozen=True)
 class PredictorParts:
-    """What a predictor is made of.
+    """The arguments of a predictor.
 
     Attributes:
         model: with its weights, on its device.
         batch_size: examples decoded at once.
-        decode: ``verify`` decodes only what one forward pass leaves open; ``always`` everything.
+        decode: ``verify`` decodes only what one forward pass does not determine; ``always``
+            decodes everything.
     """
 
     model: nn.Module
@@ -112,21 +113,21 @@ class PredictorParts:
 
 
 class NoOptions(Section):
-    """Of a method without keys of its own."""
+    """The options of a method that has none."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """What a method brings.
+    """What a method provides.
 
     Attributes:
-        name: as checkpoints and summaries say it.
+        name: in checkpoints and summaries.
         build_module: the LightningModule.
-        build_view: what is left of a batch.
-        build_callbacks: its own callbacks, called behind the run's, in this order.
-        build_predictor: what answers questions with the trained model.
-        options: schema of the method's own keys; any other key is a mistake.
-        ignores: groups of the configuration without effect; setting one is a mistake.
+        build_view: the view, which decides what is left of a batch.
+        build_callbacks: its own callbacks, called after the run's, in this order.
+        build_predictor: the predictor, which answers questions with the trained model.
+        options: the schema of the method's own keys; any other key is an error.
+        ignores: groups of the configuration that the method does not use; setting one is an error.
         title: what a model card calls it, as Markdown: ``distillation ([Doe 2026](https://...))``;
             its name if there is none.
         is_removal: the method is the gradual removal of the chain and nothing else. A run with
@@ -152,7 +153,7 @@ def method_named(name: str) -> Method:
             a record anywhere, ``package.module.METHOD``.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no such record.
     """
     dotted = name if "." in name else f"{__package__}.{name}.record.METHOD"
     module, _, attribute = dotted.rpartition(".")
@@ -160,10 +161,12 @@ def method_named(name: str) -> Method:
         found = getattr(import_module(module), attribute)
     except ModuleNotFoundError as error:
         if error.name is None or not module.startswith(error.name):
-            raise  # a package that the method needs is not there
-        raise ConfigError([f"method={name}: there is no {module}"]) from None
+            raise  # the method's module imports a package that is not installed
+        raise ConfigError([f"method={name}: there is no module {module}"]) from None
     except AttributeError:
         raise ConfigError([f"method={name}: {module} has no {attribute}"]) from None
     if not isinstance(found, Method):
-        raise ConfigError([f"method={name}: {dotted} is no icot.methods.base.Method"])
+        raise ConfigError(
+            [f"method={name}: {dotted} is not a record, an object of icot.methods.base.Method"]
+        )
     return found

@@ -79,11 +79,11 @@ def test_wrong_arguments_are_messages_too(small_run, tmp_path):
     assert run.trusted == ("mine",)
     for call, said in (
         (lambda: icot.train("--help"), "of a command line"),
-        (lambda: icot.evaluate(), "nothing to work on"),
+        (lambda: icot.evaluate(), "nothing to evaluate"),
         (lambda: run.answer("2 1 * 3 4"), "a list of questions"),
         (lambda: run.answer(["2 1 * 3 4"], stage="all"), "one stage"),
         (lambda: icot.load(tmp_path / "no.ckpt"), "no such file"),
-        (lambda: icot.evaluate(run_dir=str(small_run), predictions="x"), "scored by itself"),
+        (lambda: icot.evaluate(run_dir=str(small_run), predictions="x"), "scored without a run"),
     ):
         with pytest.raises((ConfigError, RunError), match=said):
             call()

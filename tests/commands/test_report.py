@@ -78,7 +78,7 @@ def sweep(tmp_path_factory) -> Path:
 def report(sweep) -> Path:
     done = icot("report", str(sweep), "out=report", cwd=sweep.parent)
     assert done.returncode == 0, done.stderr
-    assert "9 of 9 runs finished, 1 of sweeps not ended" in done.stdout
+    assert "9 of 9 runs finished, 1 runs of sweeps have not ended" in done.stdout
     return sweep.parent / "report"
 
 
@@ -146,7 +146,7 @@ def test_cost_is_counted(report, sweep):
 def test_a_real_run_is_reported(small_run, tmp_path):
     done = icot("report", str(small_run), "out=report", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "1 of 1 runs finished, 0 of sweeps not ended" in done.stdout
+    assert "1 of 1 runs finished, 0 runs of sweeps have not ended" in done.stdout
     assert "Not read" not in done.stdout
     assert "| 8 of 8 |" in (tmp_path / "report" / "report.md").read_text()
 

@@ -113,7 +113,7 @@ def test_a_mistake_names_what_is_wrong(override, expected):
         (["schedule=icot_si", "schedule.stops=[3]"], "it belongs to adaptive"),
         (["optimizer=adamw", "optimizer.momentum=0.9"], "it belongs to muon"),
         (["schedule=no_cot", "schedule.tokens_removed=some"], "or all"),
-        (["model=gpt2", "+model.config.n_layer=2"], "bring their shape along"),
+        (["model=gpt2", "+model.config.n_layer=2"], "shape of pretrained weights is fixed"),
         (["trainer=fsdp", "model.compile=default"], "leave it out with trainer=fsdp"),
         (["schedule=icot_si", "schedule.keep_position_ids=true", "data.packing=true"], "from 0"),
     ],

@@ -28,9 +28,12 @@ def test_a_method_is_found_by_its_folder_or_by_a_dotted_name(tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("icot_so", "there is no icot.methods.icot_so.record"),
+        ("icot_so", "there is no module icot.methods.icot_so.record"),
         ("icot.methods.icot_si.record.NOTHING", "has no NOTHING"),
-        ("icot.methods.icot_si.record.Options", "is no icot.methods.base.Method"),
+        (
+            "icot.methods.icot_si.record.Options",
+            "is not a record, an object of icot.methods.base.Method",
+        ),
     ],
 )
 def test_a_wrong_name_is_one_clear_error(name, said):
@@ -42,7 +45,7 @@ def test_what_a_method_does_not_heed_may_not_be_set(monkeypatch):
     deaf = replace(METHOD, name="deaf", ignores=("schedule",))
     monkeypatch.setattr(build, "method_named", lambda name: deaf)
     for override in ("schedule=no_cot", "schedule.side=right", "+schedule.side=right"):
-        with pytest.raises(ConfigError, match="method deaf does not heed schedule"):
+        with pytest.raises(ConfigError, match="method deaf does not use schedule"):
             build.build_method(MethodConfig(), [override])
     assert build.build_method(MethodConfig(), ["seed=1"])[0] is deaf
     with pytest.raises(ConfigError, match=r"method\.there is no share"):

@@ -1,7 +1,7 @@
-"""The paper's stability problem (arXiv 2405.14838, Figure 4 and limitations), noticed in time.
+"""Detects a collapse, the paper's stability problem (arXiv 2405.14838, Figure 4, limitations).
 
-A removal costs accuracy, which training brings back. Where it does not come back within a number
-of validations, the run has collapsed: every later stage starts from a model that has lost the task.
+A removal lowers accuracy, and training restores it. If it is not restored within a number of
+validations, the run has collapsed: all later stages start from a model that has lost the task.
 """
 
 import logging
@@ -17,17 +17,17 @@ log = logging.getLogger(__name__)
 
 
 class CollapseWatch(RunCallback):
-    """Watches validation accuracy. Put it behind ``RunRecord``, which writes the stage's row.
+    """Watches validation accuracy. Put it after ``RunRecord``, which writes the stage's row.
 
     Args:
-        share: accuracy is back when it is at least this share of the run's best.
-        validations: how many in a row may be below that.
-        stop: end training with ``CollapseError`` rather than only say so.
+        share: accuracy is restored when it is at least this share of the run's best.
+        validations: the number of validations in a row below that share that make a collapse.
+        stop: end training with ``CollapseError``; else only log a warning.
 
     Attributes:
         best: the highest accuracy so far.
-        below: validations since accuracy was last back.
-        good: the newest stage that ended with its accuracy back, None before any has.
+        below: validations since accuracy was last restored.
+        good: the newest stage that ended with its accuracy restored; None if there is none.
     """
 
     state_key = "collapse_watch"
@@ -38,10 +38,10 @@ class CollapseWatch(RunCallback):
         self.below = 0
         self.good: Stage | None = None
         self._seen = -1  # batches at the newest validation
-        self._message: str | None = None  # of a collapse that is still to be told
+        self._message: str | None = None  # of a collapse that has not been reported yet
 
     def on_validated(self, trainer: Trainer, module: LightningModule, validated: Validated) -> None:
-        """Judge the validation; what follows from it waits until the stage's row is written."""
+        """Judge the validation; the run acts on it once the stage's row is written."""
         if validated.batches == self._seen:
             return
         self._seen = validated.batches
@@ -61,7 +61,7 @@ class CollapseWatch(RunCallback):
         """Act on the stage's validation.
 
         Raises:
-            CollapseError: accuracy has not come back for too long.
+            CollapseError: accuracy has not been restored for too long.
         """
         self._act(trainer)
         if self.below == 0:
@@ -71,7 +71,7 @@ class CollapseWatch(RunCallback):
         """Act on the epoch's validation.
 
         Raises:
-            CollapseError: accuracy has not come back for too long.
+            CollapseError: accuracy has not been restored for too long.
         """
         self._act(trainer)
 
@@ -81,15 +81,15 @@ class CollapseWatch(RunCallback):
             return
         if self.stop:
             raise CollapseError(message)
-        if self.below == self.validations and trainer.is_global_zero:  # once, not ever again
+        if self.below == self.validations and trainer.is_global_zero:  # only once
             log.warning(message)
 
     def header_part(self, trainer: Trainer) -> dict[str, Any]:
-        """The stage to which a collapse goes back, where it goes back at all."""
+        """The stage to return to after a collapse; None if the run does not return."""
         return {"last_good": self.good if self.stop else None}
 
     def state_dict(self) -> dict[str, Any]:
-        """What has been seen."""
+        """The best accuracy, the count of validations below the share, and the last good stage."""
         return {
             "best": self.best,
             "below": self.below,

@@ -1,7 +1,7 @@
-"""The end of training, counted from where everything is removed.
+"""The end of training, a number of updates after everything is removed.
 
-An adaptive schedule gets there after many updates or after few; what is left to learn then takes as
-many either way.
+An adaptive schedule may remove everything early or late; what remains to be learned afterwards
+takes about the same number of updates.
 """
 
 from typing import Any
@@ -15,10 +15,10 @@ from icot.training.module import TrainingModule
 
 
 class Finish(RunCallback):
-    """Ends training some updates after the last removal, if nothing ends it before.
+    """Ends training a number of updates after the last removal, unless it ends earlier.
 
     Args:
-        steps: so many.
+        steps: the number of updates.
 
     Attributes:
         begun: updates done when everything was removed, None before.
@@ -31,11 +31,11 @@ class Finish(RunCallback):
         self.begun: int | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the end again where a run goes on behind the last removal."""
+        """Set the end again if a run is resumed after the last removal."""
         self._set_end(trainer)  # the module then sets the learning rate
 
     def on_stage_start(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
-        """Set the end at the last removal; a run that began with nothing left has none."""
+        """Set the end at the last removal; a run that starts with everything removed has none."""
         removed_all = stage.tokens_removed >= datamodule_of(trainer).longest_cot
         if removed_all and stage.index > 0 and self.begun is None:
             self.begun = trainer.global_step
@@ -48,11 +48,11 @@ class Finish(RunCallback):
             end_after_step(trainer, self.begun + self.steps)
 
     def header_part(self, trainer: Trainer) -> dict[str, Any]:
-        """Where everything was removed."""
+        """The step at which everything was removed."""
         return {"everything_removed_at_step": self.begun}
 
     def state_dict(self) -> dict[str, Any]:
-        """Where everything was removed."""
+        """The step at which everything was removed."""
         return {"begun": self.begun}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Optimizer reset (arXiv 2405.14838, section 3): a removal starts with fresh moments.
+"""Optimizer reset (arXiv 2405.14838, section 3): every removal starts with new moments.
 
 Whenever more of the chain is removed, the optimizer's moments and step count are discarded; its
 parameter groups and the learning-rate schedule stay. Once the longest chain is fully removed there
@@ -23,7 +23,7 @@ class OptimizerReset(RunCallback):
         self.warmup_steps = warmup_steps
 
     def on_stage_start(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
-        """Forget the moments."""
+        """Discard the moments."""
         if stage.index == 0:
             return
         for optimizer in trainer.optimizers:

@@ -1,4 +1,4 @@
-"""What stepwise internalization brings: smoothed removals, resets, an end, a watch."""
+"""What stepwise internalization provides: smoothing, resets, the end of training, a watch."""
 
 from lightning import Callback
 
@@ -26,12 +26,12 @@ def build_module(parts: ModuleParts, options: Options) -> TrainingModule:
 
 
 def build_view(parts: ViewParts, options: Options) -> View:
-    """The stage's removal, with offsets."""
+    """Removal by stage, with smoothing offsets."""
     return SmoothedView(**vars(parts))
 
 
 def build_callbacks(parts: CallbackParts, options: Options) -> list[Callback]:
-    """The end, the reset and the watch, those that are asked for."""
+    """The end of training, the reset and the collapse watch, if the configuration has them."""
     callbacks: list[Callback] = []
     if parts.finish_steps is not None:
         callbacks.append(Finish(parts.finish_steps))
@@ -43,7 +43,7 @@ def build_callbacks(parts: CallbackParts, options: Options) -> list[Callback]:
 
 
 def build_predictor(parts: PredictorParts, options: Options) -> Predictor:
-    """Greedy decoding of what verification leaves open."""
+    """Greedy decoding of the outputs that verification does not determine."""
     return GreedyPredictor(**vars(parts))
 
 

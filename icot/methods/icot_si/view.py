@@ -1,4 +1,4 @@
-"""Removal smoothing (arXiv 2405.14838, section 3): a few examples lose some tokens more.
+"""Removal smoothing (arXiv 2405.14838, section 3): a few examples lose more tokens.
 
 Each row of each training batch removes s + o tokens, o >= 0 with P(o) proportional to
 exp(-lambda o); never in evaluation, and not while the schedule is held in a warm-up.
@@ -16,7 +16,7 @@ from icot.schedule import Stage
 
 @dataclass(frozen=True, kw_only=True)
 class SmoothedView(StageView):
-    """What a stage leaves of a batch, with an offset for each row.
+    """Removes what the stage says, and a random offset more in each row.
 
     Attributes:
         smoothing_lambda: above 0; the smaller, the more is removed early.
