@@ -138,6 +138,7 @@ def test_all_wrong_values_are_told_at_once_before_any_work(tmp_path):
         ("evaluate", ["run_dir="], "run_dir= is empty"),
         ("export", ["run_dir=x", "out="], "out= is empty"),
         ("prepare", ["seed=-1"], "seed=-1 must be at least 0"),
+        ("report", ["runs=[]"], "runs=[] must have at least 1 values"),
         ("benchmark", ["what=start", "out=/dev/null"], "/dev/null: cannot be written"),
         ("prepare", ["out=/dev/null"], "/dev/null: cannot be written"),
     ],

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from torch import nn
 
 from icot.commands.build import build_schedule
+from icot.config.checks import mistakes_of_callbacks
 from icot.config.command_line import NOTHING
 from icot.config.options import (
     FixedScheduleConfig,
@@ -129,6 +130,8 @@ def build_user_callbacks(named: dict[str, Any]) -> dict[str, Callback]:
     Raises:
         ConfigError: one cannot be made, or is no callback.
     """
+    if mistakes := mistakes_of_callbacks(named):  # a resumed run's are not checked before
+        raise ConfigError(mistakes)
     found = {}
     for name, settings in named.items():
         shown = f"callbacks.{name}._target_={settings['_target_']}"

@@ -136,7 +136,7 @@ class BenchmarkConfig(TrainConfig):
 class ReportConfig(Section):
     """``python -m icot.report DIR...``: the results of runs as HTML, Markdown and figures."""
 
-    runs: list[str]
+    runs: list[str] = Field(min_length=1)
     """Run directories, or folders to search for them."""
     out: str | None = None
     """The output folder; null is report/ in the given folder, or in the current one for several."""

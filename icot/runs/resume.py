@@ -121,6 +121,8 @@ def _changes(kept: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     for key in sorted({*before, *now}):
         if matches(key, CHANGEABLE) or before.get(key) == now.get(key):
             continue
+        if {} in (before.get(key), now.get(key)):  # the keys of the group are told
+            continue
         messages.append(f"{key} is {before.get(key)} there and {now.get(key)} here")
         if matches(key, ("callbacks",)) and key not in now:
             messages[-1] += " (a run directory cannot run code: repeat it on the command line)"

@@ -65,15 +65,16 @@ class CausalLM(TrainingModule):
             judged = none.index_add(0, row, counted.float()) > 0
             exact = (wrong == 0) & judged
             count = len(correct)
-            if count:
-                self.log_dict(
-                    {
-                        LOSS: found.loss.detach() / count,
-                        TOKEN_ACCURACY: correct.sum() / count,
-                        EXACT_MATCH: exact.float().mean(),
-                    },
-                    batch_size=count,
-                )
+            # Without a supervised token, the metrics are not numbers (0 / 0). If they were left
+            # out, Lightning would log those of an earlier batch again.
+            self.log_dict(
+                {
+                    LOSS: found.loss.detach() / count,
+                    TOKEN_ACCURACY: correct.sum() / count,
+                    EXACT_MATCH: exact.float().mean() / min(1, count),
+                },
+                batch_size=max(1, count),
+            )
         return StepResult(found.loss, count, exact, judged)
 
     def losses(self, batch: CoTBatch) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ missing or duplicated.
 
 import csv
 from collections.abc import Mapping
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,12 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append a row.
+        """Append a row; the field of a value that is not a number stays empty.
 
         Raises:
             RunError: the file cannot be written.
         """
-        row = {k: str(v) for k, v in metrics.items()}
+        row = {k: str(v) for k, v in metrics.items() if not isnan(v)}
         row["step"] = str(step)
         if any(name not in self._columns for name in row):
             kept = self._read()[: self.rows]

@@ -9,6 +9,7 @@ import yaml
 
 from tests.chaos.harness import RUN, differences
 from tests.conftest import icot
+from tests.small import SMALL
 
 TRAINED = [*RUN, "trainer.max_epochs=1"]
 
@@ -157,6 +158,45 @@ def test_stopped_in_its_last_epoch_and_with_other_numbers_of_workers_a_run_is_th
             done = icot("train", *run, *more, folder, cwd=tmp_path)
             assert done.returncode == 0, done.stderr
     assert differences(tmp_path / "in_1", tmp_path / "in_3") == []
+
+
+def test_a_callback_that_the_run_did_not_have_is_one_mistake(copy):
+    callback = "+callbacks.x._target_=lightning.pytorch.callbacks.LearningRateMonitor"
+    done = icot("train", "resume=run", callback, cwd=copy)
+    assert done.returncode == 2
+    assert "1 mistake" in done.stderr
+    assert "callbacks.x._target_ is None there and lightning.pytorch.callbacks" in done.stderr
+
+
+def test_a_run_with_empty_batches_is_resumed_exactly(tmp_path):
+    """The schedule's average, its batches without an accuracy, and the metrics without a loss."""
+    lines = [f"{a}||{' + '.join('1' * (1 + a % 12))} #### {a}\n" for a in range(50)]
+    for split in ("train", "valid"):
+        (tmp_path / f"{split}.txt").write_text("".join(lines))
+    run = [
+        *(text for text in SMALL if not text.startswith("task")),
+        "task=text",
+        "task.data_dir=.",
+        "task.test_file=null",
+        "model.config.resid_pdrop=0.1",
+        "schedule.patience=8",
+        "data.batch_size=2",
+        "data.max_train_tokens=12",
+        "trainer.accumulate_grad_batches=2",
+        "trainer.log_every_n_steps=1",
+        "trainer.max_epochs=1",
+        "paths.cache_dir=cache",
+        "resume=auto",
+    ]
+    for folder, parts in (("whole", [-1]), ("parts", [2, 5, -1])):
+        for steps in parts:
+            more = [f"trainer.max_steps={steps}", f"hydra.run.dir={folder}"]
+            done = icot("train", *run, *more, cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+    assert differences(tmp_path / "whole", tmp_path / "parts") == []
+    with (tmp_path / "whole" / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["cot/stage"]]
+    assert 0 < sum(row["train/loss"] == "" for row in rows) < len(rows)
 
 
 def test_a_finished_run_made_longer_goes_on_at_the_rate_of_its_new_length(tmp_path):

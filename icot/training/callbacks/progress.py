@@ -4,6 +4,7 @@ epoch 0 | step 840/6,000 | stage 2: 12 of 24 tokens removed | loss 0.0423 | 0:03
 """
 
 import time
+from math import isnan, nan
 from typing import Any
 
 import torch
@@ -83,9 +84,9 @@ class Progress(ProgressBar, RunCallback):
         if stages is not None and stages.stage is not None:
             stage, longest = stages.stage, datamodule_of(trainer).longest_cot
             parts.append(f"stage {stage.index}: {stage.tokens_removed} of {longest} tokens removed")
-        loss = trainer.callback_metrics.get(LOSS)
-        if loss is not None:
-            parts.append(f"loss {float(torch.as_tensor(loss)):.4f}")
+        loss = float(torch.as_tensor(trainer.callback_metrics.get(LOSS, nan)))
+        if not isnan(loss):  # as of a batch whose examples are all too long
+            parts.append(f"loss {loss:.4f}")
         if self._newest is not None:
             result = self._newest.result
             low, high = result.interval
