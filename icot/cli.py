@@ -43,6 +43,7 @@ from icot.errors import ConfigError, UserError, first_line
 from icot.runs.kept_run import check_sources
 from icot.runs.places import directory_overrides, find_run_to_resume, run_options
 from icot.runs.resume import resolve_config
+from icot.system.files import check_writable
 from icot.system.signals import signals
 
 USER_ERROR = 2  # exit code
@@ -149,7 +150,22 @@ def _check(name: str, arguments: Sequence[str]) -> list[str]:
         mistakes = mistakes_in([*own, *args.overrides], name, args.multirun)
         if mistakes:
             raise ConfigError(mistakes)
+        if not shown:
+            _check_directory(
+                "hydra.sweep.dir" if args.multirun else "hydra.run.dir", args.overrides
+            )
         return [*own, *directory_overrides(name, args.overrides, args.multirun)] if trains else []
+
+
+def _check_directory(key: str, overrides: Sequence[str]) -> None:
+    """Check that Hydra can make the directory that a command line names.
+
+    Raises:
+        RunError: it cannot.
+    """
+    named = unquote(named_values(overrides).get(key, ""))
+    if named and "${" not in named:
+        check_writable(Path(named))
 
 
 def _help(name: str, overrides: Sequence[str]) -> str:

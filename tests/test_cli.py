@@ -162,6 +162,8 @@ def test_values_of_other_commands(command, arguments, said, tmp_path):
         (["paths.output_dir="], "names no directory"),
         (["model=[]"], "model=[]: choose one of"),
         (["hydra=3"], "hydra=3: "),
+        (["-m", "hydra.launcher=3", "seed=1,2"], "hydra.launcher must name a class"),
+        (["-m", "hydra.sweep.dir=/dev/null/x", "seed=1,2"], "/dev/null/x: cannot be written"),
         (["~schedule"], "choose one of"),
         (["schedule.kind=[a]"], "choose one of linear"),
         (["task._target_=[a]"], "task"),

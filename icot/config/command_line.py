@@ -286,6 +286,9 @@ def _mistakes_in_hydra(overrides: Sequence[Override], config_name: str) -> list[
     for override in overrides:
         try:
             cfg = compose(config_name, [str(override.input_line)], return_hydra_config=True)
+            for part in ("launcher", "sweeper"):
+                if OmegaConf.select(cfg, f"hydra.{part}._target_") is None:
+                    mistakes.append(f"{override.input_line}: hydra.{part} must name a class")
             OmegaConf.select(cfg, override.key_or_group.replace("/", "."))
         except InterpolationResolutionError as error:  # some values are known only in a run
             if isinstance(error, InterpolationKeyError):
