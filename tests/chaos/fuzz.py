@@ -46,7 +46,7 @@ def _fuzz(name: str, folder: Path, seconds: int) -> Outcome:
     lost = (
         [] if done.returncode == 0 else [f"{name}, exit code {done.returncode}: {printed[-3000:]}"]
     )
-    note = f"{seconds / 60:.0f} minutes, {covered:,} branches reached"
+    note = f"{seconds:,} s, {covered:,} branches reached"
     return Outcome(f"coverage-guided fuzzing (atheris): {PARSERS[name]}", tried, lost, note)
 
 

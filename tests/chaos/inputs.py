@@ -1,5 +1,6 @@
 """Mutated text files, predictions and command lines: icot's own errors, or a right result."""
 
+import json
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -141,18 +142,28 @@ PREDICTIONS = (
 )
 
 
+def _odd_prediction(rng: random.Random) -> bytes:
+    errors = rng.choice(("replace", "replace", "surrogateescape"))  # the last: half characters
+    texts = (_mutated(b"1 2 #### 3 4", rng).decode(errors=errors) for _ in range(3))
+    return json.dumps(dict(zip(("question", "target", "prediction"), texts, strict=True))).encode()
+
+
 def predictions(folder: Path, count: int = 10_000, seed: int = 0) -> Outcome:
     """Files of predictions that another program might have written."""
     rng = random.Random(seed)
     lost: list[str] = []
     refused = 0
-    for _ in range(count):
-        content = _mutated(b"\n".join(rng.choices(PREDICTIONS[:2], k=3)) + b"\n", rng)
+    for number in range(count):
+        if number % 2:  # damaged
+            content = _mutated(b"\n".join(rng.choices(PREDICTIONS[:2], k=3)) + b"\n", rng)
+        else:  # with odd texts
+            content = b"\n".join(_odd_prediction(rng) for _ in range(3))
         try:
             refused += check_predictions(content, folder)
         except Exception as error:
             lost.append(f"{content!r}: {error!r}")
-    return Outcome("mutated files of predictions", count, lost, f"{refused:,} refused, line named")
+    note = f"{refused:,} files refused, line named"
+    return Outcome("mutated files of predictions", count, lost, note)
 
 
 def _mutated(content: bytes, rng: random.Random) -> bytes:
