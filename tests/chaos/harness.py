@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,19 +19,19 @@ from tests.small import SMALL
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Dropout and offsets, so that random draws matter; every step in the metrics.
-RUN = (
+BASE = (
     *SMALL,
     "model.config.resid_pdrop=0.1",
     "model.config.embd_pdrop=0.1",
-    "schedule=icot_si",
-    "schedule.tokens_per_epoch=4",
-    "schedule.smoothing_lambda=0.5",
     "trainer.max_steps=-1",
     "trainer.max_epochs=4",
     "trainer.log_every_n_steps=1",
     "checkpoints.every_steps=3",
     "paths.cache_dir=cache",
 )
+LINEAR = ("schedule=icot_si", "schedule.tokens_per_epoch=4", "schedule.smoothing_lambda=0.5")
+LONG = ("task.train_size=800", "trainer.max_epochs=150", "validation.examples=10")
+SECONDS = 1800  # after which a process hangs
 
 
 @dataclass
@@ -51,6 +52,12 @@ class Outcome:
 
 
 Process = subprocess.Popen[str] | Forked
+
+
+def make_overrides(*overrides: str) -> tuple[str, ...]:
+    """The overrides of a small run: linear removal, unless ``overrides`` choose a schedule."""
+    linear = () if any(text.startswith("schedule=") for text in overrides) else LINEAR
+    return (*BASE, *linear, *overrides)
 
 
 def start(
@@ -89,7 +96,7 @@ def start(
     )
 
 
-def finish(process: Process, seconds: float = 300) -> tuple[int, str]:
+def finish(process: Process, seconds: float = SECONDS) -> tuple[int, str]:
     """The exit code and all that was printed."""
     try:
         printed, _ = process.communicate(timeout=seconds)
@@ -121,7 +128,7 @@ def undisturbed(folder: Path, name: str, *overrides: str) -> Path:
     """A run to compare with, made once."""
     place = folder / name
     if not (place / "summary.json").is_file():
-        code, printed = complete(folder, *RUN, *overrides, f"hydra.run.dir='{name}'")
+        code, printed = complete(folder, *make_overrides(*overrides), f"hydra.run.dir='{name}'")
         assert code == 0, printed
     return place
 
@@ -153,6 +160,18 @@ def steps_logged(run: Path) -> int:
     """Rows of metrics.csv, 0 where there is none."""
     path = run / "metrics.csv"
     return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
+def wait_for_training(process: Process, run: Path) -> None:
+    """Until the run has logged something new."""
+    deadline = time.monotonic() + 120
+    path = run / "metrics.csv"
+    begun = path.stat().st_mtime_ns if path.is_file() else 0
+    rows = steps_logged(run)
+    while process.poll() is None and time.monotonic() < deadline:
+        if path.is_file() and path.stat().st_mtime_ns != begun and steps_logged(run) != rows:
+            return
+        time.sleep(0.02)
 
 
 def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

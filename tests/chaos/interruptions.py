@@ -7,16 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.chaos.harness import (
-    RUN,
+    LONG,
+    SECONDS,
     Outcome,
     Process,
     complete,
     differences,
     finish,
     kill,
+    make_overrides,
     start,
-    steps_logged,
     undisturbed,
+    wait_for_training,
 )
 from tests.chaos.moments import MOMENTS
 from tests.small import TWO_RANKS
@@ -61,8 +63,7 @@ def _killed_at(
     name = f"{variant} {moment}"
     marker = folder / f"{name}.struck"
     command = (
-        *RUN,
-        *overrides,
+        *make_overrides(*overrides),
         "resume=auto",
         f"hydra.run.dir='{name}'",
         "+callbacks.kill._target_=tests.chaos.moments.KillAt",
@@ -70,7 +71,7 @@ def _killed_at(
         f"+callbacks.kill.marker='{marker}'",
     )
     process = start(folder, *command)
-    code = process.wait(timeout=300)
+    code = process.wait(timeout=SECONDS)
     kill(process)
     printed = process.communicate()[0]
     if code != -signal.SIGKILL or not marker.exists():
@@ -79,9 +80,6 @@ def _killed_at(
     if code != 0:
         return [f"{name}: did not go on ({code}): {printed[-500:]}"]
     return differences(reference, folder / name)
-
-
-LONG = ("task.train_size=800", "trainer.max_epochs=150", "validation.examples=10")
 
 
 def kills(folder: Path, count: int = 50, length: tuple[str, ...] = LONG) -> Outcome:
@@ -118,7 +116,7 @@ def _again_and_again(
     rng = random.Random(0)
     reference = undisturbed(folder, undisturbed_name, *length)
     run = folder / name
-    command = (*RUN, *length, "resume=auto", f"hydra.run.dir='{name}'")
+    command = (*make_overrides(*length), "resume=auto", f"hydra.run.dir='{name}'")
     lost: list[str] = []
     in_training = 0
     for number, sent in enumerate(sequence):
@@ -126,7 +124,7 @@ def _again_and_again(
         if number % 4 == 0:  # at any moment, the start included if no answer is expected
             time.sleep(rng.uniform(0 if sent == signal.SIGKILL else 1, 2))
         else:
-            _wait_for_training(process, run)
+            wait_for_training(process, run)
             time.sleep(rng.uniform(0, 1))
         before = process.poll()
         kill(process, sent)
@@ -148,24 +146,12 @@ def _again_and_again(
     return Outcome(name, len(sequence), lost, note)
 
 
-def _wait_for_training(process: Process, run: Path) -> None:
-    """Until the run has logged something new."""
-    deadline = time.monotonic() + 120
-    path = run / "metrics.csv"
-    begun = path.stat().st_mtime_ns if path.is_file() else 0
-    rows = steps_logged(run)
-    while process.poll() is None and time.monotonic() < deadline:
-        if path.is_file() and path.stat().st_mtime_ns != begun and steps_logged(run) != rows:
-            return
-        time.sleep(0.02)
-
-
 def signals_of_two_ranks(folder: Path) -> Outcome:
     """SIGTERM to the first process alone, SIGINT to all of them: both save and end together."""
     length = (*DDP, "trainer.max_epochs=12")
     reference = undisturbed(folder, "undisturbed two ranks", *length)
     name = "two ranks signalled"
-    command = (*RUN, *length, "resume=auto", f"hydra.run.dir='{name}'")
+    command = (*make_overrides(*length), "resume=auto", f"hydra.run.dir='{name}'")
     lost: list[str] = []
     sent: list[tuple[signal.Signals, Callable[[Process], None]]] = [
         (signal.SIGTERM, lambda process: process.send_signal(signal.SIGTERM)),
@@ -173,7 +159,7 @@ def signals_of_two_ranks(folder: Path) -> Outcome:
     ]
     for number, send in sent:
         process = start(folder, *command)
-        _wait_for_training(process, folder / name)
+        wait_for_training(process, folder / name)
         send(process)
         code, printed = finish(process)
         if code != 128 + number or "Traceback" in printed or "resume=" not in printed:
@@ -188,9 +174,9 @@ def two_interrupts(folder: Path) -> Outcome:
     """A second Ctrl-C exits at once; the run goes on from its newest checkpoint."""
     reference = undisturbed(folder, "undisturbed long", *LONG)
     name = "interrupted twice"
-    command = (*RUN, *LONG, "resume=auto", f"hydra.run.dir='{name}'")
+    command = (*make_overrides(*LONG), "resume=auto", f"hydra.run.dir='{name}'")
     process = start(folder, *command)
-    _wait_for_training(process, folder / name)
+    wait_for_training(process, folder / name)
     kill(process, signal.SIGINT)
     kill(process, signal.SIGINT)
     begun = time.monotonic()

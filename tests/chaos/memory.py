@@ -4,7 +4,7 @@ import statistics
 import time
 from pathlib import Path
 
-from tests.chaos.harness import RUN, Outcome, finish, start, steps_logged
+from tests.chaos.harness import Outcome, finish, make_overrides, start, steps_logged
 
 EVERY = 100  # steps between two rows of the metrics
 MOST = 0.05  # growth that is allowed
@@ -14,8 +14,7 @@ def memory(folder: Path, steps: int = 20_000, first: int = 2_000) -> Outcome:
     """Resident memory at the end against that after ``first`` steps."""
     process = start(
         folder,
-        *RUN,
-        "schedule=explicit",
+        *make_overrides("schedule=explicit"),
         "trainer.max_epochs=-1",
         f"trainer.max_steps={steps}",
         f"trainer.log_every_n_steps={EVERY}",

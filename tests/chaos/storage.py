@@ -12,7 +12,17 @@ from pathlib import Path
 
 from icot.runs import checkpoint_file
 from icot.runs.checkpoints import newest_intact
-from tests.chaos.harness import RUN, Outcome, complete, differences, finish, start, undisturbed
+from tests.chaos.harness import (
+    LONG,
+    Outcome,
+    complete,
+    differences,
+    finish,
+    make_overrides,
+    start,
+    undisturbed,
+    wait_for_training,
+)
 
 EXPLICIT = ("schedule=explicit", "checkpoints.every_steps=null", "trainer.max_epochs=40")
 
@@ -64,9 +74,8 @@ def _refused(name: str, code: int, printed: str) -> list[str]:
 
 def _full_disk(folder: Path, place: Path, change) -> Outcome:  # type: ignore[no-untyped-def]
     lost: list[str] = []
-    reference = undisturbed(folder, "undisturbed plain")
-    cache = "paths.cache_dir=cache"
-    command = (*RUN, cache, "resume=auto", f"hydra.run.dir={place / 'run'}")
+    reference = undisturbed(folder, "undisturbed long", *LONG)
+    command = (*make_overrides(*LONG), "resume=auto", f"hydra.run.dir={place / 'run'}")
 
     # At checkpoints: there is room for one of about 160 kB, then for two.
     for size in ("300k", "500k"):
@@ -78,13 +87,13 @@ def _full_disk(folder: Path, place: Path, change) -> Outcome:  # type: ignore[no
     change("size=20m")
     ballast = place / "ballast"
     process = start(folder, *command)
-    time.sleep(4.5)
+    wait_for_training(process, place / "run")
     with suppress(OSError), ballast.open("wb", buffering=0) as file:
         while file.write(bytes(1024)):
             pass
     lost += _refused("disk filled by others", *finish(process))
     # At the cache, and with no leave to write at all.
-    other = (*RUN, f"paths.cache_dir={place / 'cache'}", "hydra.run.dir=other")
+    other = (*make_overrides(), f"paths.cache_dir={place / 'cache'}", "hydra.run.dir=other")
     lost += _refused("full disk at the cache", *complete(folder, *other))
     ballast.unlink()
     change("ro")
@@ -116,7 +125,7 @@ def file_size_limit(folder: Path, chosen: tuple[str, ...] = GROWING) -> Outcome:
     for name, size, reference, overrides in cases:
         if name not in chosen:
             continue
-        command = (*RUN, *overrides, "resume=auto", f"hydra.run.dir='limit {name}'")
+        command = (*make_overrides(*overrides), "resume=auto", f"hydra.run.dir='limit {name}'")
         process = start(folder, *command, preexec=_limited(size))
         lost += _refused(f"file-size limit, {name}", *finish(process))
         if name == "cache":
@@ -137,7 +146,7 @@ def two_on_one_directory(folder: Path) -> Outcome:
     """The second process is refused, the first does not notice."""
     lost = []
     reference = undisturbed(folder, "undisturbed plain")
-    command = (*RUN, "resume=auto", "hydra.run.dir='two on one'")
+    command = (*make_overrides(), "resume=auto", "hydra.run.dir='two on one'")
     first = start(folder, *command)
     while first.poll() is None and not (folder / "two on one" / "metrics.csv").is_file():
         time.sleep(0.05)
@@ -156,7 +165,8 @@ def _two_on_one_cache(folder: Path) -> Outcome:
     reference = undisturbed(folder, "undisturbed plain")
     names = ("one of two", "two of two")
     processes = [
-        start(folder, *RUN, "paths.cache_dir=shared", f"hydra.run.dir='{name}'") for name in names
+        start(folder, *make_overrides(), "paths.cache_dir=shared", f"hydra.run.dir='{name}'")
+        for name in names
     ]
     for name, process in zip(names, processes, strict=True):
         code, printed = finish(process)
@@ -175,7 +185,9 @@ def _damaged_cache(folder: Path) -> Outcome:
         for path in (folder / "damaged").glob(f"*/{name}"):
             _flip(path, rng.randrange(path.stat().st_size))
         run = f"damaged {name}"
-        code, printed = complete(folder, *RUN, "paths.cache_dir=damaged", f"hydra.run.dir='{run}'")
+        code, printed = complete(
+            folder, *make_overrides(), "paths.cache_dir=damaged", f"hydra.run.dir='{run}'"
+        )
         if code != 0 or "is rebuilt" not in printed:
             lost.append(f"{run}: {code}: {printed[-500:]}")
         else:
@@ -187,7 +199,7 @@ def damage(folder: Path, count: int = 200, resumed: int = 10) -> Outcome:
     """Flip a byte of a checkpoint, or cut it off; the one before is used."""
     lost = []
     reference = undisturbed(folder, "undisturbed plain")
-    process = start(folder, *RUN, "resume=auto", "hydra.run.dir=killed")
+    process = start(folder, *make_overrides(), "resume=auto", "hydra.run.dir=killed")
     metrics = folder / "killed" / "metrics.csv"
     while process.poll() is None and not (
         metrics.is_file() and metrics.read_bytes().count(b"\n") > 30
@@ -215,7 +227,9 @@ def damage(folder: Path, count: int = 200, resumed: int = 10) -> Outcome:
         if found.name != before.name:
             lost.append(f"alteration {number}: {found.name} is used")
         if number < resumed:
-            code, printed = complete(folder, *RUN, "resume=auto", "hydra.run.dir=altered")
+            code, printed = complete(
+                folder, *make_overrides(), "resume=auto", "hydra.run.dir=altered"
+            )
             if code != 0 or "damaged" not in printed or before.name not in printed:
                 lost.append(f"alteration {number}: {code}: {printed[-500:]}")
             else:
