@@ -211,7 +211,8 @@ def check_lengths(cfg: TrainConfig, data: CoTDataModule) -> None:
     """Check that ``data.max_train_tokens`` leaves examples to train on.
 
     Raises:
-        ConfigError: every example is too long at every stage, or at a first stage that never ends.
+        ConfigError: at every stage, or at a first stage that never ends, fewer than one example of
+            an epoch is short enough, the offsets of smoothing included.
     """
     most, store = cfg.data.max_train_tokens, data.split("train")
     if most is None:
@@ -223,12 +224,16 @@ def check_lengths(cfg: TrainConfig, data: CoTDataModule) -> None:
     if isinstance(schedule, AdaptiveScheduleConfig) and schedule.patience is None:
         removed = 0
         advice += "; or set schedule.patience, with which a stage ends that trains on nothing"
-    left = length_after(np.diff(store.offsets), store.cot_start, store.cot_end, removed)
-    if left.min() > most:
+    lengths = np.diff(store.offsets)
+    left = length_after(lengths, store.cot_start, store.cot_end, removed)
+    least = length_after(lengths, store.cot_start, store.cot_end, store.longest_cot)
+    # P(offset >= o) = exp(-lambda o), for the o tokens by which an example is too long.
+    excess = (left - most)[(left > most) & (least <= most)]
+    if left.min() > most and np.exp(-schedule.smoothing_lambda * excess).sum() < 1:
         raise ConfigError(
             [
-                f"data.max_train_tokens={most} drops every training example: with {removed} tokens "
-                f"of the chain removed, the shortest has {left.min()}; {advice}"
+                f"data.max_train_tokens={most} leaves nothing to train on: with {removed} tokens "
+                f"of the chain removed, the shortest example has {left.min()}; {advice}"
             ]
         )
 

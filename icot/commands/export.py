@@ -92,7 +92,8 @@ def _export(cfg: ExportConfig, out: Path) -> None:
         **numbers(found),
     }
     schedule = run_.cfg.schedule
-    training = describe_training(method.title or method.name, method.is_removal, schedule)
+    title = method.title or method.name
+    training = describe_training(title, method.is_removal, schedule, checkpoint.tokens_removed)
     done = {
         "stage": _describe_stage(subject, cfg.tokens_removed),
         "method": method.name,
@@ -175,9 +176,17 @@ def _check(
     whole = [[eos_token_id] * internalized + output for output in outputs or ()]
     kept = [without_end(output, eos_token_id) for output in whole]
     answers = detokenize(subject.tokenizer, kept)
-    pairs = zip(answers, compared, strict=True)
-    same = sum(a == " ".join(p.prediction.split()) for a, p in pairs)
-    check = Check(same_tokens, len(texts), same, len(answers))
+    pairs = list(zip(answers, compared, strict=True))
+    same = [p for answer, p in pairs if answer == " ".join(p.prediction.split())]
+    check = Check(
+        same_tokens,
+        len(texts),
+        same_answers=len(same),
+        answered=len(answers),
+        same_correct=sum(p.correct for p in same),
+        correct=sum(p.correct for p in compared),
+        internalized=internalized,
+    )
 
     shown = next((i for i, p in enumerate(compared) if p.correct), 0)
     correct = predictions[shown].target

@@ -41,11 +41,11 @@ def run(cfg: PrepareConfig, command: CommandLine) -> None:
     counted: dict[str, Any] = {}
     said = []
     with lock_output(folder), write_at_once(folder) as writing:
+        _check_no_source(task, [folder / f"{split}.txt" for split in wanted])
         for split in wanted:
             if task.size(split) == 0:
                 continue
             path = folder / f"{split}.txt"
-            _check_no_source(task, split, path)
             sample = _write(task, split, tokenizer, writing / path.name)
             if not sample:
                 raise DataError(f"task {task.name} has no example in its {split} split.")
@@ -78,15 +78,16 @@ def _task_asked_for(cfg: PrepareConfig, wanted: tuple[Split, ...], command: Comm
     return cfg.task.model_copy(update=changes)
 
 
-def _check_no_source(task: Task, split: Split, path: Path) -> None:
-    """Refuse to replace the file that the task reads.
+def _check_no_source(task: Task, written: list[Path]) -> None:
+    """Refuse to replace a file that the task reads, for whichever split.
 
     Raises:
-        DataError: it is that file.
+        DataError: one is such a file.
     """
-    source = task.path(split) if isinstance(task, TextFiles) else None
-    if source is not None and path.exists() and source.samefile(path):
-        raise DataError(f"{path} is what the task reads; set out= to another folder.")
+    sources = [task.path(split) for split in SPLITS] if isinstance(task, TextFiles) else []
+    for path in filter(Path.exists, written):
+        if any(source and source.exists() and source.samefile(path) for source in sources):
+            raise DataError(f"{path} is what the task reads; set out= to another folder.")
 
 
 def _write(

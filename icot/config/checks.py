@@ -7,6 +7,7 @@ Each message names the key, says what is wrong and what to do, with the nearest 
 """
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -24,11 +25,21 @@ from icot.errors import ConfigError, first_line
 SectionT = TypeVar("SectionT", bound=Section)
 SOURCES = ("run_dir", "checkpoint", "predictions")  # what a command can work on
 FILES = (*SOURCES, "data_file", "out")
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+STRATEGIES = (
+    *("auto", "ddp", "ddp_fork", "ddp_notebook", "fsdp"),
+    *(
+        f"{kind}_find_unused_parameters_{choice}"
+        for kind in ("ddp", "ddp_fork", "ddp_notebook")
+        for choice in ("true", "false")
+    ),
+)
 # The shape of a model, which comes with pretrained weights.
 SHAPE = {
     *("n_layer", "n_embd", "n_head", "n_inner", "vocab_size", "num_hidden_layers", "hidden_size"),
     *("intermediate_size", "num_attention_heads", "num_key_value_heads"),
 }
+OPEN_SHAPE = {"n_inner", "intermediate_size", "num_key_value_heads"}
 
 
 def validate(composed: DictConfig | Mapping[str, Any], schema: type[SectionT]) -> SectionT:
@@ -54,6 +65,15 @@ def mistakes_of(composed: DictConfig | Mapping[str, Any], schema: type[Section])
     except ConfigError as error:
         return error.mistakes
     return []
+
+
+def wrong_values(kept: Mapping[str, Any], schema: type[Section]) -> list[str]:
+    """The values of a run's kept configuration that the schema does not have.
+
+    What only matters in training is not judged, so that a run of another version stays readable.
+    """
+    values, mistakes = _plain(kept)
+    return mistakes + _field_mistakes(values, schema)
 
 
 def _plain(composed: DictConfig | Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -176,7 +196,7 @@ def mistakes_of_callbacks(callbacks: Any) -> list[str]:
             mistakes.append(f"{key} must be a group of keys with {TARGET}, the name of a class")
         elif not re.fullmatch(r"\w+(\.\w+)+", target):
             mistakes.append(f"{key}.{TARGET}={target} must be a class, as package.module.Class")
-        elif find_spec(package) is None:
+        elif package not in sys.modules and find_spec(package) is None:
             mistakes.append(f"{key}.{TARGET}={target}: there is no package {package}")
     return mistakes
 
@@ -207,7 +227,14 @@ def cross_checks(values: Mapping[str, Any]) -> list[str]:
         return value_at(values, key)
 
     mistakes = [f"{key}= is empty; leave it out, or set it" for key in FILES if value(key) == ""]
-    for check in (_of_what_is_evaluated, _of_training_length, _of_the_model, _of_batches):
+    checks = (
+        _of_what_is_evaluated,
+        _of_training_length,
+        _of_the_trainer,
+        _of_the_model,
+        _of_batches,
+    )
+    for check in checks:
         try:
             mistakes += check(value)
         except TypeError:  # a value of a wrong type, which pydantic reports
@@ -253,12 +280,27 @@ def _of_training_length(value: Callable[[str], Any]) -> list[str]:
     return mistakes
 
 
+def _of_the_trainer(value: Callable[[str], Any]) -> list[str]:
+    mistakes = []
+    for key, allowed in (
+        ("trainer.accelerator", ACCELERATORS),
+        ("trainer.strategy", STRATEGIES),
+    ):
+        chosen = value(key)
+        if chosen is not None and chosen not in allowed:
+            mistakes.append(f"{key}={chosen}: {choose(chosen, allowed)}")
+    clip = value("trainer.gradient_clip_val")
+    if clip is not None and clip < 0:  # it would turn the gradient around
+        mistakes.append(f"trainer.gradient_clip_val={clip:g} must be at least 0")
+    return mistakes
+
+
 def _of_the_model(value: Callable[[str], Any]) -> list[str]:
     mistakes = []
     for key in sorted(SHAPE & set(value("model.config") or ())):
         size = value(f"model.config.{key}")
-        if key == "n_inner" and size is None:
-            continue
+        if isinstance(size, list) or (size is None and key in OPEN_SHAPE):
+            continue  # of some architectures: a size for each layer, or a default
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
             mistakes.append(f"model.config.{key}={_written(size)} must be an integer, at least 1")
     if value("model.pretrained") is False and value("model.lora.r") is not None:

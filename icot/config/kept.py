@@ -15,7 +15,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from icot.config.checks import mistakes_of
+from icot.config.checks import wrong_values
 from icot.config.options import CHOSEN_BY, SECTIONS, TARGET
 from icot.config.schema import TrainConfig
 from icot.config.section import Section, inner_section, key_of
@@ -47,7 +47,7 @@ def read_config(path: Path) -> TrainConfig:
     known = _known(content, TrainConfig, path)
     if isinstance(known["model"], dict):  # before the key existed, no example began with BOS
         known["model"].setdefault("add_bos", False)
-    if mistakes := mistakes_of(known, TrainConfig):
+    if mistakes := wrong_values(known, TrainConfig):
         raise RunError(f"{path}: not the configuration of a run: {mistakes[0]}.")
     return TrainConfig.model_validate(known)
 

@@ -104,20 +104,16 @@ class ValidationConfig(Section):
 class TrainerConfig(Section):
     """Lightning's Trainer, and the end of training."""
 
-    accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "auto"
-    """The kind of device; auto is a CUDA GPU if there is one, else the CPU."""
+    accelerator: str = "auto"
+    """auto, cpu, gpu, cuda, mps or tpu; auto is a CUDA GPU if there is one, else the CPU."""
     devices: int | list[int] | str = 1
     """Number of devices, a list of device numbers, or -1 for all."""
     num_nodes: int = Field(1, ge=1)
     """Machines."""
-    strategy: Literal[
-        "auto",
-        "ddp",
-        "ddp_find_unused_parameters_true",
-        "ddp_find_unused_parameters_false",
-        "fsdp",
-    ] = "auto"
-    """How several devices share the work: ddp is data parallelism, fsdp is FSDP2."""
+    strategy: str = "auto"
+    """How devices share the work: auto, ddp (data parallelism; in a notebook ddp_fork or
+    ddp_notebook), or fsdp (FSDP2).
+    """
     precision: Literal["auto", "32-true", "32", "bf16-mixed", "bf16-true"] = "auto"
     """auto is bf16-mixed if the hardware supports bf16, else 32-true."""
     max_epochs: int = 200
@@ -132,7 +128,7 @@ class TrainerConfig(Section):
     """
     accumulate_grad_batches: int = Field(1, ge=1)
     """Micro-batches per update."""
-    gradient_clip_val: float | None = Field(1.0, ge=0)
+    gradient_clip_val: float | None = 1.0
     """Largest gradient norm; null or 0 does not clip."""
     log_every_n_steps: int = Field(50, ge=1)
     """Updates between two rows of metrics."""

@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 FORMAT_VERSION = 3
 INDEX = "index.json"
 ARRAYS = {"offsets": np.int64, "cot_start": np.int32, "cot_end": np.int32}
+BUILT = {INDEX, "tokens.bin", *(f"{name}.bin" for name in ARRAYS)}  # the files of a store
 SEPARATORS = 3  # <eos> tokens in every example
 
 
@@ -337,11 +338,21 @@ def _lock_of(store: str, cache_dir: Path) -> Path:
 
 def _remove_killed_builds(cache_dir: Path) -> None:
     """Remove what killed processes have left of stores that nobody builds now."""
-    for path in filter(Path.is_dir, cache_dir.glob(".*-*")):
+    for path in cache_dir.glob(".*-*"):
         store = path.name[1:].rpartition("-")[0]
+        # The folder may be one that others use too, /tmp for instance.
+        if not re.fullmatch(r".+-[0-9a-f]{24}", store) or not _holds_only(path, BUILT):
+            continue
         with suppress(RunError), lock_file(_lock_of(store, cache_dir), str) as held:
             if held:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _holds_only(folder: Path, names: set[str]) -> bool:
+    try:
+        return {path.name for path in folder.iterdir()} <= names
+    except OSError:  # no folder, or one that another process has just removed
+        return False
 
 
 def _open(folder: Path, index: dict[str, Any]) -> TokenizedSplit:

@@ -2,8 +2,7 @@
 
 The exported model must work without icot: kept position ids become a change of the position table,
 the tokenizer adds the tokens that examples began with in training and no others, and the generation
-settings are greedy. The prompt of a fully
-internalized model ends with both separators,
+settings are greedy. The prompt of a fully internalized model ends with both separators,
 
     " 5 6 3 2 * 7 4 3 4 <eos><eos>"  ->  "#### 5 5 6 0 8 2 0 1"
 

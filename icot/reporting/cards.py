@@ -96,12 +96,18 @@ class Check:
         tokenized: prompts tokenized.
         same_answers: evaluated prompts that are answered as in the evaluation.
         answered: prompts answered; 0 if the model could not be loaded.
+        same_correct, correct: the same, among those that the evaluation answered correctly.
+        internalized: the prompts end with both separators; in the evaluation, the model writes the
+            second one itself.
     """
 
     same_tokens: int
     tokenized: int
     same_answers: int
     answered: int
+    same_correct: int
+    correct: int
+    internalized: bool
 
     @property
     def text(self) -> str:
@@ -112,14 +118,29 @@ class Check:
         )
         answers = (
             f"the model gives the answers of icot.evaluate to {self.same_answers} of "
-            f"{self.answered} prompts."
+            f"{self.answered} prompts" + self._which
             if self.answered
             else "the answers were not compared, as the base model could not be loaded."
         )
         return f"Loaded without icot, {tokens}, and {answers}"
 
+    @property
+    def _which(self) -> str:
+        """Which answers differ, if some do, and why that can be."""
+        if self.same_answers == self.answered:
+            return "."
+        which = f", among them {self.same_correct} of the {self.correct} correctly answered ones."
+        if self.internalized:
+            which += (
+                " In the evaluation the model writes the second separator itself, which is part of "
+                "the prompt here; so wrong answers may differ."
+            )
+        return which
 
-def describe_training(title: str, is_removal: bool, schedule: AnySchedule) -> str:
+
+def describe_training(
+    title: str, is_removal: bool, schedule: AnySchedule, tokens_removed: int | None
+) -> str:
     """A sentence on what was done in training.
 
     Args:
@@ -127,6 +148,7 @@ def describe_training(title: str, is_removal: bool, schedule: AnySchedule) -> st
         is_removal: the method is the gradual removal of the chain, so a run that removes the same
             from its first batch to its last is a baseline of it.
         schedule: of the run.
+        tokens_removed: when the weights were saved; None where that is not known.
     """
     start = "first" if schedule.side == "left" else "last"
     if isinstance(schedule, FixedScheduleConfig):
@@ -145,6 +167,11 @@ def describe_training(title: str, is_removal: bool, schedule: AnySchedule) -> st
                     "the first batch on"
                 )
         return f"A causal language model trained{by} {how}."
+    if tokens_removed == 0:
+        return (
+            f"A causal language model trained by {title}, as it was before the schedule's first "
+            "removal."
+        )
     return (
         f"A causal language model trained by {title}. More and more tokens of each chain of "
         f"thought were removed during training, the {start} ones first."
@@ -259,4 +286,5 @@ def _comment(example: CardExample) -> str:
     """What the code prints, and the correct answer if it is another."""
     _, mark, answer = example.correct.partition(ANSWER_MARK)
     correct = mark + answer
-    return example.printed + ("" if example.printed == correct else f" (correct is {correct})")
+    printed = example.printed or "(nothing)"
+    return printed + ("" if example.printed == correct else f" (correct is {correct})")

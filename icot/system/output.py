@@ -65,7 +65,7 @@ def _move(partial: Path, out: Path) -> None:
 
 
 def _beside(out: Path, suffix: str) -> Path:
-    """A hidden name beside the folder; within it where nothing may be written beside it."""
+    """A hidden name beside the folder; within it where it cannot be put into place from beside."""
     out = out.resolve()
-    within = out.is_dir() and not os.access(out.parent, os.W_OK)
+    within = out.is_dir() and (os.path.ismount(out) or not os.access(out.parent, os.W_OK))
     return (out if within else out.parent) / f".{out.name}{suffix}"

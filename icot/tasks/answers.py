@@ -15,9 +15,9 @@ ANSWER_MARK = "####"
 def extract_answer(text: str) -> str:
     """The answer in ``text``; two answers are equal if these strings are."""
     _, mark, tail = text.partition(ANSWER_MARK)
-    return remove_commas(mark + tail if mark else text).strip()
+    return clean_answer(mark + tail if mark else text)
 
 
-def remove_commas(answer: str) -> str:
-    """The answer as examples have it and as answers are compared: ``1,234`` is ``1234``."""
-    return answer.replace(",", "")
+def clean_answer(answer: str) -> str:
+    """The answer as examples have it and as answers are compared: ``1,234 `` is ``1234``."""
+    return answer.replace(",", "").strip()

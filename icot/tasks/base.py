@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from icot.tasks.answers import ANSWER_MARK, extract_answer, remove_commas
+from icot.tasks.answers import ANSWER_MARK, clean_answer, extract_answer
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -31,7 +31,7 @@ class Example:
 
     def __post_init__(self) -> None:
         if "," in self.answer:
-            object.__setattr__(self, "answer", remove_commas(self.answer))
+            object.__setattr__(self, "answer", clean_answer(self.answer))
 
     def line(self) -> str:
         """The line of a text file that holds this example."""

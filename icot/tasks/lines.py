@@ -3,7 +3,7 @@
 Tom has 3 apples and eats one. How many are left?||<<3-1=2>> #### 2
 """
 
-from icot.tasks.answers import ANSWER_MARK
+from icot.tasks.answers import ANSWER_MARK, clean_answer
 from icot.tasks.base import Example
 
 BYTE_ORDER_MARK = "\ufeff"  # some editors write it at the start of a file
@@ -24,7 +24,7 @@ def parse_line(line: str) -> Example:
         raise ValueError(f"has no '{ANSWER_MARK}' before the answer")
     if not question.strip():
         raise ValueError("has no question before '||'")
-    if not answer.strip():
+    if not clean_answer(answer):
         raise ValueError(f"has no answer after '{ANSWER_MARK}'")
     return Example(question.strip(), cot.strip(), answer.strip())
 

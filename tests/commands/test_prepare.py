@@ -35,6 +35,12 @@ def test_bad_lines_are_left_out_of_the_files_too(tmp_path):
     assert done.returncode == 2, done.stdout
     assert "train.txt is what the task reads; set out= to another folder" in done.stderr
     assert (tmp_path / "train.txt").read_bytes() == before
+    (tmp_path / "own.txt").write_text("1||2 #### 3\n")  # train.txt is the source of validation
+    names = ["task.train_file=own.txt", "task.valid_file=train.txt", "split=train"]
+    done = icot("prepare", *of_task, *names, "out=.", cwd=tmp_path)
+    assert done.returncode == 2, done.stdout
+    assert "train.txt is what the task reads" in done.stderr
+    assert (tmp_path / "train.txt").read_bytes() == before
 
 
 def test_what_no_line_can_hold_is_refused_by_name(tmp_path):

@@ -129,7 +129,10 @@ def test_what_is_missing_says_what_to_set(tmp_path, overrides, expected):
         (["+callbacks.x._target_=lightning.Nope"], "callbacks.x._target_=lightning.Nope: cannot"),
         (["+callbacks.x._target_=builtins.dict"], "must be a class of Lightning callbacks"),
         (["+callbacks.x._target_=lightning.pytorch.callbacks.EarlyStopping"], "'monitor'"),
-        (["data.max_train_tokens=20"], "shortest has 21; set a larger one, or null; or set sched"),
+        (
+            ["data.max_train_tokens=20", "schedule.smoothing_lambda=inf"],
+            "shortest example has 21; set a larger one, or null; or set schedule.patience",
+        ),
         (["data.max_train_tokens=12", "schedule=icot_si"], "8 tokens of the chain removed"),
         (["model.config.activation_function=nope"], "model.config is not valid for gpt2: there is"),
         (["model.config.resid_pdrop=x"], "model.config is not valid for gpt2: Validation error"),

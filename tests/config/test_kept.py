@@ -45,6 +45,19 @@ def test_a_configuration_that_asks_for_more_than_values_is_refused(
     assert {p.name for p in tmp_path.iterdir()} == {"config.yaml"}
 
 
+def test_what_only_matters_in_training_is_not_judged(small_run, tmp_path):
+    """A run of another version stays readable."""
+    text = (small_run / "config.yaml").read_text()
+    for old, new in (
+        ("  strategy: auto", "  strategy: of_another_version"),
+        ("  gradient_clip_val: 1.0", "  gradient_clip_val: -1.0"),
+    ):
+        assert old in text
+        text = text.replace(old, new, 1)
+    (tmp_path / "config.yaml").write_text(text)
+    assert read_config(tmp_path / "config.yaml").trainer.strategy == "of_another_version"
+
+
 def test_keys_of_another_version_are_named_and_ignored(small_run, tmp_path, caplog):
     text = (small_run / "config.yaml").read_text()
     text = text.replace("digits: 2", "digits: 2\n  other: {_target_: os.mkdir}")

@@ -161,12 +161,24 @@ def test_tokens_become_text_without_separators(symbols):
 
 def test_what_killed_builds_left_is_removed(tmp_path, mult2, symbols):
     """Not what another process is building."""
-    left, building = tmp_path / ".killed-train-1f-ab_1", tmp_path / ".other-train-2f-ab_2"
+    one, two = f"killed-train-{'1f' * 12}", f"other-train-{'2f' * 12}"
+    left, building = tmp_path / f".{one}-ab_1", tmp_path / f".{two}-ab_2"
     for folder in (left, building):
         folder.mkdir()
         (folder / "tokens.bin").write_bytes(b"half")
-    with lock_file(tmp_path / ".other-train-2f.lock"):
+    with lock_file(tmp_path / f".{two}.lock"):
         tokenize_split(mult2, "train", symbols, tmp_path)
         assert (left.exists(), building.exists()) == (False, True)
     tokenize_split(mult2, "valid", symbols, tmp_path)
     assert not building.exists()
+
+
+def test_folders_of_others_in_the_cache_folder_stay(tmp_path, mult2, symbols):
+    """It may be /tmp."""
+    others = [tmp_path / ".vscode-server", tmp_path / ".X11-unix", tmp_path / f".a-{'1f' * 12}-b"]
+    for folder in others:
+        folder.mkdir()
+        (folder / "theirs").write_text("precious")
+    tokenize_split(mult2, "train", symbols, tmp_path)
+    assert all((folder / "theirs").read_text() == "precious" for folder in others)
+    assert all(path.name.startswith(".mult2-train-") for path in tmp_path.glob("*.lock"))

@@ -2,7 +2,10 @@
 
 import os
 import signal
+import time
 from contextlib import suppress
+from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
@@ -65,12 +68,28 @@ def test_a_second_process_is_told_of_the_first(tmp_path, monkeypatch):
         assert names(out.parent) == []
 
 
+def count_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def test_a_lock_that_its_holder_removes_is_still_one(tmp_path):
     """Whoever has opened the file before it was removed takes the new one."""
     path = tmp_path / "lock"
+    begun = Event()
+    held: list[bool] = []
+
+    def wait() -> None:
+        begun.set()
+        with lock_file(path, keep=False):
+            held.append(path.exists())
+
+    waiting = Thread(target=wait, daemon=True)
     with lock_file(path, keep=False):
-        child = os.fork()
-        if child == 0:
-            with lock_file(path, keep=False):  # waits
-                os._exit(0 if path.exists() else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        descriptors = count_descriptors()
+        waiting.start()
+        assert begun.wait(10)
+        while count_descriptors() == descriptors:  # until it has opened the file
+            time.sleep(0.01)
+        time.sleep(0.1)
+    waiting.join(10)
+    assert held == [True]

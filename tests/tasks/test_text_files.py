@@ -65,6 +65,11 @@ def test_answers_have_no_commas_as_in_the_published_code_and_the_hub_task(tmp_pa
         ("a?", "<<1+1=2>>", "2"),
     ]
     assert Example("a", "b", "1,234").answer == "1234"
+    task = TextFiles(folder(tmp_path, ["a||b #### 6 ,", "a||b #### , 7"]), test_file=None)
+    assert [e.answer for e in read(task)] == ["6", "7"]
+    task = TextFiles(folder(tmp_path, ["a||b #### ,"]), test_file=None)
+    with pytest.raises(DataError, match="line 1: has no answer"):
+        read(task)
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
