@@ -286,5 +286,4 @@ def _comment(example: CardExample) -> str:
     """What the code prints, and the correct answer if it is another."""
     _, mark, answer = example.correct.partition(ANSWER_MARK)
     correct = mark + answer
-    printed = example.printed or "(nothing)"
-    return printed + ("" if example.printed == correct else f" (correct is {correct})")
+    return example.printed + ("" if example.printed == correct else f" (correct is {correct})")

@@ -41,13 +41,15 @@ def kills_of_evaluate(folder: Path, count: int) -> Outcome:
 
     def judge(number: int, ended: bool) -> None:
         lost.extend(f"{name}, {number}: {text}" for text in _changed(before, _files(run)))
+        is_whole = False
         for path in (*run.glob("evaluations/*/evaluation.json"), *out.rglob("evaluation.json")):
             found = _without_times(json.loads(path.read_text()))
             kept.add((path, len(found["stages"])))
             if found["stages"] != stages[: len(found["stages"])]:
                 lost.append(f"{name}, {number}: {path} differs")
-            if path.parent == out and "unfinished" not in found:  # a next one would be refused
-                shutil.rmtree(out)
+            is_whole |= path.parent == out and "unfinished" not in found
+        if is_whole:  # the next one would be refused
+            shutil.rmtree(out)
 
     def overrides(number: int) -> tuple[str, ...]:
         return (*command, *([f"out='{out}'"] if number % 2 else []))

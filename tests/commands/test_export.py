@@ -117,7 +117,7 @@ print(json.dumps([one, tokenizer.batch_decode(new, skip_special_tokens=True)]))
     assert "20 of 20" in card
     elsewhere = icot("evaluate", f"run_dir={run}", cwd=tmp_path / "x")  # its data_dir is relative
     assert elsewhere.returncode == 2
-    assert "start where the training started, or set data_file=" in elsewhere.stderr
+    assert "in the directory where the training was started" in elsewhere.stderr
     settings = json.loads((tmp_path / "x" / "generation_config.json").read_text())
     assert settings["max_new_tokens"] == 5  # the mark, three digits, the separator
     assert settings["do_sample"] is False
