@@ -283,9 +283,9 @@ def _copy_waits(source: Tensor, target: torch.device, non_blocking: bool) -> str
 
 
 def _device(named: Any) -> torch.device:
-    """One of the two."""
+    """One of the two; transformers' models without memory (meta) are made on the CPU."""
     kind = torch.device("cuda", named) if isinstance(named, int) else torch.device(named)
-    assert kind.type in ("cpu", "cuda"), kind
+    assert kind.type in ("cpu", "cuda", "meta"), kind
     return GPU if kind.type == "cuda" else CPU
 
 

@@ -283,9 +283,12 @@ def _is_of_hydra(override: Override) -> bool:
 def _mistakes_in_hydra(overrides: Sequence[Override], config_name: str) -> list[str]:
     """What Hydra says of its own keys."""
     mistakes = []
+    options = [o for o in overrides if "/" in o.key_or_group]  # hydra/launcher=joblib
     for override in overrides:
+        own = [] if override in options else [override]
+        together = [str(o.input_line) for o in [*options, *own]]
         try:
-            cfg = compose(config_name, [str(override.input_line)], return_hydra_config=True)
+            cfg = compose(config_name, together, return_hydra_config=True)
             for part in ("launcher", "sweeper"):
                 if OmegaConf.select(cfg, f"hydra.{part}._target_") is None:
                     mistakes.append(f"{override.input_line}: hydra.{part} must name a class")

@@ -7,11 +7,11 @@ import shutil
 import pytest
 import yaml
 
-from tests.chaos.harness import RUN, differences
+from tests.chaos.harness import differences, make_overrides
 from tests.conftest import icot
 from tests.small import SMALL
 
-TRAINED = [*RUN, "trainer.max_epochs=1"]
+TRAINED = [*make_overrides(), "trainer.max_epochs=1"]
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,13 @@ def test_resume_auto_without_a_directory_finds_its_own_again(copy):
 
 
 def test_precision_auto_stays_what_it_was_where_the_run_began(tmp_path):
-    begun = [*RUN, "trainer=auto", "trainer.max_epochs=-1", "hydra.run.dir=run", "resume=auto"]
+    begun = [
+        *make_overrides(),
+        "trainer=auto",
+        "trainer.max_epochs=-1",
+        "hydra.run.dir=run",
+        "resume=auto",
+    ]
     for steps in ("2", "4"):
         command = [*begun, f"trainer.max_steps={steps}"]
         done = icot("train", *command, cwd=tmp_path)
@@ -116,7 +122,7 @@ def test_precision_auto_stays_what_it_was_where_the_run_began(tmp_path):
 
 
 def test_a_sweep_that_is_started_again_goes_on(tmp_path):
-    sweep = ["-m", *RUN, "trainer.max_epochs=-1", "trainer.max_steps=2", "seed=1,2"]
+    sweep = ["-m", *make_overrides(), "trainer.max_epochs=-1", "trainer.max_steps=2", "seed=1,2"]
     for said in ("Run directory", "is complete"):
         done = icot("train", *sweep, "resume=auto", "hydra.sweep.dir=sweep", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
@@ -132,7 +138,12 @@ def test_a_sweep_that_is_started_again_goes_on(tmp_path):
 
 
 def test_training_ends_some_updates_after_the_last_removal(tmp_path):
-    run = [*RUN, "schedule.tokens_per_epoch=16", "trainer.max_epochs=9", "trainer.finish_steps=5"]
+    run = [
+        *make_overrides(),
+        "schedule.tokens_per_epoch=16",
+        "trainer.max_epochs=9",
+        "trainer.finish_steps=5",
+    ]
     run += ["trainer.log_every_n_steps=1", "optimizer.decay_steps=4"]
     done = icot("train", *run, "trainer.max_steps=100", "hydra.run.dir=whole", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -150,7 +161,7 @@ def test_training_ends_some_updates_after_the_last_removal(tmp_path):
 
 
 def test_stopped_in_its_last_epoch_and_with_other_numbers_of_workers_a_run_is_the_same(tmp_path):
-    run = [*RUN, "trainer.max_epochs=2"]  # of 13 batches
+    run = [*make_overrides(), "trainer.max_epochs=2"]  # of 13 batches
     for parts in ([(-1, 1)], [(7, 2), (17, 0), (-1, 3)]):
         folder = f"hydra.run.dir=in_{len(parts)}"
         for steps, workers in parts:
@@ -201,7 +212,7 @@ def test_a_run_with_empty_batches_is_resumed_exactly(tmp_path):
 
 def test_a_finished_run_made_longer_goes_on_at_the_rate_of_its_new_length(tmp_path):
     callback = "lightning.pytorch.callbacks.LearningRateMonitor"
-    run = [*RUN, "optimizer=adamw", "optimizer.lr=0.5", "optimizer.decay_steps=2"]
+    run = [*make_overrides(), "optimizer=adamw", "optimizer.lr=0.5", "optimizer.decay_steps=2"]
     run += [f"+callbacks.rate._target_={callback}", "trainer.max_epochs=9"]
     for steps in (4, 8):
         more = [*run, "resume=auto", f"trainer.max_steps={steps}", "hydra.run.dir=run"]
@@ -230,7 +241,7 @@ def test_what_is_no_run_directory_is_refused(copy, where):
 
 def test_the_run_keeps_its_own_name_and_its_wandb_id(tmp_path):
     pytest.importorskip("wandb")
-    begun = [*RUN, "trainer.max_epochs=-1", "logger=wandb", "hydra.run.dir=run"]
+    begun = [*make_overrides(), "trainer.max_epochs=-1", "logger=wandb", "hydra.run.dir=run"]
     first = icot("train", *begun, "trainer.max_steps=3", cwd=tmp_path, WANDB_MODE="offline")
     assert first.returncode == 0, first.stderr
     done = icot("train", "resume=run", "trainer.max_steps=6", cwd=tmp_path, WANDB_MODE="offline")
@@ -247,7 +258,7 @@ def test_other_data_are_refused(tmp_path):
     for name in ("train", "valid"):
         (tmp_path / f"{name}.txt").write_text("1 2||3 #### 3\n2 2||4 #### 4\n" * 20)
     text = ["task=text", "task.data_dir=.", "task.test_file=null", "optimizer.decay_steps=0"]
-    small = [o for o in RUN if o.startswith("model.")]
+    small = [o for o in make_overrides() if o.startswith("model.")]
     first = icot("train", *text, *small, "trainer.max_steps=2", "hydra.run.dir=run", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     (tmp_path / "train.txt").write_text("1 2||3 #### 3\n2 2||4 #### 5\n" * 20)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from icot.data.sampler import epoch_order
-from tests.chaos.harness import RUN, differences
+from tests.chaos.harness import differences, make_overrides
 from tests.conftest import icot
 from tests.small import SMALL, TWO_RANKS
 
@@ -16,7 +16,7 @@ POISON = ["+callbacks.poison._target_=tests.chaos.poison.Poison", "+callbacks.po
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_a_number_stops_before_the_weights_are_touched(tmp_path):
-    command = [*RUN, *POISON, "resume=auto", "hydra.run.dir=run"]
+    command = [*make_overrides(), *POISON, "resume=auto", "hydra.run.dir=run"]
     done = icot("train", *command, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
