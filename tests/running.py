@@ -59,6 +59,13 @@ def icot(
     return subprocess.CompletedProcess(process.args, code, process.stdout, process.stderr)
 
 
+def assert_refused(done: subprocess.CompletedProcess[str], said: str) -> None:
+    """A command has ended with a message that tells the user what to do, and no traceback."""
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 class Forked:
     """A command in a process of the server's; what of ``subprocess.Popen`` the tests use.
 

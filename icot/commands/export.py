@@ -7,7 +7,7 @@ and compares the tokens of all questions, and the answers to some, with those of
 """
 
 from collections.abc import Sequence
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import ExportConfig
 from icot.data.leading_tokens import leading_tokens
-from icot.data.tokenized import detokenize, kept_examples
+from icot.data.tokenized import detokenize
 from icot.errors import RunError
 from icot.evaluation.loading import Source, Subject, load_for_evaluation
 from icot.evaluation.measurement import numbers
@@ -153,11 +153,8 @@ def _check(
     """
     examples, internalized = subject.examples, subject.fully_internalized
     eos, eos_token_id = str(subject.tokenizer.eos_token), examples.eos_token_id
-    source = subject.source
-    stored = chain.from_iterable(kept_examples(source.texts, source.split, subject.tokenizer))
-    texts = [
-        prompt_for(example.question, eos, internalized) for example in islice(stored, len(examples))
-    ]
+    stored = islice(subject.source.stored(subject.tokenizer), len(examples))
+    texts = [prompt_for(example.question, eos, internalized) for example in stored]
     expected = [row + [eos_token_id] * internalized for row in examples.prompts_and_targets[0]]
     tokens = tokenize_prompts(folder, texts)
     same_tokens = sum(a == b for a, b in zip(tokens, expected, strict=True))
@@ -176,8 +173,7 @@ def _check(
     whole = [[eos_token_id] * internalized + output for output in outputs or ()]
     kept = [without_end(output, eos_token_id) for output in whole]
     answers = detokenize(subject.tokenizer, kept)
-    pairs = list(zip(answers, compared, strict=True))
-    same = [p for answer, p in pairs if answer == " ".join(p.prediction.split())]
+    same = [p for answer, p in zip(answers, compared, strict=True) if answer == p.prediction]
     check = Check(
         same_tokens,
         len(texts),

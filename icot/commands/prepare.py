@@ -40,8 +40,8 @@ def run(cfg: PrepareConfig, command: CommandLine) -> None:
     console = Console(highlight=False, soft_wrap=True)
     counted: dict[str, Any] = {}
     said = []
+    _check_no_source(task, [folder / f"{split}.txt" for split in wanted])
     with lock_output(folder), write_at_once(folder) as writing:
-        _check_no_source(task, [folder / f"{split}.txt" for split in wanted])
         for split in wanted:
             if task.size(split) == 0:
                 continue

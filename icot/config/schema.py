@@ -140,17 +140,17 @@ class TrainerConfig(Section):
     @field_validator("devices")
     @classmethod
     def _devices_are_numbers(cls, devices: int | list[int] | str) -> int | list[int] | str:
-        parts: list[Any] = devices.split(",") if isinstance(devices, str) else [devices]
-        if isinstance(devices, list):
-            parts = devices
-        if all(re.fullmatch(r"-?\d+", str(part)) for part in parts):
-            numbers = [int(part) for part in parts]
-            if isinstance(devices, int) or (isinstance(devices, str) and len(parts) == 1):
-                is_good = numbers[0] == -1 or numbers[0] >= 1
-            else:
-                is_good = min(numbers, default=-1) >= 0 and len(set(numbers)) == len(numbers)
+        if devices == "auto":
+            return devices
+        parts = devices.split(",") if isinstance(devices, str) else devices
+        listed = parts if isinstance(parts, list) else [parts]
+        numbers = [int(part) for part in listed if re.fullmatch(r"-?\d+", str(part))]
+        if len(numbers) < len(listed):
+            is_good = False
+        elif isinstance(devices, list) or len(numbers) > 1:
+            is_good = min(numbers, default=-1) >= 0 and len(set(numbers)) == len(numbers)
         else:
-            is_good = devices == "auto"
+            is_good = numbers[0] == -1 or numbers[0] >= 1
         if not is_good:
             raise ValueError(
                 "must be a number of devices, a list of different device numbers such as [0,1], "

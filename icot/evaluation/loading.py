@@ -1,7 +1,9 @@
 """Loading a run's weights, and the examples to evaluate them on, at their stage."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from icot.data.leading_tokens import decide_bos
 from icot.data.staged import StagedExamples
-from icot.data.tokenized import TokenizedSplit, separator_id, tokenize_split
+from icot.data.tokenized import TokenizedSplit, kept_examples, separator_id, tokenize_split
 from icot.errors import DataError, RunError
 from icot.models.attention_choice import IMPLEMENTATIONS
 from icot.models.introspection import config_of
@@ -21,7 +23,7 @@ from icot.models.tokenizers import load_tokenizer
 from icot.runs.checkpoints import Checkpoint, is_fully_internalized
 from icot.runs.kept_run import KeptRun
 from icot.system.hardware import device_for
-from icot.tasks.base import Split, Task
+from icot.tasks.base import Example, Split, Task
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,10 @@ class Source:
     def own(cls, task: Task, split: Split) -> "Source":
         """A split of the task itself."""
         return cls(task, task, split, f"task {task.name}")
+
+    def stored(self, tokenizer: PreTrainedTokenizerBase) -> Iterator[Example]:
+        """The examples that the split's token store holds, in its order."""
+        return chain.from_iterable(kept_examples(self.texts, self.split, tokenizer))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from time import perf_counter
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from icot.data.staged import StagedExamples
-from icot.data.tokenized import kept_examples
 from icot.evaluation.failures import POSITION, Group, answer_positions, by_difficulty
 from icot.evaluation.loading import Source
 from icot.evaluation.predictions import Prediction
@@ -101,10 +100,9 @@ def _difficulties(
     source: Source, tokenizer: PreTrainedTokenizerBase, examples: StagedExamples
 ) -> list[Mapping[str, float]]:
     """The difficulty of each of ``examples``, from the text of the same row of the split."""
-    texts = chain.from_iterable(kept_examples(source.texts, source.split, tokenizer))
     of_split = [
         source.task.difficulty(example) or source.texts.difficulty(example)
-        for example in islice(texts, int(examples.rows.max()) + 1)
+        for example in islice(source.stored(tokenizer), int(examples.rows.max()) + 1)
     ]
     return [of_split[row] for row in examples.rows]
 

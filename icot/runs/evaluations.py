@@ -98,16 +98,18 @@ class Place:
         more = {"unfinished": unfinished} if unfinished else {}
         dated = {"evaluated": _iso(datetime.now()), **more, **record}
         text = json.dumps(dated, indent=2, ensure_ascii=False) + "\n"
-        if self._own and not self._begun:
-            self.folder = _new_folder(self._home, self._name, text)
-        else:
+        if not self._own:
             write_text(self.folder / EVALUATION, text)
-        self._begun = True
-        if self._own:
-            with _lock_evaluations(self._home):
-                if not unfinished:
-                    link(self.folder / EVALUATION, self._home / EVALUATION)
-                _write_index(self._home)
+            return dated
+        with explain_refusal(self._home / EVALUATIONS), _lock_evaluations(self._home):
+            if self._begun:
+                write_text(self.folder / EVALUATION, text)
+            else:
+                self.folder = _new_folder(self._home, self._name, text)
+                self._begun = True
+            if not unfinished:
+                link(self.folder / EVALUATION, self._home / EVALUATION)
+            _write_index(self._home)
         return dated
 
 
@@ -166,16 +168,15 @@ def _set_aside_unfinished(folder: Path, files: Sequence[str]) -> None:
 
 
 def _new_folder(home: Path, name: str, text: str) -> Path:
-    """A folder with evaluation.json, of a name that no evaluation has."""
+    """A folder with evaluation.json, of a name that no evaluation has; the caller has the lock."""
     place = home / EVALUATIONS
-    with explain_refusal(place), _lock_evaluations(home):
-        if _is_no_copy(home, sorted(place.glob(f"[!.]*/{EVALUATION}"))):  # of version 0.1.0
-            earlier = _partial(place, EARLIER)
-            link(home / EVALUATION, earlier / EVALUATION)
-            _move_to_free_name(earlier, place / EARLIER)
-        partial = _partial(place, name)
-        write_text(partial / EVALUATION, text)
-        return _move_to_free_name(partial, place / name)
+    if _is_no_copy(home, sorted(place.glob(f"[!.]*/{EVALUATION}"))):  # of version 0.1.0
+        earlier = _partial(place, EARLIER)
+        link(home / EVALUATION, earlier / EVALUATION)
+        _move_to_free_name(earlier, place / EARLIER)
+    partial = _partial(place, name)
+    write_text(partial / EVALUATION, text)
+    return _move_to_free_name(partial, place / name)
 
 
 @contextmanager

@@ -10,8 +10,8 @@ repeats it alone. The states are
 
 import csv
 import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -87,8 +87,6 @@ def write_index(folder: Path, rows: list[Row]) -> None:
         writer.writerows(rows)
 
 
-@contextmanager
-def lock_index(folder: Path) -> Iterator[None]:
+def lock_index(folder: Path) -> AbstractContextManager[bool]:
     """Let one process at a time change the index."""
-    with lock_file(folder / SWEEP_LOCK):
-        yield
+    return lock_file(folder / SWEEP_LOCK)

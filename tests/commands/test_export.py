@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
@@ -123,7 +124,10 @@ print(json.dumps([one, tokenizer.batch_decode(new, skip_special_tokens=True)]))
     assert settings["do_sample"] is False
 
 
-LORA = ("model=gpt2", "model.lora.r=2", "model.lora.target_modules=[c_attn]", "optimizer.lr=0.02")
+LORA = (
+    *("model=gpt2", "model.lora.r=2", "model.lora.target_modules=[c_attn]", "optimizer.lr=0.02"),
+    "model.attn_implementation=eager",  # else measured, and the answers depend on it
+)
 STAGES = (
     *("schedule=icot_si", "schedule.tokens_per_epoch=8", "checkpoints.every_stage=true"),
     *("trainer.max_epochs=3", "trainer.max_steps=-1"),
@@ -137,6 +141,9 @@ def place(tmp_path_factory) -> Path:
     task = Multiplication(2, train_size=1, valid_size=1, test_size=1)
     tokenizer = build_symbol_tokenizer(task.symbols())
     shape = {"n_layer": 1, "n_embd": 16, "n_head": 2}
+    # With some weights the adapters do not learn to write the second separator, which is part of
+    # the exported prompt; then wrong answers differ.
+    torch.manual_seed(1)
     load_model("gpt2", False, tokenizer, 40, shape).save_pretrained(folder / "base")
     tokenizer.save_pretrained(folder / "base")
     return folder
