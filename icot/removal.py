@@ -25,6 +25,9 @@ IGNORED = -100  # a label that is not supervised
 OFFSETS = 100  # smoothing offsets reach from 0 to 99
 
 Side = Literal["left", "right"]
+# Whether what follows the removed tokens keeps its position ids, and where these then jump: at the
+# cut, or already at the separator before the chain, whose id so tells how much is missing.
+KeepIds = bool | Literal["from_separator"]
 LengthsT = TypeVar("LengthsT", Tensor, NDArray[np.int64])
 
 
@@ -141,7 +144,7 @@ def remove_cot(
     batch: CoTBatch,
     n_removed: Tensor,
     side: Side = "left",
-    keep_position_ids: bool = False,
+    keep_position_ids: KeepIds = False,
 ) -> CoTBatch:
     """Cut ``n_removed`` tokens out of each chain and close the gap; the width stays T.
 
@@ -151,6 +154,7 @@ def remove_cot(
         side: the end of the chain that is cut: ``left`` its start, ``right`` its end.
         keep_position_ids: what follows the cut keeps its position ids, so that they jump there
             by the number of removed tokens (Appendix C). Otherwise positions count anew.
+            ``from_separator`` lets them jump one token before the chain; ``side`` is ``left``.
 
     Returns:
         The batch with ``cot_end`` and ``lengths`` moved; columns from a row's length on hold the
@@ -171,6 +175,10 @@ def remove_cot(
     position_ids = batch.position_ids
     if keep_position_ids:
         position_ids = source if position_ids is None else position_ids.gather(1, source)
+        if keep_position_ids == "from_separator":
+            position_ids = position_ids + removed[:, None] * (
+                column == batch.cot_start[:, None] - 1
+            )
     return replace(
         batch,
         input_ids=batch.input_ids.gather(1, source),
@@ -207,6 +215,16 @@ def draw_offsets(smoothing_lambda: float, seed: int, position: Tensor) -> Tensor
     """
     bounds = offset_probabilities(smoothing_lambda).cumsum(0)[:-1]
     return torch.searchsorted(bounds, _uniform(seed, position), right=True)
+
+
+def draw_dial(share: float, seed: int, position: Tensor, tokens_removed: int) -> Tensor:
+    """How many tokens [B] fewer than ``tokens_removed`` each row loses.
+
+    A ``share`` of the rows loses any number from 0 to ``tokens_removed - 1``, each equally often,
+    the others lose ``tokens_removed``. As ``draw_offsets``, of which it is independent.
+    """
+    drawn = _uniform(~seed, position) / max(share, 2.0**-53)
+    return torch.where(drawn < 1, tokens_removed - (drawn * tokens_removed).floor(), 0.0).long()
 
 
 def _uniform(seed: int, position: Tensor) -> Tensor:

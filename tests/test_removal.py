@@ -11,6 +11,7 @@ from torch import Tensor
 from icot.removal import (
     IGNORED,
     CoTBatch,
+    draw_dial,
     draw_offsets,
     offset_probabilities,
     remove_cot,
@@ -49,9 +50,10 @@ row = st.tuples(
     rows=st.lists(row, min_size=1, max_size=6),
     counts=st.lists(st.integers(-3, 12), min_size=6, max_size=6),
     side=st.sampled_from(["left", "right"]),
-    keep=st.booleans(),
+    keep=st.sampled_from([False, True, "from_separator"]),
 )
 def test_equals_the_row_by_row_reference(rows, counts, side, keep):
+    side = "left" if keep == "from_separator" else side
     batch = padded(rows)
     result = remove_cot(batch, torch.tensor(counts[: len(rows)]), side, keep)
     for i, (question, chain, rest) in enumerate(rows):
@@ -67,11 +69,40 @@ def test_equals_the_row_by_row_reference(rows, counts, side, keep):
         assert (result.labels[i, n:] == IGNORED).all()
         if keep:
             before = len(question) if side == "left" else len(question) + len(kept)
+            before -= keep == "from_separator"
             positions = [*range(before), *range(before + removed, n + removed)]
             assert result.position_ids is not None
             assert result.position_ids[i, :n].tolist() == positions
         else:
             assert result.position_ids is None
+
+
+def test_removed_in_two_steps_the_separator_tells_both():
+    batch = padded([([1, 2], [3, 4, 5, 6], [7]), ([1], [2], [3])])
+    once = remove_cot(batch, torch.tensor([3, 1]), keep_position_ids="from_separator")
+    twice = remove_cot(batch, torch.tensor([1, 0]), keep_position_ids="from_separator")
+    twice = remove_cot(twice, torch.tensor([2, 1]), keep_position_ids="from_separator")
+    assert once.position_ids is not None
+    assert twice.position_ids is not None
+    assert once.position_ids[0, :4].tolist() == [0, 4, 5, 6]
+    assert once.position_ids[1, :2].tolist() == [1, 2]
+    for i, length in enumerate(once.lengths):
+        assert torch.equal(once.position_ids[i, :length], twice.position_ids[i, :length])
+
+
+def test_the_dial_draws_each_number_below_the_stages_equally_often():
+    fewer = draw_dial(0.5, 7, torch.arange(60_000), 6)
+    counts = fewer.bincount(minlength=7).double() / 60_000
+    assert counts[0] == pytest.approx(0.5, abs=0.01)
+    assert counts[1:].tolist() == pytest.approx([0.5 / 6] * 6, abs=0.006)
+    assert not draw_dial(0.0, 7, torch.arange(1000), 6).any()
+    assert (draw_dial(1.0, 7, torch.arange(1000), 6) > 0).all()
+    assert not draw_dial(1.0, 7, torch.arange(1000), 0).any()
+    some = torch.tensor([3, 500, 12_345])
+    assert draw_dial(0.5, 7, some, 6).tolist() == fewer[some].tolist()
+    offsets = draw_offsets(0.5, 7, torch.arange(60_000))
+    mean = float(offsets[fewer > 0].double().mean())
+    assert mean == pytest.approx(float(offsets.double().mean()), abs=0.05)
 
 
 def test_an_unknown_side_is_refused():

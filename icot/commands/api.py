@@ -62,7 +62,11 @@ class Run(KeptRun):
             ]
 
     def answer(
-        self, questions: Sequence[str], stage: str | int = "final", max_new_tokens: int = 512
+        self,
+        questions: Sequence[str],
+        stage: str | int = "final",
+        max_new_tokens: int = 512,
+        budget: int | None = None,
     ) -> list[str]:
         """What the model writes for questions in the task's text, ``2 1 * 3 4``.
 
@@ -70,6 +74,8 @@ class Run(KeptRun):
             questions: any number; they are decoded together, greedily.
             stage: which weights: final, best, or a stage's number.
             max_new_tokens: when an output that does not end is given up.
+            budget: tokens of the longest chain to write, for a run of ``schedule=dial``; None is
+                the stage that the weights were trained at.
 
         Returns:
             What is left of each chain, ``####`` and the answer.
@@ -90,11 +96,14 @@ class Run(KeptRun):
             self._models[stage] = checkpoint, model, tokenizer
         checkpoint, model, tokenizer = self._models[stage]
         method, options = build_method(self.cfg.method)
+        removed = checkpoint.tokens_removed
+        if budget is not None:
+            removed = max(0, self.summary["longest_cot"] - budget)
         return method.build_predictor(PredictorParts(model), options).answer(
             questions,
             tokenizer,
             max_new_tokens=max_new_tokens,
-            tokens_removed=checkpoint.tokens_removed or 0,
+            tokens_removed=removed or 0,
             side=self.cfg.schedule.side,
             keep_position_ids=self.cfg.schedule.keep_position_ids,
         )

@@ -185,6 +185,7 @@ def build_view(cfg: TrainConfig, method: Method, options: Options, eos_token_id:
         side=cfg.schedule.side,
         keep_position_ids=cfg.schedule.keep_position_ids,
         smoothing_lambda=cfg.schedule.smoothing_lambda,
+        dial_share=cfg.schedule.dial_share,
         max_train_tokens=cfg.data.max_train_tokens,
         packing=cfg.data.packing,
         width_multiple=1 if cfg.model.compile is None else COMPILED_WIDTHS,

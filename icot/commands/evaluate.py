@@ -2,6 +2,7 @@
 
     python -m icot.evaluate run_dir=outputs/RUN                        the final weights
     python -m icot.evaluate run_dir=outputs/RUN stage=all split=test   and the trade-off curve
+    python -m icot.evaluate run_dir=outputs/RUN budget=[0,6,12]        and that of one set
     python -m icot.evaluate checkpoint=FILE data_file=FILE
     python -m icot.evaluate predictions=FILE                           what another program wrote
 
@@ -51,6 +52,7 @@ WRITTEN = (
     TRADEOFF_TABLE,
     TRADEOFF_FIGURE,
 )
+Point = tuple[Checkpoint, int | None]  # weights, and the budget to use them with
 
 
 def run(cfg: EvaluateConfig, command: CommandLine) -> None:
@@ -89,30 +91,33 @@ def score_run(cfg: EvaluateConfig) -> dict[str, Any]:
     kept, chosen = select(cfg.run_dir, cfg.checkpoint, cfg.stage, cfg.trust)
     everything = cfg.checkpoint is None and cfg.stage == ALL
     name = _name(cfg, ALL if everything else chosen[0].name)
+    several = isinstance(cfg.budget, list)
+    budgets = cfg.budget if isinstance(cfg.budget, list) else [cfg.budget]
+    points = [(checkpoint, budget) for checkpoint in chosen for budget in budgets]
     with keep_evaluation(kept.folder, cfg.out, WRITTEN, *name) as place:
-        record = _score_into(place, cfg, kept, chosen, everything)
+        record = _score_into(place, cfg, kept, points, everything or several)
     written = sorted(path.name for name in WRITTEN for path in place.folder.glob(name))
     _print_where(place.folder, written)
     return record
 
 
 def _score_into(
-    place: Place, cfg: EvaluateConfig, kept: KeptRun, chosen: list[Checkpoint], everything: bool
+    place: Place, cfg: EvaluateConfig, kept: KeptRun, points: list[Point], is_curve: bool
 ) -> dict[str, Any]:
     """Measure and write; what is measured stands at once."""
     source = _source(cfg, kept)
     baselines = [KeptRun(folder, cfg.trust) for folder in cfg.baselines]
-    others = [(run, select_stage(run, FINAL)[0], _source(cfg, run)) for run in baselines]
-    timed = everything and cfg.speed.examples > 0
+    others = [(run, (select_stage(run, FINAL)[0], None), _source(cfg, run)) for run in baselines]
+    timed = is_curve and cfg.speed.examples > 0
     measured: list[Measured] = []
-    for checkpoint in chosen:
-        last = _measure(cfg, kept, checkpoint, source)
+    for point in points:
+        last = _measure(cfg, kept, point, source)
         measured.append(last)
         record = dict(last.record)
-        if everything:
+        if is_curve:
             record["stages"] = [one.record for one in measured]
-        place.keep(record, unfinished=f"{len(measured)} of {len(chosen)} measured")
-        if everything:
+        place.keep(record, unfinished=f"{len(measured)} of {len(points)} measured")
+        if is_curve:
             write_predictions(
                 place.folder / predictions_file(last.record["name"]), last.predictions
             )
@@ -146,12 +151,14 @@ def _source(cfg: EvaluateConfig, run: KeptRun) -> Source:
     return Source(texts if own else build_task(run.cfg.task), texts, "valid", str(path))
 
 
-def _measure(cfg: EvaluateConfig, run: KeptRun, checkpoint: Checkpoint, source: Source) -> Measured:
+def _measure(cfg: EvaluateConfig, run: KeptRun, point: Point, source: Source) -> Measured:
+    checkpoint, budget = point
     subject = load_for_evaluation(
         run,
         checkpoint,
         source,
         tokens_removed=cfg.tokens_removed,
+        budget=budget,
         limit=cfg.examples,
         accelerator=cfg.accelerator,
         cache_dir=Path(cfg.paths.cache_dir),
@@ -192,4 +199,8 @@ def _name(cfg: EvaluateConfig, stage: str) -> list[str]:
     """What an evaluation's folder is called after: stage, examples, and what else was set."""
     examples = cfg.split if cfg.data_file is None else Path(cfg.data_file).stem
     name = [f"stage-{stage}" if stage.isdecimal() else stage, examples]
-    return name + ([] if cfg.tokens_removed is None else [f"removed-{cfg.tokens_removed}"])
+    if cfg.tokens_removed is not None:
+        name.append(f"removed-{cfg.tokens_removed}")
+    if cfg.budget is not None:
+        name.append("budgets" if isinstance(cfg.budget, list) else f"budget-{cfg.budget}")
+    return name

@@ -254,8 +254,19 @@ def _of_what_is_evaluated(value: Callable[[str], Any]) -> list[str]:
         mistakes.append(f"there is nothing to evaluate: set {sources}")
     if value("predictions") is not None and (value("run_dir") or value("checkpoint")):
         mistakes.append("predictions= is scored without a run: leave out run_dir and checkpoint")
-    if value("baselines") and value("stage") != "all":
-        mistakes.append("baselines are compared with all stages of a run: set stage=all")
+    budget = value("budget")
+    several = isinstance(budget, list)
+    if value("baselines") and value("stage") != "all" and not several:
+        mistakes.append(
+            "baselines are compared with all stages of a run, or with several budgets: set "
+            "stage=all, or budget=[0,4,8]"
+        )
+    if several and (not budget or len(set(budget)) < len(budget)):
+        mistakes.append("budget: give at least one number, and none twice")
+    if several and value("stage") == "all":
+        mistakes.append("budget: several are for one set of weights, not for stage=all")
+    if budget is not None and value("tokens_removed") is not None:
+        mistakes.append("budget and tokens_removed say the same thing: set one of them")
     if value("merge_lora") is not None and value("stage") == "all":
         mistakes.append("stage=all: export one stage at a time")
     return mistakes
@@ -316,6 +327,14 @@ def _of_the_model(value: Callable[[str], Any]) -> list[str]:
 
 
 def _of_batches(value: Callable[[str], Any]) -> list[str]:
+    if (
+        value("schedule.keep_position_ids") == "from_separator"
+        and value("schedule.side") == "right"
+    ):
+        return [
+            "schedule.keep_position_ids=from_separator is for tokens that are removed from the "
+            "left: set schedule.side=left"
+        ]
     if value("data.packing") and value("schedule.keep_position_ids"):
         return [
             "data.packing tells examples apart by position ids that count from 0: "

@@ -14,6 +14,7 @@ Split = Literal["train", "valid", "test"]
 Stage = str  # final, best, all, or a number
 Accelerator = Literal["auto", "cpu", "gpu"]
 Precision = Literal["32-true", "bf16-mixed"]
+Budget = Annotated[int, Field(ge=0)]
 
 
 class PrepareConfig(TrainConfig):
@@ -51,6 +52,9 @@ class EvaluateConfig(Section):
     """The run's weights to use: final, best, all, or a stage's number."""
     tokens_removed: int | None = Field(None, ge=0)
     """Tokens removed from each chain; null is the stage that the weights were trained at."""
+    budget: Budget | list[Budget] | None = None
+    """Tokens that are left of the longest chain, in place of ``tokens_removed``; several make the
+    curve of one set of weights."""
     split: Split = "valid"
     """The split of the run's task to score."""
     data_file: str | None = None

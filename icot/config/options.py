@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator
 
 from icot.config.section import Section
 
+KeepIds = bool | Literal["from_separator"]  # icot.removal, which imports torch, says what it is
 OTHER = "other"  # the tag of an option of a user's package
 TARGET = "_target_"
 
@@ -114,8 +115,12 @@ class RemovalOptions(Section):
     """λ of removal smoothing: a row loses o more tokens with P(o) ∝ exp(-λ o); inf for none."""
     side: Literal["left", "right"] = "left"
     """Remove from the left (start) or the right (end) of the chain; right is an ablation."""
-    keep_position_ids: bool = False
-    """Tokens after the removed ones keep their position ids (Appendix C)."""
+    keep_position_ids: KeepIds = False
+    """Tokens after the removed ones keep their position ids (Appendix C); with ``from_separator``
+    the separator before the chain jumps with them, so that its id tells how many are missing."""
+    dial_share: float = Field(0.0, ge=0, le=1)
+    """Share of rows that lose any number of tokens below the stage's, for one model that answers
+    with any part of its chain (``schedule=dial``)."""
     reset_optimizer: bool = True
     """Discard the optimizer's moments whenever more tokens are removed."""
     reset_warmup_steps: int = Field(0, ge=0)
@@ -176,11 +181,12 @@ class FixedScheduleConfig(Section):
     """Tokens removed from every chain: 0 is explicit CoT, all is No CoT."""
     side: Literal["left", "right"] = "left"
     """Remove from the left (start) or the right (end) of the chain."""
-    keep_position_ids: bool = False
+    keep_position_ids: KeepIds = False
     """Tokens after the removed ones keep their position ids (Appendix C)."""
 
     # The stage never changes, so there is no smoothing and no reset.
     smoothing_lambda: ClassVar[float] = float("inf")
+    dial_share: ClassVar[float] = 0.0
     reset_optimizer: ClassVar[bool] = False
     reset_warmup_steps: ClassVar[int] = 0
 

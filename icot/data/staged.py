@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from icot.data.batches import collate
 from icot.data.tokenized import TokenizedSplit
-from icot.removal import CoTBatch, Side, length_after, remove_cot
+from icot.removal import CoTBatch, KeepIds, Side, length_after, remove_cot
 from icot.tasks.base import Example
 
 CHUNK = 4096  # rows per batch where all rows are read
@@ -30,7 +30,8 @@ class StagedExamples:
         tokens_removed: from each chain, clamped to its length.
         eos_token_id: the separator, also used for padding.
         side: the end of the chain to remove from.
-        keep_position_ids: tokens after the removed ones keep their position ids.
+        keep_position_ids: whether tokens after the removed ones keep their position ids, and where
+            these jump.
     """
 
     store: TokenizedSplit
@@ -38,7 +39,7 @@ class StagedExamples:
     tokens_removed: int
     eos_token_id: int
     side: Side = "left"
-    keep_position_ids: bool = False
+    keep_position_ids: KeepIds = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -80,7 +81,7 @@ class StagedExamples:
         if not self.keep_position_ids:
             return None, 0
         jumps = np.diff(self.store.offsets) - self._lengths_of_split
-        positions = self.store.cot_start
+        positions = self.store.cot_start - (self.keep_position_ids == "from_separator")
         if self.side == "right":
             positions = self.store.cot_end - jumps
         same = len(np.unique(positions)) == 1 and len(np.unique(jumps)) == 1

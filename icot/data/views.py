@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from icot.data.packing import Layout, layout, locate_supervised_tokens, pack
-from icot.removal import IGNORED, CoTBatch, Plan, Side, length_after, remove_cot
+from icot.removal import IGNORED, CoTBatch, KeepIds, Plan, Side, length_after, remove_cot
 from icot.schedule import Stage
 
 
@@ -25,8 +25,8 @@ class View(Protocol):
         """The end of the chain that a stage removes."""
 
     @property
-    def keep_position_ids(self) -> bool:
-        """Whether what follows the removed tokens keeps its position ids."""
+    def keep_position_ids(self) -> KeepIds:
+        """Whether what follows the removed tokens keeps its position ids, and where they jump."""
 
     def plan(self, batch: CoTBatch, stage: Stage, positions: Tensor) -> CoTBatch:
         """On the host: the batch, perhaps without some of its rows, with a plan for the device.
@@ -72,13 +72,13 @@ class StageView:
 
     eos_token_id: int
     side: Side = "left"
-    keep_position_ids: bool = False
+    keep_position_ids: KeepIds = False
     max_train_tokens: int | None = None
     packing: bool = False
     width_multiple: int = 1
 
     def draw_offsets(self, stage: Stage, positions: Tensor) -> Tensor:
-        """Tokens [B] that each row loses beyond the stage; a subclass may draw some."""
+        """Tokens [B] that each row loses beyond the stage, below 0 where it loses fewer."""
         return torch.zeros_like(positions)
 
     def plan(self, batch: CoTBatch, stage: Stage, positions: Tensor) -> CoTBatch:

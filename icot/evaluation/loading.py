@@ -67,6 +67,7 @@ class Subject:
         examples: at the stage that the weights were trained at, or at another requested stage.
         fully_internalized: whether the whole chain is removed at that stage, also of chains that
             are longer than those of these examples.
+        budget: tokens left of the longest chain, where that was asked for.
     """
 
     run: KeptRun
@@ -76,6 +77,12 @@ class Subject:
     tokenizer: PreTrainedTokenizerBase
     examples: StagedExamples
     fully_internalized: bool
+    budget: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the weights, or of the budget with which they are used."""
+        return self.checkpoint.name if self.budget is None else f"budget-{self.budget}"
 
     @property
     def title(self) -> str:
@@ -93,7 +100,7 @@ class Subject:
     def describe(self) -> dict[str, Any]:
         """The entries of ``evaluation.json`` on weights and examples."""
         return {
-            "name": self.checkpoint.name,
+            "name": self.name,
             "title": self.title,
             "run_dir": str(self.run.folder),
             "checkpoint": str(self.checkpoint.path),
@@ -112,6 +119,7 @@ def load_for_evaluation(
     source: Source,
     *,
     tokens_removed: int | None,
+    budget: int | None = None,
     limit: int | None,
     accelerator: str,
     cache_dir: Path,
@@ -124,6 +132,7 @@ def load_for_evaluation(
         source: of the examples.
         tokens_removed: from each chain; None is the stage that the weights were trained at, which
             removes the whole chain where it did so in training, however long these chains are.
+        budget: in place of ``tokens_removed``, how many are left of the longest chain.
         limit: the number of examples to use, from the start; None is all.
         accelerator: as in the trainer.
         cache_dir: the folder of token stores.
@@ -137,6 +146,8 @@ def load_for_evaluation(
     store = tokenize_split(source.texts, source.split, tokenizer, cache_dir)
     if len(store) == 0:
         raise DataError(f"{source.name} has no example in its {source.split} split.")
+    if budget is not None:
+        tokens_removed = max(0, store.longest_cot - budget)
     removed = checkpoint.tokens_removed if tokens_removed is None else tokens_removed
     internalized = is_fully_internalized(run, checkpoint) if tokens_removed is None else None
     if internalized:
@@ -157,7 +168,7 @@ def load_for_evaluation(
     _check_fit(model, examples, source, tokenizer.unk_token_id)
     if internalized is None:
         internalized = removed >= store.longest_cot
-    return Subject(run, checkpoint, source, model, tokenizer, examples, internalized)
+    return Subject(run, checkpoint, source, model, tokenizer, examples, internalized, budget)
 
 
 def restore_weights(

@@ -25,7 +25,7 @@ from icot.inference.greedy import (
 )
 from icot.models.introspection import config_of, device_of
 from icot.models.positions import learned_positions
-from icot.removal import Side
+from icot.removal import KeepIds, Side
 
 
 def answer(
@@ -36,7 +36,7 @@ def answer(
     max_new_tokens: int,
     tokens_removed: int = 0,
     side: Side = "left",
-    keep_position_ids: bool = False,
+    keep_position_ids: KeepIds = False,
     batch_size: int = 500,
 ) -> list[str]:
     """What the model writes for each question, decoded greedily.
@@ -52,7 +52,7 @@ def answer(
             training with chains of that length.
         side: the end of the chain that was removed; the jump is before the rest of the chain
             (``left``) or after it (``right``).
-        keep_position_ids: the run was trained with ``schedule.keep_position_ids``.
+        keep_position_ids: ``schedule.keep_position_ids`` of the run.
         batch_size: questions decoded at once; fewer if their cache does not fit.
 
     Returns:
@@ -79,7 +79,8 @@ def answer(
     with evaluation_mode(model):
         for start in range(0, len(order), size):
             part = order[start : start + size]
-            prompts = Prompts.of_questions([rows[i] for i in part], eos, jump, side)
+            told = keep_position_ids == "from_separator"
+            prompts = Prompts.of_questions([rows[i] for i in part], eos, jump, side, told)
             limit = torch.full((len(part),), max_new_tokens)
             device = device_of(model)
             new = greedy(model, prompts.to(device), limit.to(device), eos, positions)

@@ -76,7 +76,12 @@ class Prompts:
 
     @classmethod
     def of_questions(
-        cls, rows: list[list[int]], eos_token_id: int, jump: int, side: Side
+        cls,
+        rows: list[list[int]],
+        eos_token_id: int,
+        jump: int,
+        side: Side,
+        from_separator: bool = False,
     ) -> "Prompts":
         """The prompts of questions, on the CPU.
 
@@ -85,14 +90,17 @@ class Prompts:
             eos_token_id: the separator, also used for padding.
             jump: the jump of the output's position ids; 0 for none.
             side: where they jump.
+            from_separator: they jump at the question's separator already.
         """
         lengths = torch.tensor([len(row) for row in rows])
         width = int(lengths.max())
         ids = torch.tensor([[eos_token_id] * (width - len(row)) + row for row in rows])
         column = torch.arange(width)[None] - (width - lengths)[:, None]
         zeros = torch.zeros_like(lengths)
-        real = column >= 0
-        return cls(ids, real, column.clamp(min=0), lengths, zeros, zeros + jump, side)
+        real, position_ids = column >= 0, column.clamp(min=0)
+        if from_separator:
+            position_ids[:, -1] += jump
+        return cls(ids, real, position_ids, lengths, zeros, zeros + jump, side)
 
     def to(self, device: torch.device) -> "Prompts":
         """The prompts on ``device``."""

@@ -20,7 +20,7 @@ from icot.inference.answering import answer
 from icot.inference.greedy import decode, evaluation_mode, rows_per_cache
 from icot.inference.verification import Verified, verify
 from icot.models.introspection import device_of
-from icot.removal import Side
+from icot.removal import KeepIds, Side
 
 Decode = Literal["verify", "always"]
 
@@ -91,7 +91,7 @@ class Predictor(Protocol):
         max_new_tokens: int,
         tokens_removed: int = 0,
         side: Side = "left",
-        keep_position_ids: bool = False,
+        keep_position_ids: KeepIds = False,
     ) -> list[str]:
         """Texts for questions whose chain and answer nobody knows.
 

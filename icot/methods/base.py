@@ -25,7 +25,7 @@ from icot.config.section import Section
 from icot.data.views import View
 from icot.errors import ConfigError
 from icot.inference.predictor import Decode, Predictor
-from icot.removal import Side
+from icot.removal import KeepIds, Side
 from icot.training.module import TrainingModule
 
 Options = Any  # the method's own keys of the configuration, an object of ``Method.options``
@@ -58,13 +58,15 @@ class ViewParts:
     Attributes:
         seed: of the run.
         smoothing_lambda: of the offsets, if the method draws any.
+        dial_share: of the rows that lose fewer tokens than the stage says, if the method has them.
     """
 
     eos_token_id: int
     seed: int
     side: Side
-    keep_position_ids: bool
+    keep_position_ids: KeepIds
     smoothing_lambda: float
+    dial_share: float
     max_train_tokens: int | None
     packing: bool
     width_multiple: int

@@ -1,5 +1,7 @@
 """Answers to bare questions are what evaluation writes for the same questions."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -34,8 +36,10 @@ def sharp(name: str, symbols, config: dict, positions: int):
 
 
 @pytest.mark.parametrize(("name", "config"), [("gpt2", GPT2), ("llama", LLAMA)])
-@pytest.mark.parametrize("keep", [False, True])
-@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize(
+    ("keep", "side"),
+    [*product((False, True), ("left", "right")), ("from_separator", "left")],
+)
 @pytest.mark.parametrize("removed", [0, 3, CHAIN])
 def test_the_texts_are_those_of_evaluate(mult2, symbols, name, config, keep, side, removed):
     store = tokenize_examples(next(mult2.chunks("valid")), symbols)

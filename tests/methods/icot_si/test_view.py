@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from icot.data.views import StagePlan, StageView
 from icot.methods.icot_si.view import SmoothedView
-from icot.removal import IGNORED, CoTBatch, draw_offsets, length_after, remove_cot
+from icot.removal import (
+    IGNORED,
+    CoTBatch,
+    draw_dial,
+    draw_offsets,
+    length_after,
+    remove_cot,
+)
 from icot.schedule import Stage
 
 EOS = 0
@@ -134,3 +141,23 @@ def test_a_plan_is_lost_where_rows_are_chosen():
     assert planned.rows(torch.tensor([0])).plan is None
     assert planned.columns(4).plan is planned.plan
     assert replace(planned, plan=None).places is None
+
+
+def test_rows_of_the_dial_lose_fewer_tokens_and_no_offset():
+    view = SmoothedView(
+        EOS, smoothing_lambda=0.5, seed=3, dial_share=0.5, keep_position_ids="from_separator"
+    )
+    fewer = draw_dial(0.5, 3, POSITIONS, 3)
+    offsets = draw_offsets(0.5, 3, POSITIONS)
+    assert (fewer.tolist(), offsets.tolist()) == ([0, 3, 3], [1, 0, 1])
+    planned = view.plan(whole(), Stage(tokens_removed=3), POSITIONS)
+    assert isinstance(planned.plan, StagePlan)
+    lost = torch.where(fewer > 0, 3 - fewer, 3 + offsets)
+    assert planned.plan.n_removed.tolist() == lost.tolist()
+    short = view.apply(planned)
+    expected = remove_cot(whole(), lost, "left", "from_separator").columns(planned.plan.width)
+    assert short.position_ids is not None
+    assert torch.equal(short.position_ids, expected.position_ids)
+    held = view.plan(whole(), Stage(tokens_removed=3, warming_up=True), POSITIONS)
+    assert isinstance(held.plan, StagePlan)
+    assert held.plan.n_removed.tolist() == [3, 3, 3]

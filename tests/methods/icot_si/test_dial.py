@@ -1,0 +1,80 @@
+"""One set of weights that is told how much of its chain is missing, from training to export."""
+
+import csv
+import json
+
+import pytest
+
+import icot
+from tests.conftest import icot as command
+from tests.small import SMALL
+
+BUDGETS = (0, 3, 8)
+
+
+@pytest.fixture(scope="module")
+def dial_run(tmp_path_factory):
+    """A run that has removed everything of its chains of 8 tokens."""
+    folder = tmp_path_factory.mktemp("dial")
+    done = command(
+        "train",
+        *SMALL,
+        "schedule=dial",
+        "schedule.tokens_per_stage=4",
+        "schedule.patience=30",
+        "optimizer.lr=0.01",
+        "trainer.max_steps=150",
+        "paths.cache_dir=cache",
+        "hydra.run.dir=run",
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder / "run"
+
+
+def test_budgets_make_the_curve_of_one_set_of_weights(dial_run, tmp_path):
+    assert icot.load(dial_run).summary["fully_internalized"] is True
+    done = command(
+        "evaluate",
+        f"run_dir={dial_run}",
+        f"budget={list(BUDGETS)}".replace(" ", ""),
+        f"baselines=[{dial_run}]",
+        "speed.examples=2",
+        "paths.cache_dir=cache",
+        "out=e",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "e" / "evaluation.json").read_text())
+    assert [s["tokens_removed"] for s in record["stages"]] == [8, 5, 0]
+    assert [s["name"] for s in record["stages"]] == ["budget-0", "budget-3", "budget-8"]
+    assert [s["fully_internalized"] for s in record["stages"]] == [True, False, False]
+    with (tmp_path / "e" / "tradeoff.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["baseline"] for row in rows] == ["False"] * 3 + ["True"]
+    run = icot.load(dial_run)
+    for budget in BUDGETS:
+        lines = (tmp_path / "e" / f"predictions-budget-{budget}.jsonl").read_text().splitlines()
+        predictions = [json.loads(line) for line in lines]
+        questions = [p["question"] for p in predictions]
+        written = [p["prediction"] for p in predictions]
+        assert run.answer(questions, budget=budget) == written
+        assert max(text.partition("####")[0].count(" ") for text in written) <= budget + 1
+    assert (tmp_path / "e" / "tradeoff.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["budget=[0,0]"], "none twice"),
+        (["budget=[]"], "at least one"),
+        (["budget=[0,4]", "stage=all"], "one set of weights"),
+        (["budget=4", "tokens_removed=4"], "say the same thing"),
+        (["budget=-1"], "budget"),
+    ],
+)
+def test_budgets_that_make_no_sense(overrides, said, tmp_path):
+    done = command("evaluate", "run_dir=RUN", *overrides, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
