@@ -166,3 +166,27 @@ def _run(
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
         atexit._run_exitfuncs()
+
+
+WITHOUT_ICOT = """
+import json, sys
+class Forbidden:
+    def find_spec(self, name, path=None, target=None):
+        assert name.split(".")[0] != "icot", "icot was imported"
+sys.meta_path.insert(0, Forbidden())
+"""
+
+
+def alone(code: str, folder: Path) -> str:
+    """Run ``code`` in ``folder`` with icot forbidden; what it prints."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_ICOT + code],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**environment, "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout

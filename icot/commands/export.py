@@ -6,7 +6,7 @@ Measures the accuracy that goes onto the model card, writes the folder, loads it
 and compares the tokens of all questions, and the answers to some, with those of the evaluation.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from icot.commands.build import build_method, build_task
 from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import ExportConfig
+from icot.config.options import AnySchedule
 from icot.data.leading_tokens import leading_tokens
+from icot.data.staged import StagedExamples
 from icot.data.tokenized import detokenize
 from icot.errors import RunError
 from icot.evaluation.loading import Source, Subject, load_for_evaluation
 from icot.evaluation.measurement import numbers
-from icot.evaluation.predictions import Prediction
-from icot.evaluation.scoring import evaluate
+from icot.evaluation.scoring import Evaluation, evaluate
 from icot.inference.greedy import without_end
 from icot.methods.base import PredictorParts
 from icot.models.export import (
@@ -52,6 +53,28 @@ COMPARED = 20  # questions that the folder answers
 CARD = "README.md"
 
 
+@dataclass(frozen=True)
+class Use:
+    """A way to use the exported weights.
+
+    Attributes:
+        examples: at their stage.
+        found: their evaluation.
+        internalized: a prompt ends with both separators.
+        jump: what the position id of a prompt's separator tells of the chain, 0 for nothing.
+    """
+
+    examples: StagedExamples
+    found: Evaluation
+    internalized: bool
+    jump: int
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest output."""
+        return self.examples.longest_target - self.internalized  # then it begins after the first
+
+
 def run(cfg: ExportConfig, command: CommandLine) -> None:
     """Measure, write, load back and compare."""
     quiet_libraries()
@@ -75,23 +98,25 @@ def _export(cfg: ExportConfig, out: Path) -> None:
         accelerator=cfg.accelerator,
         cache_dir=Path(cfg.paths.cache_dir),
     )
-    tokenizer, examples = subject.tokenizer, subject.examples
-    internalized = subject.fully_internalized
+    tokenizer, schedule = subject.tokenizer, run_.cfg.schedule
     method, options = build_method(run_.cfg.method)
     predictor = method.build_predictor(PredictorParts(subject.model, cfg.batch_size), options)
-    found = evaluate(predictor, examples, task, tokenizer)
+    is_dial = _is_dial(schedule) and cfg.tokens_removed is None
+    uses = [
+        Use(
+            examples,
+            evaluate(predictor, examples, task, tokenizer),
+            internalized=subject.fully_internalized and not is_dial,
+            jump=examples.tokens_removed * is_dial,
+        )
+        for examples in (_budgets(subject.examples) if is_dial else [subject.examples])
+    ]
     model, adapters_of = make_standalone(
-        subject.model, examples.position_jump, cfg.merge_lora, run_.cfg.model.name_or_path
+        subject.model,
+        (None, 0) if is_dial else subject.examples.position_jump,
+        cfg.merge_lora,
+        run_.cfg.model.name_or_path,
     )
-    longest = examples.longest_target - internalized  # the prompt has the first separator
-    measured = {
-        "task": task.name,
-        "tokens_removed": examples.tokens_removed,
-        "longest_cot": examples.store.longest_cot,
-        "split": cfg.split,
-        **numbers(found),
-    }
-    schedule = run_.cfg.schedule
     title = method.title or method.name
     training = describe_training(title, method.is_removal, schedule, checkpoint.tokens_removed)
     done = {
@@ -102,28 +127,55 @@ def _export(cfg: ExportConfig, out: Path) -> None:
         "trained in": f"{run_.folder.name}, {checkpoint.path.name}",
     }
     with write_at_once(out) as folder:
-        leading = leading_tokens(tokenizer)
-        save_standalone(folder, model.cpu(), tokenizer, longest, internalized, leading)
+        leading, longest = leading_tokens(tokenizer), max(use.longest for use in uses)
+        save_standalone(folder, model.cpu(), tokenizer, longest, uses[0].internalized, leading)
         loading = loading_arguments(model)
-        check, example = _check(folder, loading, subject, found.predictions, longest, adapters_of)
+        first = range(min(COMPARED, len(uses[0].examples)))
+        shown = next((i for i in first if all(u.found.predictions[i].correct for u in uses)), 0)
+        checked = [_check(folder, loading, subject, use, adapters_of, shown) for use in uses]
+        measured = [
+            {
+                "task": task.name,
+                "tokens_removed": use.examples.tokens_removed,
+                "longest_cot": use.examples.store.longest_cot,
+                "split": cfg.split,
+                **numbers(use.found),
+            }
+            for use in uses
+        ]
         card = model_card(
             measured,
             done,
             training=training,
-            example=example,
+            examples=[example for _, example in checked],
             eos=str(tokenizer.eos_token),
-            internalized=internalized,
+            internalized=uses[0].internalized,
             gradual=schedule.kind != "fixed",
             max_new_tokens=longest,
-            check=check,
+            checks=[check for check, _ in checked],
             adapters_of=adapters_of,
             loading=loading,
         )
         write_text(folder / CARD, card)
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"exact match {found.accuracy:.4f} on {found.n:,} examples")
-    console.print(check.text)
+    for use, (check, _) in zip(uses, checked, strict=True):
+        with_budget = f" with {use.examples.tokens_removed} tokens removed" if is_dial else ""
+        console.print(
+            f"exact match {use.found.accuracy:.4f} on {use.found.n:,} examples{with_budget}"
+        )
+        console.print(check.text)
     console.print(f"Written: {out}")
+
+
+def _is_dial(schedule: AnySchedule) -> bool:
+    """Whether the weights are told how much of the chain to write, and so can be used with all."""
+    return schedule.dial_share > 0 and schedule.keep_position_ids == "from_separator"
+
+
+def _budgets(examples: StagedExamples) -> list[StagedExamples]:
+    """The examples with the whole chain, with half of it, and without it."""
+    longest = examples.store.longest_cot
+    return [examples.at(removed) for removed in (0, longest - longest // 2, longest)]
 
 
 def _describe_stage(subject: Subject, asked_for: int | None) -> str:
@@ -140,18 +192,18 @@ def _check(
     folder: Path,
     loading: dict[str, Any],
     subject: Subject,
-    predictions: Sequence[Prediction],
-    longest: int,
+    use: Use,
     adapters_of: str | None,
+    shown: int,
 ) -> tuple[Check, CardExample]:
     """Load the folder with plain transformers, and compare with what was evaluated.
 
     Its tokenizer gets the text of every evaluated question, and its model the tokens of some.
 
     Returns:
-        The comparison, and an example for the card, answered correctly if there is such a one.
+        The comparison, and the example ``shown`` for the card.
     """
-    examples, internalized = subject.examples, subject.fully_internalized
+    examples, internalized, predictions = use.examples, use.internalized, use.found.predictions
     eos, eos_token_id = str(subject.tokenizer.eos_token), examples.eos_token_id
     stored = islice(subject.source.stored(subject.tokenizer), len(examples))
     texts = [prompt_for(example.question, eos, internalized) for example in stored]
@@ -165,8 +217,9 @@ def _check(
         loading,
         expected[:COMPARED],
         eos_token_id,
-        max_new_tokens=None if own_settings else longest,
+        max_new_tokens=None if own_settings else use.longest,
         separators=1 if internalized else 2,
+        jump=use.jump,
     )
     compared = predictions[: len(outputs or ())]
     # In the evaluation, an output begins with the first separator.
@@ -184,13 +237,13 @@ def _check(
         internalized=internalized,
     )
 
-    shown = next((i for i, p in enumerate(compared) if p.correct), 0)
     correct = predictions[shown].target
     printed = "".join(correct.partition(ANSWER_MARK)[1:])
+    chain = correct.partition(ANSWER_MARK)[0].strip()
     if answers:  # between the two separators
         after = kept[shown].index(eos_token_id) if eos_token_id in kept[shown] else len(kept[shown])
-        (printed,) = detokenize(subject.tokenizer, [kept[shown][after:]])
-    return check, CardExample(texts[shown], printed, correct)
+        chain, printed = detokenize(subject.tokenizer, [kept[shown][:after], kept[shown][after:]])
+    return check, CardExample(texts[shown], printed, correct, chain)
 
 
 def _check_free(out: Path) -> None:

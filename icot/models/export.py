@@ -207,6 +207,7 @@ def generate_outputs(
     eos: int,
     max_new_tokens: int | None,
     separators: int,
+    jump: int = 0,
 ) -> list[list[int]] | None:
     """Generate with plain transformers from the folder.
 
@@ -218,6 +219,7 @@ def generate_outputs(
         max_new_tokens: the length of the longest output; None leaves this and the end of an output
             to the folder's own settings.
         separators: the number of separators with which an output ends.
+        jump: by how much the position id of a prompt's last token, and of all that follow, jumps.
 
     Returns:
         The new tokens for each prompt; None if the model cannot be loaded, because the base model
@@ -234,6 +236,10 @@ def generate_outputs(
     positions = learned_positions(model.config)
     outputs = []
     for prompt in prompts:
+        told: dict[str, torch.Tensor] = {}
+        if jump:
+            position = torch.arange(len(prompt), device=model.device)
+            told["position_ids"] = (position + jump * (position == len(prompt) - 1))[None]
         inputs = torch.tensor([prompt], device=model.device)
 
         def has_ended(
@@ -242,7 +248,7 @@ def generate_outputs(
             return (ids[:, start:] == eos).sum(-1) >= separators
 
         # As in icot's decoding, an output that does not end takes all learned positions.
-        room = limit if positions is None else min(limit, positions - len(prompt) + 1)
+        room = limit if positions is None else min(limit, positions - len(prompt) - jump + 1)
         ended = StoppingCriteriaList([has_ended])
         written = model.generate(
             input_ids=inputs,
@@ -250,6 +256,7 @@ def generate_outputs(
             pad_token_id=eos,
             max_new_tokens=room,
             stopping_criteria=ended,
+            **told,
             **settings,
         )
         outputs.append(written[0, len(prompt) :].tolist())

@@ -1,7 +1,7 @@
 """The model card of an exported folder: what was done, how good it is, and code that runs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ PROMPT = """\
 
 ## Prompt
 
-A blank, the question, a blank, {separators}; nothing else. Decoding is greedy.
+A blank, the question, a blank, {separators}; nothing else. Decoding is greedy.{told}
 
 ```python
 {code}
@@ -66,6 +66,27 @@ chain, _, rest = tokenizer.decode(written).partition({eos})
 print(rest.partition({eos})[0])  # the answer; ignore what follows it
 # {printed}"""
 
+TOLD = """
+The position id of the prompt's last token, the separator, tells the model how many tokens of the
+chain to leave out. `budget` is how many it writes of a chain of {longest_cot}."""
+
+WITH_BUDGETS = """\
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained({folder})
+model = AutoModelForCausalLM.from_pretrained({folder}{loading})
+inputs = tokenizer({prompt}, return_tensors="pt", return_token_type_ids=False)
+length = inputs["input_ids"].shape[1]
+for budget in {budgets}:
+    position_ids = torch.arange(length)[None]
+    position_ids[0, -1] += {longest_cot} - budget
+    settings = {{"do_sample": False, "max_new_tokens": budget + {longest}, "eos_token_id": None}}
+    written = model.generate(**inputs, position_ids=position_ids, **settings)[0, length:]
+    chain, _, rest = tokenizer.decode(written).partition({eos})
+    print(chain.strip(), "->", rest.partition({eos})[0].strip())
+{printed}"""
+
 ADAPTERS = """
 The folder holds only low-rank adapters; loading it needs the package peft and the base model
 `{base}`. `merge_lora=true` exports the whole model.
@@ -80,11 +101,13 @@ class CardExample:
         prompt: the text.
         printed: what the code prints, or would if it could be run here.
         correct: the correct output, with what is left of the chain.
+        chain: what the model writes of the chain.
     """
 
     prompt: str
     printed: str
     correct: str
+    chain: str = ""
 
 
 @dataclass(frozen=True)
@@ -204,16 +227,16 @@ def describe_removal(tokens_removed: int, longest_cot: int, internalized: bool) 
 
 
 def model_card(
-    measured: Mapping[str, Any],
+    measured: Sequence[Mapping[str, Any]],
     done: Mapping[str, str],
     *,
     training: str,
-    example: CardExample,
+    examples: Sequence[CardExample],
     eos: str,
     internalized: bool,
     gradual: bool,
     max_new_tokens: int,
-    check: Check,
+    checks: Sequence[Check],
     adapters_of: str | None,
     loading: Mapping[str, Any],
 ) -> str:
@@ -221,58 +244,90 @@ def model_card(
 
     Args:
         measured: task, tokens removed, longest chain, split, and the figures of
-            ``icot.evaluation``.
+            ``icot.evaluation``; once, or for each budget of weights that are told theirs.
         done: further rows of the table, on what was done.
         training: a sentence on it.
-        example: what the code asks, and what it prints.
+        examples: what the code asks, and what it prints, for each of ``measured``.
         eos: the separator.
         internalized: the whole chain is removed, and the prompt ends with both separators.
         gradual: the chain was removed in steps.
         max_new_tokens: the length of the longest output.
-        check: of the folder.
+        checks: of the folder, for each of ``measured``.
         adapters_of: the base model if the folder holds only adapters.
         loading: further arguments of ``from_pretrained``, for adapters.
     """
-    removed = describe_removal(measured["tokens_removed"], measured["longest_cot"], internalized)
-    output = "the model answers directly."
-    if not internalized:
-        rest = "the rest of the chain" if measured["tokens_removed"] else "the chain"
-        output = f"the model writes {rest}, a separator, the answer and another separator."
-    exact_match = (
-        f"{measured['accuracy']:.4f} ({measured['accuracy_low']:.4f}-"
-        f"{measured['accuracy_high']:.4f}, 95 %) on {measured['n']:,} examples of the "
-        f"{measured['split']} split"
-    )
-    figures = {"tokens removed": removed, **done, "exact match": exact_match}
-    if measured["token_accuracy"] is not None:
-        figures["token accuracy"] = f"{measured['token_accuracy']:.4f}"
-    if measured["tokens_per_example"] is not None:
-        figures["tokens written per answer"] = f"{measured['tokens_per_example']:.1f}"
-    implicit = gradual and measured["tokens_removed"] > 0
+    first, *others = measured
+    longest_cot, has_budgets = first["longest_cot"], len(others) > 0
+    removed = describe_removal(first["tokens_removed"], longest_cot, internalized)
+    output = "At the stage of these weights, the model answers directly."
+    if has_budgets:
+        removed = "any part of the chain of thought removed"
+        output = (
+            "The model writes as much of the chain as it is told to, a separator, the answer and "
+            "another separator."
+        )
+    elif not internalized:
+        rest = "the rest of the chain" if first["tokens_removed"] else "the chain"
+        output = (
+            f"At the stage of these weights, the model writes {rest}, a separator, the answer and "
+            "another separator."
+        )
+    figures = {"tokens removed": removed, **done}
+    for one in measured:
+        budget = f", budget {longest_cot - one['tokens_removed']}" if has_budgets else ""
+        figures |= {name + budget: text for name, text in _figures(one).items()}
+    implicit = gradual and (first["tokens_removed"] > 0 or has_budgets)
     head = HEAD.format(
         library="transformers" if adapters_of is None else "peft",
         tag="implicit-chain-of-thought" if implicit else "chain-of-thought",
-        task=measured["task"],
+        task=first["task"],
         removed=removed,
         training=training,
-        output=f"At the stage of these weights, {output}",
+        output=output,
         rows="\n".join(f"| {name} | {text} |" for name, text in figures.items()),
     )
-    code = _code(internalized, adapters_of is not None).format(
+    printed = _comment(examples[0])
+    if has_budgets:
+        max_new_tokens -= longest_cot  # what is written beside the chain
+        printed = "\n".join(f"# {one.chain} -> {_comment(one)}" for one in examples)
+    template = WITH_BUDGETS if has_budgets else _code(internalized, adapters_of is not None)
+    code = template.format(
         folder='"FOLDER"',
         loading="".join(f", {name}={value!r}" for name, value in loading.items()),
-        prompt=json.dumps(example.prompt),
-        printed=_comment(example),
+        prompt=json.dumps(examples[0].prompt),
+        printed=printed,
         longest=max_new_tokens,
+        longest_cot=longest_cot,
+        budgets=tuple(longest_cot - one["tokens_removed"] for one in measured),
         eos=json.dumps(eos),
         end="tokenizer.eos_token_id" if internalized else None,
     )
     text = head + PROMPT.format(
-        checked=check.text,
+        checked="\n\n".join(
+            (f"Budget {longest_cot - one['tokens_removed']}. " if has_budgets else "") + check.text
+            for one, check in zip(measured, checks, strict=True)
+        ),
         separators=f"`{eos}{eos}`" if internalized else f"`{eos}`",
+        told=TOLD.format(longest_cot=longest_cot) if has_budgets else "",
         code=code,
     )
     return text if adapters_of is None else text + ADAPTERS.format(base=adapters_of)
+
+
+def _figures(measured: Mapping[str, Any]) -> dict[str, str]:
+    """The rows of the table on what was measured."""
+    found = {
+        "exact match": (
+            f"{measured['accuracy']:.4f} ({measured['accuracy_low']:.4f}-"
+            f"{measured['accuracy_high']:.4f}, 95 %) on {measured['n']:,} examples of the "
+            f"{measured['split']} split"
+        )
+    }
+    if measured["token_accuracy"] is not None:
+        found["token accuracy"] = f"{measured['token_accuracy']:.4f}"
+    if measured["tokens_per_example"] is not None:
+        found["tokens written per answer"] = f"{measured['tokens_per_example']:.1f}"
+    return found
 
 
 def _code(internalized: bool, has_adapters: bool) -> str:

@@ -1,10 +1,7 @@
 """An exported folder is used as its model card says, by a process that does not know icot."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,29 +14,7 @@ from icot.models.tokenizers import build_symbol_tokenizer
 from icot.system.output import lock_output
 from icot.tasks.multiplication import Multiplication
 from tests.conftest import SMALL, icot
-
-WITHOUT_ICOT = """
-import json, sys
-class Forbidden:
-    def find_spec(self, name, path=None, target=None):
-        assert name.split(".")[0] != "icot", "icot was imported"
-sys.meta_path.insert(0, Forbidden())
-"""
-
-
-def alone(code: str, folder: Path) -> str:
-    """Run ``code`` in ``folder`` with icot forbidden; what it prints."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_ICOT + code],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**environment, "HF_HUB_OFFLINE": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+from tests.running import alone
 
 
 def card_code(folder: Path) -> str:

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import re
 
 import pytest
 
 import icot
 from tests.conftest import icot as command
+from tests.running import alone
 from tests.small import SMALL
 
 BUDGETS = (0, 3, 8)
@@ -61,6 +63,30 @@ def test_budgets_make_the_curve_of_one_set_of_weights(dial_run, tmp_path):
         assert run.answer(questions, budget=budget) == written
         assert max(text.partition("####")[0].count(" ") for text in written) <= budget + 1
     assert (tmp_path / "e" / "tradeoff.png").is_file()
+
+
+def test_the_exported_folder_is_told_by_position_ids(dial_run, tmp_path):
+    """The card's code writes what the evaluation with each budget wrote."""
+    overrides = (f"run_dir={dial_run}", "out=x", "paths.cache_dir=cache")
+    done = command("export", *overrides, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("20 of 20 prompts.") == 3
+    card = (tmp_path / "x" / "README.md").read_text()
+    assert "any part of the chain of thought removed" in card
+    assert [f"| exact match, budget {b} |" in card for b in (8, 4, 0)] == [True] * 3
+    (code,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    printed = alone(code.replace("FOLDER", str(tmp_path / "x")), tmp_path).splitlines()
+    shown = [
+        line[2:].partition(" (correct is")[0] for line in re.findall(r"^# .* -> .*$", code, re.M)
+    ]
+    assert [" ".join(line.split()) for line in printed] == [" ".join(s.split()) for s in shown]
+    assert len(shown) == 3
+    one = command(
+        "export", *overrides[:1], "tokens_removed=8", "out=y", *overrides[2:], cwd=tmp_path
+    )
+    assert one.returncode == 0, one.stderr
+    assert "20 of 20 prompts" in one.stdout
+    assert "position_ids=position_ids" not in (tmp_path / "y" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
