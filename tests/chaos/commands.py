@@ -225,5 +225,5 @@ def _leftovers(name: str, *folders: Path) -> list[str]:
     return [
         f"{name}: {path} is left over"
         for path in hidden
-        if path.suffix != ".lock" and path.name != ".hydra"
+        if not path.name.endswith(".lock") and path.name != ".hydra"
     ]
