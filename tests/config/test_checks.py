@@ -118,6 +118,7 @@ def test_a_mistake_names_what_is_wrong(override, expected):
         (["model=gpt2", "+model.config.n_layer=2"], "shape of pretrained weights is fixed"),
         (["trainer=fsdp", "model.compile=default"], "leave it out with trainer=fsdp"),
         (["schedule=icot_si", "schedule.keep_position_ids=true", "data.packing=true"], "from 0"),
+        (["schedule=dial", "schedule.side=right"], "set schedule.side=left"),
     ],
 )
 def test_what_does_not_go_together_is_told(overrides, expected):
