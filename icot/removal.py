@@ -44,6 +44,7 @@ class Plan:
         tokens: that are trained on in this batch on this device, without padding.
         dropped: examples that were left out of this batch as too long, on this device.
         skipped: the batch is not trained on.
+        chain: [B, L] each row's whole chain, -100 behind its end; None where it is not needed.
     """
 
     offsets: Tensor | None = None
@@ -51,6 +52,7 @@ class Plan:
     tokens: int = 0
     dropped: int = 0
     skipped: bool = False
+    chain: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -187,6 +189,17 @@ def remove_cot(
         lengths=lengths,
         position_ids=position_ids,
     )
+
+
+def whole_chains(batch: CoTBatch) -> Tensor:
+    """The chain of each row [B, L], L tokens the longest, with -100 behind its end.
+
+    A row that supervises nothing has no token.
+    """
+    lengths = (batch.cot_end - batch.cot_start) * (batch.labels != IGNORED).any(1)
+    place = torch.arange(max(1, int(lengths.max())), device=lengths.device)[None]
+    column = (batch.cot_start[:, None] + place).clamp(max=batch.input_ids.shape[1] - 1)
+    return batch.input_ids.gather(1, column).masked_fill(place >= lengths[:, None], IGNORED)
 
 
 def offset_probabilities(smoothing_lambda: float, size: int = OFFSETS) -> Tensor:

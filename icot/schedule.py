@@ -76,6 +76,10 @@ class Schedule(ABC):
         """The stage with which a run restored after ``batches`` goes on, less after a slowdown."""
         return stage
 
+    def is_at_the_end(self, stage: Stage, longest: int) -> bool:
+        """Whether nothing is left to wait for: everything is removed."""
+        return stage.tokens_removed >= longest
+
     @abstractmethod
     def start(self, longest: int) -> Stage:
         """The stage of the first batch."""
@@ -204,6 +208,7 @@ class AdaptiveSchedule(Schedule):
 
     Args:
         threshold: the accuracy at which a stage ends.
+        finish_threshold: the accuracy that the last stage waits for; None does not wait.
         patience: batches after which a stage ends anyway; None waits for ever.
         min_batches: batches that a stage lasts at least.
         decay: weight of the past in the moving average.
@@ -215,6 +220,7 @@ class AdaptiveSchedule(Schedule):
     """
 
     threshold: float = 0.9
+    finish_threshold: float | None = None
     patience: int | None = None
     min_batches: int = 10
     decay: float = 0.9
@@ -227,6 +233,17 @@ class AdaptiveSchedule(Schedule):
     def resume(self, stage: Stage, batches: int) -> Stage:
         """Back to the tokens of a slowdown that begins here."""
         return _apply_slowdown(stage, batches, self.slowdowns)
+
+    def is_at_the_end(self, stage: Stage, longest: int) -> bool:
+        """Whether everything is removed, and learned well enough."""
+        learned = self.finish_threshold is None or self._reaches(self.finish_threshold, stage)
+        return super().is_at_the_end(stage, longest) and learned
+
+    def _reaches(self, threshold: float, stage: Stage) -> bool:
+        """Whether the bias-corrected average of enough batches is at least ``threshold``."""
+        judged = stage.batches_in_stage - stage.unjudged
+        enough = judged >= max(1, self.min_batches)
+        return enough and stage.accuracy / (1 - self.decay**judged) >= threshold
 
     def start(self, longest: int) -> Stage:
         """Nothing removed."""
@@ -249,11 +266,9 @@ class AdaptiveSchedule(Schedule):
             unjudged += 1
         else:
             average = self.decay * average + (1 - self.decay) * accuracy
-        in_stage = stage.batches_in_stage + 1
-        judged = in_stage - unjudged
-        enough = judged >= max(1, self.min_batches)
-        good = enough and average / (1 - self.decay**judged) >= self.threshold
-        spent = self.patience is not None and in_stage >= self.patience
+        grown = stage.advance(stage.tokens_removed, accuracy=average, unjudged=unjudged)
+        good = self._reaches(self.threshold, grown)
+        spent = self.patience is not None and grown.batches_in_stage >= self.patience
         removed = stage.tokens_removed
         if good or spent:
             further = removed + self.tokens_per_stage

@@ -189,6 +189,7 @@ def build_view(cfg: TrainConfig, method: Method, options: Options, eos_token_id:
         max_train_tokens=cfg.data.max_train_tokens,
         packing=cfg.data.packing,
         width_multiple=1 if cfg.model.compile is None else COMPILED_WIDTHS,
+        with_chain=cfg.schedule.chain_loss > 0,
     )
     return method.build_view(parts, options)
 
@@ -240,9 +241,9 @@ def check_lengths(cfg: TrainConfig, data: CoTDataModule) -> None:
 
 
 def build_module(
-    cfg: TrainConfig, method: Method, options: Options, model: nn.Module
+    cfg: TrainConfig, method: Method, options: Options, model: nn.Module, longest_cot: int
 ) -> TrainingModule:
-    """The model in training."""
+    """The model in training; the longest chain has ``longest_cot`` tokens."""
     parts = ModuleParts(
         model=model,
         optimizer=build_optimizer(cfg.optimizer),
@@ -250,6 +251,9 @@ def build_module(
         decay_steps=cfg.optimizer.decay_steps,
         compile_mode=cfg.model.compile,
         method=method.name,
+        chain_loss=cfg.schedule.chain_loss,
+        chain_loss_layer=cfg.schedule.chain_loss_layer,
+        longest_cot=longest_cot,
     )
     return method.build_module(parts, options)
 
@@ -286,6 +290,7 @@ def build_schedule(option: AnySchedule, recoveries: Recoveries) -> Schedule:
         case AdaptiveScheduleConfig():
             return AdaptiveSchedule(
                 threshold=option.threshold,
+                finish_threshold=option.finish_threshold,
                 patience=option.patience,
                 min_batches=option.min_batches,
                 decay=option.decay,

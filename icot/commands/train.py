@@ -126,7 +126,7 @@ def fit(
     data.prepare_data()
     check_lengths(cfg, data)
     model = build_model(cfg, tokenizer, data.longest)
-    module = build_module(cfg, method, options, model)
+    module = build_module(cfg, method, options, model, data.longest_cot)
     known = facts(cfg, model, choices, command.sweep)
     metrics = MetricsFile(folder / METRICS)
     loggers = build_loggers(cfg, metrics, position.step, known)

@@ -335,6 +335,11 @@ def _of_batches(value: Callable[[str], Any]) -> list[str]:
             "schedule.keep_position_ids=from_separator is for tokens that are removed from the "
             "left: set schedule.side=left"
         ]
+    if value("data.packing") and value("schedule.chain_loss"):
+        return [
+            "schedule.chain_loss needs one example per row: set data.packing=false or "
+            "schedule.chain_loss=0"
+        ]
     if value("data.packing") and value("schedule.keep_position_ids"):
         return [
             "data.packing tells examples apart by position ids that count from 0: "

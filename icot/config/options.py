@@ -121,6 +121,11 @@ class RemovalOptions(Section):
     dial_share: float = Field(0.0, ge=0, le=1)
     """Share of rows that lose any number of tokens below the stage's, for one model that answers
     with any part of its chain (``schedule=dial``)."""
+    chain_loss: float = Field(0.0, ge=0)
+    """Weight of a further loss in training: a head predicts each token of the whole chain from the
+    question's hidden states. 0 is none; the trained model does not contain the head."""
+    chain_loss_layer: int | None = Field(None, ge=1)
+    """Layers whose hidden states that head reads; null is half of them."""
     reset_optimizer: bool = True
     """Discard the optimizer's moments whenever more tokens are removed."""
     reset_warmup_steps: int = Field(0, ge=0)
@@ -151,6 +156,9 @@ class AdaptiveScheduleConfig(RemovalOptions):
     """Which schedule this is."""
     threshold: float = Field(0.9, gt=0, le=1)
     """The training accuracy at which a stage ends; the first supervised token does not count."""
+    finish_threshold: float | None = Field(None, gt=0, le=1)
+    """The training accuracy of the last stage from where ``trainer.finish_steps`` count; null
+    counts from the last removal."""
     patience: int | None = Field(None, ge=1)
     """Batches after which a stage ends anyway; null waits without limit."""
     min_batches: int = Field(10, ge=1)
@@ -183,6 +191,11 @@ class FixedScheduleConfig(Section):
     """Remove from the left (start) or the right (end) of the chain."""
     keep_position_ids: KeepIds = False
     """Tokens after the removed ones keep their position ids (Appendix C)."""
+    chain_loss: float = Field(0.0, ge=0)
+    """Weight of a further loss in training: a head predicts each token of the whole chain from the
+    question's hidden states. 0 is none; the trained model does not contain the head."""
+    chain_loss_layer: int | None = Field(None, ge=1)
+    """Layers whose hidden states that head reads; null is half of them."""
 
     # The stage never changes, so there is no smoothing and no reset.
     smoothing_lambda: ClassVar[float] = float("inf")

@@ -41,6 +41,8 @@ class ModuleParts:
         warmup_steps, decay_steps: rise and fall of the learning rate, in updates.
         compile_mode: of ``torch.compile``; None trains without.
         method: name of the method, for checkpoints.
+        chain_loss, chain_loss_layer: of the schedule; 0 is no such loss.
+        longest_cot: tokens of the longest chain.
     """
 
     model: nn.Module
@@ -49,6 +51,9 @@ class ModuleParts:
     decay_steps: int
     compile_mode: str | None
     method: str
+    chain_loss: float
+    chain_loss_layer: int | None
+    longest_cot: int
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ class ViewParts:
     max_train_tokens: int | None
     packing: bool
     width_multiple: int
+    with_chain: bool
 
 
 @dataclass(frozen=True)

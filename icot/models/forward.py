@@ -35,12 +35,14 @@ class SupervisedTokens:
         predicted: [N] the most probable tokens.
         targets: [N] the tokens.
         places: [N, 2] their rows and columns.
+        hidden: [B, T, D] hidden states of a layer, where that was asked for.
     """
 
     loss: Tensor
     predicted: Tensor
     targets: Tensor
     places: Tensor
+    hidden: Tensor | None = None
 
 
 def supervised_logits(model: Callable[..., Any], batch: CoTBatch) -> tuple[Tensor, Tensor, Tensor]:
@@ -62,13 +64,16 @@ def supervised_logits(model: Callable[..., Any], batch: CoTBatch) -> tuple[Tenso
     return logits, batch.labels[row, column], places
 
 
-def predict(model: nn.Module, batch: CoTBatch, parts: "Parts | None" = None) -> SupervisedTokens:
+def predict(
+    model: nn.Module, batch: CoTBatch, parts: "Parts | None" = None, layer: int | None = None
+) -> SupervisedTokens:
     """The loss on the supervised tokens of a batch, and the most probable token for each.
 
     Args:
         model: a Hugging Face causal LM.
         batch: on the model's device.
         parts: of the model, from ``parts_of``; None computes all logits at once.
+        layer: also return the hidden states after so many layers.
     """
     if parts is None:
         logits, targets, places = supervised_logits(model, batch)
@@ -76,20 +81,35 @@ def predict(model: nn.Module, batch: CoTBatch, parts: "Parts | None" = None) -> 
         return SupervisedTokens(loss, logits.detach().argmax(-1), targets, places)
     places = _places(batch)
     row, column = places.unbind(1)
-    hidden: Tensor = parts.body(**_inputs(batch)).last_hidden_state
+    states = {} if layer is None else {"output_hidden_states": True}
+    output = parts.body(**_inputs(batch), **states)
+    hidden: Tensor = output.last_hidden_state
     before = row * hidden.shape[1] + column - 1
     kept = hidden.flatten(0, 1).index_select(0, before)
     targets = batch.labels[row, column]
-    if parts.head.weight.shape[0] < LARGE_VOCABULARY:
-        logits = parts.head(kept)
+    loss, predicted = output_loss(parts.head, kept, targets)
+    of_layer = None if layer is None else output.hidden_states[layer]
+    return SupervisedTokens(loss, predicted, targets, places, of_layer)
+
+
+def output_loss(head: nn.Linear, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Summed cross-entropy of the output layer on [N, D], and the most probable tokens [N].
+
+    Args:
+        head: the output layer.
+        hidden: [N, D] what it reads.
+        targets: [N] the correct tokens.
+    """
+    weight = head.weight
+    if weight.shape[0] < LARGE_VOCABULARY or getattr(head, "bias", None) is not None:
+        logits = head(hidden)
         loss = F.cross_entropy(_at_least_float32(logits), targets, reduction="sum")
-        return SupervisedTokens(loss, logits.detach().argmax(-1), targets, places)
-    weight = parts.head.weight
+        return loss, logits.detach().argmax(-1)
     device = weight.device.type
     if torch.is_autocast_enabled(device):
-        kept = kept.to(torch.get_autocast_dtype(device))
-    loss, predicted = _OutputLoss.apply(kept, weight, targets)  # type: ignore[no-untyped-call]
-    return SupervisedTokens(loss, predicted, targets, places)
+        hidden = hidden.to(torch.get_autocast_dtype(device))
+    found: tuple[Tensor, Tensor] = _OutputLoss.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
+    return found
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ NAMES = {
     "schedule.side": "side",
     "schedule.reset_optimizer": "optimizer reset",
     "schedule.keep_position_ids": "position ids kept",
+    "schedule.chain_loss": "loss on the removed chain",
     "schedule.dial_share": "share of rows at earlier stages",
     "data.batch_size": "batch",
     "trainer.accumulate_grad_batches": "accumulation",

@@ -7,7 +7,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from icot.models.forward import Parts, compile_parts, parts_of, predict, supervised_logits
+from icot.models.forward import (
+    Parts,
+    SupervisedTokens,
+    compile_parts,
+    parts_of,
+    predict,
+    supervised_logits,
+)
 from icot.removal import CoTBatch
 from icot.training.module import LOSS, StepResult, TrainingModule
 
@@ -38,6 +45,7 @@ class CausalLM(TrainingModule):
     ) -> None:
         super().__init__(model, optimizer, warmup_steps, decay_steps, method)
         self.compile_mode = compile_mode
+        self.hidden_layer: int | None = None  # whose hidden states ``further_loss`` needs
         self._parts: Parts | None = None  # of the model, where it comes apart
 
     def on_fit_start(self) -> None:
@@ -55,7 +63,7 @@ class CausalLM(TrainingModule):
         supervised token is left out because removal smoothing makes it ambiguous: nothing before it
         says how many tokens an example has lost.
         """
-        found = predict(self.model, batch, self._parts)
+        found = predict(self.model, batch, self._parts, self.hidden_layer)
         with torch.no_grad():
             correct = found.predicted == found.targets
             row, position = batch.of_examples(found.places)
@@ -75,7 +83,11 @@ class CausalLM(TrainingModule):
                 },
                 batch_size=max(1, count),
             )
-        return StepResult(found.loss, count, exact, judged)
+        return StepResult(found.loss + self.further_loss(batch, found), count, exact, judged)
+
+    def further_loss(self, batch: CoTBatch, found: SupervisedTokens) -> Tensor | float:
+        """What a subclass adds to the summed loss."""
+        return 0.0
 
     def losses(self, batch: CoTBatch) -> tuple[Tensor, Tensor]:
         """The loss of each supervised token [N], and the example [N] that it belongs to."""

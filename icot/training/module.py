@@ -108,6 +108,11 @@ class TrainingModule(LightningModule, ABC):
     def losses(self, batch: CoTBatch) -> tuple[Tensor, Tensor]:
         """Losses [N], and the example [N] of the batch that each belongs to; without gradients."""
 
+    @property
+    def trained(self) -> nn.Module:
+        """What the optimizer changes; a subclass may have more than the model."""
+        return self.model
+
     def configure_model(self) -> None:
         """Split the weights over the devices where the strategy says so."""
         if isinstance(self.trainer.strategy, FullyShardedStrategy) and not is_sharded(self):
@@ -219,7 +224,7 @@ class TrainingModule(LightningModule, ABC):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer, its rate scheduled by update."""
-        optimizer = self._make_optimizer(self.model)
+        optimizer = self._make_optimizer(self.trained)
         schedule = LambdaLR(optimizer, self._learning_rate_factor)
         return {
             "optimizer": optimizer,

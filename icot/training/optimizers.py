@@ -150,8 +150,9 @@ class MuonWithAdamW(Optimizer):
 def _hidden_matrices(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Trainable matrices inside the blocks, and all other trainable parameters."""
     outer = [m.weight for m in model.modules() if isinstance(m, nn.Embedding)]
-    head = getattr(model, "get_output_embeddings", lambda: None)()
-    outer += [head.weight] if head is not None else []
+    for part in (model, *model.children()):
+        head = getattr(part, "get_output_embeddings", lambda: None)()
+        outer += [head.weight] if head is not None else []
     outer_ids = {id(p) for p in outer}
     trainable = [p for p in model.parameters() if p.requires_grad]
     hidden = [p for p in trainable if p.dim() == 2 and id(p) not in outer_ids]

@@ -8,20 +8,23 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 
-from icot.schedule import Stage
-from icot.training.hooks import RunCallback, datamodule_of
+from icot.removal import CoTBatch
+from icot.training.callbacks.stages import Stages
+from icot.training.hooks import RunCallback, datamodule_of, find
 from icot.training.lightning_internals import end_after_step
 from icot.training.module import TrainingModule
 
 
 class Finish(RunCallback):
-    """Ends training a number of updates after the last removal, unless it ends earlier.
+    """Ends training a number of updates after the schedule's end, unless it ends earlier.
+
+    The schedule is at its end when everything is removed, or learned well enough then.
 
     Args:
         steps: the number of updates.
 
     Attributes:
-        begun: updates done when everything was removed, None before.
+        begun: updates done when the schedule was at its end, None before.
     """
 
     state_key = "finish"
@@ -31,28 +34,38 @@ class Finish(RunCallback):
         self.begun: int | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Set the end again if a run is resumed after the last removal."""
+        """Set the end again if a run is resumed after the schedule's end."""
         self._set_end(trainer)  # the module then sets the learning rate
 
-    def on_stage_start(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
-        """Set the end at the last removal; a run that starts with everything removed has none."""
-        removed_all = stage.tokens_removed >= datamodule_of(trainer).longest_cot
-        if removed_all and stage.index > 0 and self.begun is None:
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: CoTBatch,
+        batch_idx: int,
+    ) -> None:
+        """Set the end of training; a run that starts with everything removed has none."""
+        stages = find(trainer, Stages)
+        if self.begun is not None or stages is None or stages.stage is None:
+            return
+        longest = datamodule_of(trainer).longest_cot
+        if stages.stage.index > 0 and stages.schedule.is_at_the_end(stages.stage, longest):
             self.begun = trainer.global_step
             self._set_end(trainer)
-            assert isinstance(module, TrainingModule)
-            module.set_learning_rate()
+            assert isinstance(pl_module, TrainingModule)
+            pl_module.set_learning_rate()
 
     def _set_end(self, trainer: Trainer) -> None:
         if self.begun is not None:
             end_after_step(trainer, self.begun + self.steps)
 
     def header_part(self, trainer: Trainer) -> dict[str, Any]:
-        """The step at which everything was removed."""
+        """The step at which the schedule was at its end."""
         return {"everything_removed_at_step": self.begun}
 
     def state_dict(self) -> dict[str, Any]:
-        """The step at which everything was removed."""
+        """The step at which the schedule was at its end."""
         return {"begun": self.begun}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from icot.methods.base import (
     PredictorParts,
     ViewParts,
 )
+from icot.methods.icot_si.chain_loss import ChainLossLM
 from icot.methods.icot_si.collapse_watch import CollapseWatch
 from icot.methods.icot_si.finish import Finish
 from icot.methods.icot_si.optimizer_reset import OptimizerReset
@@ -21,8 +22,14 @@ from icot.training.module import TrainingModule
 
 
 def build_module(parts: ModuleParts, options: Options) -> TrainingModule:
-    """A causal LM."""
-    return CausalLM(**vars(parts))
+    """A causal LM, perhaps with a loss on its chains."""
+    common = dict(vars(parts))
+    weight, layer, longest = (
+        common.pop(name) for name in ("chain_loss", "chain_loss_layer", "longest_cot")
+    )
+    if not weight:
+        return CausalLM(**common)
+    return ChainLossLM(**common, weight=weight, layer=layer, longest_cot=longest)
 
 
 def build_view(parts: ViewParts, options: Options) -> View:

@@ -1,0 +1,123 @@
+"""A loss on the chain of thought that the model does not write: a head predicts it while training.
+
+The head reads the hidden states that a middle layer has of the question, and predicts all tokens of
+the whole chain at once, also those that are removed. So the question's states come to hold what the
+chain says, and the answer can be computed from them. The trained model does not contain the head.
+
+    x1 x2 x3 <eos> #### y1 <eos>          the batch, with its chain removed
+     \\  |  |  /
+      attention  <-  one query for each of z1 z2 z3 z4
+
+(Latent states supervised by the tokens of a chain: arXiv 2606.31779. A running sum, read from
+hidden states, breaks the plateau of a product's middle digits: arXiv 2510.00184.)
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from icot.errors import ConfigError
+from icot.models.forward import SupervisedTokens, output_loss
+from icot.models.introspection import config_of
+from icot.removal import IGNORED, CoTBatch
+from icot.training.causal_lm import CausalLM
+
+CHAIN_LOSS = "train/chain_loss"
+HEADS = (8, 4, 2, 1)  # of attention: the most that divide the width
+
+
+class ChainHead(nn.Module):
+    """From hidden states of a question to one for each token of its chain.
+
+    Args:
+        width: of the hidden states.
+        longest: tokens of the longest chain.
+    """
+
+    def __init__(self, width: int, longest: int) -> None:
+        super().__init__()
+        self.queries = nn.Embedding(longest, width)
+        self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
+        heads = next(n for n in HEADS if width % n == 0)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+
+    def forward(self, hidden: Tensor, question: Tensor, length: int) -> Tensor:
+        """Hidden states [B, L, D] of the first ``length`` tokens of each chain.
+
+        Args:
+            hidden: [B, T, D] of the examples.
+            question: [B, T] where the question and its separator are.
+            length: L.
+        """
+        queries = self.queries.weight[:length].expand(len(hidden), -1, -1)
+        read = self.before(hidden)
+        found, _ = self.attention(queries, read, read, ~question, need_weights=False)
+        states: Tensor = self.after(found + queries)
+        return states
+
+
+class ChainLossLM(CausalLM):
+    """A causal LM with a further loss on its chains; the arguments are those of ``CausalLM``, and
+
+    Args:
+        weight: of the loss of each token of a chain; that of a supervised token is 1.
+        layer: the number of layers whose hidden states the head reads; None is half of them.
+        longest_cot: tokens of the longest chain.
+
+    Raises:
+        ConfigError: the model does not have so many layers, or its output layer another width.
+    """
+
+    def __init__(
+        self, *arguments: Any, weight: float, layer: int | None, longest_cot: int, **named: Any
+    ) -> None:
+        super().__init__(*arguments, **named)
+        config = config_of(self.model)
+        layers, width = config.num_hidden_layers, config.hidden_size
+        self.weight = weight
+        self.hidden_layer = -(-layers // 2) if layer is None else layer
+        if self.hidden_layer > layers:
+            raise ConfigError(
+                [f"schedule.chain_loss_layer={layer}: the model has only {layers} layers"]
+            )
+        self.output = [self.model.get_output_embeddings()]  # type: ignore[operator]
+        if self.output[0].weight.shape[1] != width:
+            raise ConfigError(
+                ["schedule.chain_loss: this model's output layer does not read its hidden states"]
+            )
+        self.chain_head = ChainHead(width, longest_cot)
+
+    def on_fit_start(self) -> None:
+        """Take the model apart.
+
+        Raises:
+            ConfigError: it does not come apart.
+        """
+        super().on_fit_start()
+        if self._parts is None:
+            raise ConfigError(
+                [
+                    "schedule.chain_loss: this architecture scales or caps its logits, so its "
+                    "output layer cannot be used alone; set schedule.chain_loss=0"
+                ]
+            )
+
+    @property
+    def trained(self) -> nn.Module:
+        """The model and the head."""
+        return nn.ModuleList([self.model, self.chain_head])
+
+    def further_loss(self, batch: CoTBatch, found: SupervisedTokens) -> Tensor:
+        """The weighted loss, summed over the tokens of the chains."""
+        assert batch.plan is not None
+        assert batch.plan.chain is not None
+        assert found.hidden is not None
+        chain = batch.plan.chain
+        column = torch.arange(found.hidden.shape[1], device=chain.device)
+        question = column < batch.cot_start[:, None]
+        states = self.chain_head(found.hidden, question, chain.shape[1])
+        row, place = (chain != IGNORED).nonzero(as_tuple=True)
+        loss, _ = output_loss(self.output[0], states[row, place], chain[row, place])
+        self.log(CHAIN_LOSS, loss.detach() / max(1, len(row)), batch_size=max(1, len(row)))
+        return self.weight * loss
