@@ -122,8 +122,8 @@ class RemovalOptions(Section):
     """Share of rows that lose any number of tokens below the stage's, for one model that answers
     with any part of its chain (``schedule=dial``)."""
     chain_loss: float = Field(0.0, ge=0)
-    """Weight of a further loss in training: a head predicts each token of the whole chain from the
-    question's hidden states. 0 is none; the trained model does not contain the head."""
+    """Weight of a further loss beside the usual one in training: a head predicts the whole chain
+    from the question's hidden states. 0 is none; the trained model does not contain the head."""
     chain_loss_layer: int | None = Field(None, ge=1)
     """Layers whose hidden states that head reads; null is half of them."""
     reset_optimizer: bool = True
@@ -192,8 +192,8 @@ class FixedScheduleConfig(Section):
     keep_position_ids: KeepIds = False
     """Tokens after the removed ones keep their position ids (Appendix C)."""
     chain_loss: float = Field(0.0, ge=0)
-    """Weight of a further loss in training: a head predicts each token of the whole chain from the
-    question's hidden states. 0 is none; the trained model does not contain the head."""
+    """Weight of a further loss beside the usual one in training: a head predicts the whole chain
+    from the question's hidden states. 0 is none; the trained model does not contain the head."""
     chain_loss_layer: int | None = Field(None, ge=1)
     """Layers whose hidden states that head reads; null is half of them."""
 

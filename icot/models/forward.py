@@ -92,23 +92,30 @@ def predict(
     return SupervisedTokens(loss, predicted, targets, places, of_layer)
 
 
-def output_loss(head: nn.Linear, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def output_loss(
+    head: nn.Linear, hidden: Tensor, targets: Tensor, counts: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Summed cross-entropy of the output layer on [N, D], and the most probable tokens [N].
 
     Args:
         head: the output layer.
         hidden: [N, D] what it reads.
         targets: [N] the correct tokens.
+        counts: [N] how much each one counts; None counts each as 1.
     """
     weight = head.weight
     if weight.shape[0] < LARGE_VOCABULARY or getattr(head, "bias", None) is not None:
         logits = head(hidden)
-        loss = F.cross_entropy(_at_least_float32(logits), targets, reduction="sum")
+        if counts is None:
+            loss = F.cross_entropy(_at_least_float32(logits), targets, reduction="sum")
+        else:
+            losses = F.cross_entropy(_at_least_float32(logits), targets, reduction="none")
+            loss = (losses * counts).sum()
         return loss, logits.detach().argmax(-1)
     device = weight.device.type
     if torch.is_autocast_enabled(device):
         hidden = hidden.to(torch.get_autocast_dtype(device))
-    found: tuple[Tensor, Tensor] = _OutputLoss.apply(hidden, weight, targets)  # type: ignore[no-untyped-call]
+    found: tuple[Tensor, Tensor] = _OutputLoss.apply(hidden, weight, targets, counts)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -203,12 +210,14 @@ class _OutputLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, counts: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         most = CPU_LOGITS if hidden.device.type == "cpu" else GPU_LOGITS
         size = max(1, most // weight.shape[0])
         loss = _at_least_float32(torch.zeros((), device=hidden.device, dtype=hidden.dtype))
         predicted = torch.empty_like(targets)
-        wants_hidden, wants_weight, _ = ctx.needs_input_grad
+        wants_hidden, wants_weight, *_ = ctx.needs_input_grad
         of_hidden = torch.empty_like(hidden) if wants_hidden else None
         summed = torch.promote_types(weight.dtype, torch.float32)
         of_weight = torch.zeros_like(weight, dtype=summed) if wants_weight else None
@@ -222,9 +231,13 @@ class _OutputLoss(torch.autograd.Function):
                 largest[:, None]
             ).exp_()  # in place: a chunk is larger than a cache
             total = powers.sum(-1, keepdim=True)
-            loss += (total.log() + largest[:, None] - own).sum()
+            losses = total.log() + largest[:, None] - own
             gradient = powers.div_(total)
             gradient.scatter_add_(1, target, torch.full_like(own, -1))
+            if counts is not None:
+                part_counts = counts[start : start + size, None]
+                losses, gradient = losses * part_counts, gradient * part_counts
+            loss += losses.sum()
             gradient = gradient.to(low.dtype)
             if of_hidden is not None:
                 torch.mm(gradient, low, out=of_hidden[start : start + size])
@@ -239,12 +252,13 @@ class _OutputLoss(torch.autograd.Function):
         return loss, predicted
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, Tensor | None, None, None]:
         of_hidden, of_weight = ctx.saved_tensors
         scale = gradients[0]
         return (
             None if of_hidden is None else of_hidden.mul_(scale),
             None if of_weight is None else of_weight.mul_(scale),
+            None,
             None,
         )
 

@@ -153,6 +153,7 @@ def _hidden_matrices(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Para
     for part in (model, *model.children()):
         head = getattr(part, "get_output_embeddings", lambda: None)()
         outer += [head.weight] if head is not None else []
+        outer += [] if getattr(part, "has_blocks", True) else list(part.parameters())
     outer_ids = {id(p) for p in outer}
     trainable = [p for p in model.parameters() if p.requires_grad]
     hidden = [p for p in trainable if p.dim() == 2 and id(p) not in outer_ids]

@@ -12,13 +12,13 @@ chain says, and the answer can be computed from them. The trained model does not
 hidden states, breaks the plateau of a product's middle digits: arXiv 2510.00184.)
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from icot.errors import ConfigError
-from icot.models.forward import SupervisedTokens, output_loss
+from icot.models.forward import LARGE_VOCABULARY, SupervisedTokens, output_loss
 from icot.models.introspection import config_of
 from icot.removal import IGNORED, CoTBatch
 from icot.training.causal_lm import CausalLM
@@ -33,14 +33,23 @@ class ChainHead(nn.Module):
     Args:
         width: of the hidden states.
         longest: tokens of the longest chain.
+        vocabulary: tokens; a large one has no output layer here, the model's takes its place.
+
+    Attributes:
+        output: the output layer, None for a large vocabulary.
+        has_blocks: False, so Muon, which is for the matrices of blocks, leaves the head to AdamW.
     """
 
-    def __init__(self, width: int, longest: int) -> None:
+    has_blocks: ClassVar[bool] = False
+
+    def __init__(self, width: int, longest: int, vocabulary: int) -> None:
         super().__init__()
         self.queries = nn.Embedding(longest, width)
         self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
         heads = next(n for n in HEADS if width % n == 0)
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        small = vocabulary < LARGE_VOCABULARY
+        self.output = nn.Linear(width, vocabulary, bias=False) if small else None
 
     def forward(self, hidden: Tensor, question: Tensor, length: int) -> Tensor:
         """Hidden states [B, L, D] of the first ``length`` tokens of each chain.
@@ -61,7 +70,8 @@ class ChainLossLM(CausalLM):
     """A causal LM with a further loss on its chains; the arguments are those of ``CausalLM``, and
 
     Args:
-        weight: of the loss of each token of a chain; that of a supervised token is 1.
+        weight: of a chain: of the mean loss of its tokens, beside the mean loss of the supervised
+            tokens of its example.
         layer: the number of layers whose hidden states the head reads; None is half of them.
         longest_cot: tokens of the longest chain.
 
@@ -81,12 +91,17 @@ class ChainLossLM(CausalLM):
             raise ConfigError(
                 [f"schedule.chain_loss_layer={layer}: the model has only {layers} layers"]
             )
-        self.output = [self.model.get_output_embeddings()]  # type: ignore[operator]
-        if self.output[0].weight.shape[1] != width:
+        vocabulary, reads = self._models_output.weight.shape
+        if reads != width:
             raise ConfigError(
                 ["schedule.chain_loss: this model's output layer does not read its hidden states"]
             )
-        self.chain_head = ChainHead(width, longest_cot)
+        self.chain_head = ChainHead(width, longest_cot, vocabulary)
+
+    @property
+    def _models_output(self) -> nn.Linear:
+        output: nn.Linear = self.model.get_output_embeddings()  # type: ignore[operator]
+        return output
 
     def on_fit_start(self) -> None:
         """Take the model apart.
@@ -109,7 +124,11 @@ class ChainLossLM(CausalLM):
         return nn.ModuleList([self.model, self.chain_head])
 
     def further_loss(self, batch: CoTBatch, found: SupervisedTokens) -> Tensor:
-        """The weighted loss, summed over the tokens of the chains."""
+        """The weighted losses of the chains, summed.
+
+        A chain of k tokens in an example of n supervised ones counts each of its tokens n / k
+        times, so the sum fits the count of supervised tokens by which it is divided.
+        """
         assert batch.plan is not None
         assert batch.plan.chain is not None
         assert found.hidden is not None
@@ -118,6 +137,12 @@ class ChainLossLM(CausalLM):
         question = column < batch.cot_start[:, None]
         states = self.chain_head(found.hidden, question, chain.shape[1])
         row, place = (chain != IGNORED).nonzero(as_tuple=True)
-        loss, _ = output_loss(self.output[0], states[row, place], chain[row, place])
-        self.log(CHAIN_LOSS, loss.detach() / max(1, len(row)), batch_size=max(1, len(row)))
+        zeros = torch.zeros(len(chain), device=chain.device)
+        of_row = found.places[:, 0]
+        supervised = zeros.index_add(0, of_row, torch.ones_like(of_row, dtype=zeros.dtype))
+        in_chain = (chain != IGNORED).sum(1).clamp(min=1)
+        counts = (supervised / in_chain)[row]
+        output = self.chain_head.output or self._models_output
+        loss, _ = output_loss(output, states[row, place], chain[row, place], counts)
+        self.log(CHAIN_LOSS, loss.detach() / counts.sum().clamp(min=1), batch_size=max(1, len(row)))
         return self.weight * loss

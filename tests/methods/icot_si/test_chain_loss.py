@@ -36,7 +36,7 @@ def test_the_whole_chains_by_hand():
 
 def test_a_head_sees_the_question_and_nothing_behind_it():
     torch.manual_seed(0)
-    head = ChainHead(16, 5).eval()
+    head = ChainHead(16, 5, 20).eval()
     hidden = torch.randn(2, 6, 16)
     question = torch.arange(6) < torch.tensor([[3], [4]])
     states = head(hidden, question, 4)
@@ -59,8 +59,14 @@ def batch_and_model(mult2, symbols, removed: int):
     return view.apply(planned), whole, model, store.longest_cot
 
 
+@pytest.mark.parametrize("is_large", [False, True])
 @pytest.mark.parametrize("removed", [0, 3, 8])
-def test_the_loss_is_summed_over_whole_chains_whatever_is_removed(mult2, symbols, removed):
+def test_a_whole_chain_counts_as_much_as_what_is_supervised(
+    mult2, symbols, removed, is_large, monkeypatch
+):
+    if is_large:
+        monkeypatch.setattr("icot.methods.icot_si.chain_loss.LARGE_VOCABULARY", 2)
+        monkeypatch.setattr("icot.models.forward.LARGE_VOCABULARY", 2)
     batch, whole, model, longest = batch_and_model(mult2, symbols, removed)
     module = ChainLossLM(
         model, torch.optim.AdamW, weight=0.25, layer=None, longest_cot=longest
@@ -72,15 +78,27 @@ def test_the_loss_is_summed_over_whole_chains_whatever_is_removed(mult2, symbols
         input_ids=batch.input_ids, output_hidden_states=True, use_cache=False
     ).hidden_states[2]
     torch.testing.assert_close(found.hidden, hidden)
+    output = module.chain_head.output
+    if is_large:
+        assert output is None
+        output = model.lm_head
     expected = 0.0
     for i in range(12):
         chain = whole.input_ids[i, whole.cot_start[i] : whole.cot_end[i]]
         question = hidden[i : i + 1, : whole.cot_start[i]]
         all_ = torch.ones(question.shape[:2], dtype=torch.bool)
-        logits = model.lm_head(module.chain_head(question, all_, len(chain)))[0]
-        expected += 0.25 * F.cross_entropy(logits, chain, reduction="sum")
-    torch.testing.assert_close(module.further_loss(batch, found), expected)
-    assert float(expected.detach()) > 0
+        logits = output(module.chain_head(question, all_, len(chain)))[0]
+        supervised = int((batch.labels[i] != IGNORED).sum())
+        expected += 0.25 * supervised * F.cross_entropy(logits, chain)
+    loss = module.further_loss(batch, found)
+    torch.testing.assert_close(loss, expected)
+    weights = list(module.parameters())
+    gradients = [torch.autograd.grad(x, weights, allow_unused=True) for x in (loss, expected)]
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other)
+    module.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
+    module._parts = parts_of(model)
+    torch.testing.assert_close(module.step(batch).loss, found.loss + expected)
 
 
 def test_the_optimizer_has_the_head_and_leaves_embeddings_to_adamw(mult2, symbols):
@@ -91,8 +109,7 @@ def test_the_optimizer_has_the_head_and_leaves_embeddings_to_adamw(mult2, symbol
     assert in_muon | in_adamw == {id(p) for p in module.parameters()}
     assert not in_muon & in_adamw
     assert id(model.lm_head.weight) in in_adamw
-    assert id(module.chain_head.queries.weight) in in_adamw
-    assert id(module.chain_head.attention.in_proj_weight) in in_muon
+    assert {id(p) for p in module.chain_head.parameters()} <= in_adamw
 
 
 CHAIN_LOSS = (
