@@ -55,7 +55,7 @@ def test_help_lists_groups_options_and_the_configuration(tmp_path):
     done = icot("train", "--help", cwd=tmp_path)
     assert done.returncode == 0
     for text in (
-        "schedule: adaptive, explicit",
+        "schedule: adaptive, dial, explicit",
         "method: icot_si",
         "batch_size: 128",
         "+sweep=",
