@@ -194,7 +194,7 @@ def remove_cot(
 def whole_chains(batch: CoTBatch) -> Tensor:
     """The chain of each row [B, L], L tokens the longest, with -100 behind its end.
 
-    A row that supervises nothing has no token.
+    A row that supervises nothing has no token. For the host: a GPU would be synchronised.
     """
     lengths = (batch.cot_end - batch.cot_start) * (batch.labels != IGNORED).any(1)
     place = torch.arange(max(1, int(lengths.max())), device=lengths.device)[None]

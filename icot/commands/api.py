@@ -22,7 +22,7 @@ from icot.commands.build import build_method, build_task
 from icot.config.checks import validate
 from icot.config.entry_points import EvaluateConfig
 from icot.errors import ConfigError, RunError
-from icot.evaluation.loading import restore_weights
+from icot.evaluation.loading import removed_for, restore_weights
 from icot.methods.base import PredictorParts
 from icot.runs.checkpoints import ALL, Checkpoint, select_stage
 from icot.runs.kept_run import KeptRun
@@ -74,8 +74,8 @@ class Run(KeptRun):
             questions: any number; they are decoded together, greedily.
             stage: which weights: final, best, or a stage's number.
             max_new_tokens: when an output that does not end is given up.
-            budget: tokens of the longest chain to write, for a run of ``schedule=dial``; None is
-                the stage that the weights were trained at.
+            budget: tokens that are left of the run's longest chain, for a run of ``schedule=dial``;
+                None is the stage that the weights were trained at.
 
         Returns:
             What is left of each chain, ``####`` and the answer.
@@ -83,6 +83,7 @@ class Run(KeptRun):
         Raises:
             RunError: such weights are not kept.
             DataError: a question is too long for the model, or contains the separator.
+            ConfigError: a value is wrong.
         """
         stage = str(stage)
         if isinstance(questions, str):
@@ -98,7 +99,9 @@ class Run(KeptRun):
         method, options = build_method(self.cfg.method)
         removed = checkpoint.tokens_removed
         if budget is not None:
-            removed = max(0, self.summary["longest_cot"] - budget)
+            if budget < 0:
+                raise ConfigError([f"budget={budget}: must be at least 0"])
+            removed = removed_for(self, budget)
         return method.build_predictor(PredictorParts(model), options).answer(
             questions,
             tokenizer,

@@ -101,7 +101,7 @@ def _export(cfg: ExportConfig, out: Path) -> None:
     tokenizer, schedule = subject.tokenizer, run_.cfg.schedule
     method, options = build_method(run_.cfg.method)
     predictor = method.build_predictor(PredictorParts(subject.model, cfg.batch_size), options)
-    is_dial = _is_dial(schedule) and cfg.tokens_removed is None
+    is_dial = cfg.tokens_removed is None and _is_dial(schedule, subject)
     uses = [
         Use(
             examples,
@@ -167,9 +167,15 @@ def _export(cfg: ExportConfig, out: Path) -> None:
     console.print(f"Written: {out}")
 
 
-def _is_dial(schedule: AnySchedule) -> bool:
-    """Whether the weights are told how much of the chain to write, and so can be used with all."""
-    return schedule.dial_share > 0 and schedule.keep_position_ids == "from_separator"
+def _is_dial(schedule: AnySchedule, subject: Subject) -> bool:
+    """Whether the weights write as much of the chain as they are told, from nothing to the whole.
+
+    What tells them is by how much the position ids jump, which must be the same for all examples.
+    """
+    told = schedule.dial_share > 0 and schedule.keep_position_ids == "from_separator"
+    longest = subject.examples.store.longest_cot
+    position, _ = subject.examples.at(longest).position_jump
+    return told and subject.fully_internalized and position is not None
 
 
 def _budgets(examples: StagedExamples) -> list[StagedExamples]:

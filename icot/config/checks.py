@@ -263,8 +263,8 @@ def _of_what_is_evaluated(value: Callable[[str], Any]) -> list[str]:
         )
     if several and (not budget or len(set(budget)) < len(budget)):
         mistakes.append("budget: give at least one number, and none twice")
-    if several and value("stage") == "all":
-        mistakes.append("budget: several are for one set of weights, not for stage=all")
+    if budget is not None and value("stage") == "all":
+        mistakes.append("budget is for one set of weights, not for stage=all")
     if budget is not None and value("tokens_removed") is not None:
         mistakes.append("budget and tokens_removed say the same thing: set one of them")
     if value("merge_lora") is not None and value("stage") == "all":
@@ -282,6 +282,11 @@ def _of_training_length(value: Callable[[str], Any]) -> list[str]:
     endless = steps == -1 and value("trainer.finish_steps") is None
     if value("optimizer.decay_steps") and endless:
         mistakes.append("optimizer.decay_steps needs trainer.max_steps to count back from")
+    if value("schedule.finish_threshold") is not None and value("trainer.finish_steps") is None:
+        mistakes.append(
+            "schedule.finish_threshold says from where trainer.finish_steps count: set both, or "
+            "neither"
+        )
     warmup = value("schedule.warmup_epochs")
     if warmup is not None and 0 < epochs <= warmup:
         mistakes.append(

@@ -117,7 +117,8 @@ class RemovalOptions(Section):
     """Remove from the left (start) or the right (end) of the chain; right is an ablation."""
     keep_position_ids: KeepIds = False
     """Tokens after the removed ones keep their position ids (Appendix C); with ``from_separator``
-    the separator before the chain jumps with them, so that its id tells how many are missing."""
+    the separator before the chain jumps with them, so that its id tells how many are missing
+    (of the example's own chain)."""
     dial_share: float = Field(0.0, ge=0, le=1)
     """Share of rows that lose any number of tokens below the stage's, for one model that answers
     with any part of its chain (``schedule=dial``)."""
@@ -158,7 +159,7 @@ class AdaptiveScheduleConfig(RemovalOptions):
     """The training accuracy at which a stage ends; the first supervised token does not count."""
     finish_threshold: float | None = Field(None, gt=0, le=1)
     """The training accuracy of the last stage from where ``trainer.finish_steps`` count; null
-    counts from the last removal."""
+    counts from the last removal. Patience does not end the last stage."""
     patience: int | None = Field(None, ge=1)
     """Batches after which a stage ends anyway; null waits without limit."""
     min_batches: int = Field(10, ge=1)

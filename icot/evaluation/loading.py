@@ -110,7 +110,23 @@ class Subject:
             "stage": self.checkpoint.stage,
             "tokens_removed": self.examples.tokens_removed,
             "fully_internalized": self.fully_internalized,
+            **({} if self.budget is None else {"budget": self.budget}),
         }
+
+
+def removed_for(run: KeptRun, budget: int) -> int:
+    """The tokens to remove so that ``budget`` are left of the longest chain in the run's training.
+
+    Raises:
+        RunError: the run has no summary yet, which knows that chain.
+    """
+    longest = run.summary.get("longest_cot")
+    if not isinstance(longest, int):
+        raise RunError(
+            f"budget={budget}: {run.folder} has not finished, so it does not say how long its "
+            "longest chain is; set tokens_removed= in place of budget=."
+        )
+    return max(0, longest - budget)
 
 
 def load_for_evaluation(
@@ -132,7 +148,7 @@ def load_for_evaluation(
         source: of the examples.
         tokens_removed: from each chain; None is the stage that the weights were trained at, which
             removes the whole chain where it did so in training, however long these chains are.
-        budget: in place of ``tokens_removed``, how many are left of the longest chain.
+        budget: in place of ``tokens_removed``, how many are left of the run's longest chain.
         limit: the number of examples to use, from the start; None is all.
         accelerator: as in the trainer.
         cache_dir: the folder of token stores.
@@ -147,7 +163,7 @@ def load_for_evaluation(
     if len(store) == 0:
         raise DataError(f"{source.name} has no example in its {source.split} split.")
     if budget is not None:
-        tokens_removed = max(0, store.longest_cot - budget)
+        tokens_removed = removed_for(run, budget) if budget else store.longest_cot
     removed = checkpoint.tokens_removed if tokens_removed is None else tokens_removed
     internalized = is_fully_internalized(run, checkpoint) if tokens_removed is None else None
     if internalized:

@@ -69,9 +69,11 @@ def answer(
     rows = _tokenize_questions(questions, tokenizer)
     positions = learned_positions(config_of(model))
     longest = max(map(len, rows), default=0)
-    if positions is not None and longest > positions:
-        raise DataError(f"a question takes {longest} positions, the model has only {positions}.")
     jump = tokens_removed if keep_position_ids else 0
+    told = keep_position_ids == "from_separator"
+    needed = longest + jump * told  # the separator's id is behind the jump
+    if positions is not None and needed > positions:
+        raise DataError(f"a question takes {needed} positions, the model has only {positions}.")
     size = rows_that_fit(cached_bytes_per_token(model) * (longest + max_new_tokens))
     size = min(size, batch_size)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -79,7 +81,6 @@ def answer(
     with evaluation_mode(model):
         for start in range(0, len(order), size):
             part = order[start : start + size]
-            told = keep_position_ids == "from_separator"
             prompts = Prompts.of_questions([rows[i] for i in part], eos, jump, side, told)
             limit = torch.full((len(part),), max_new_tokens)
             device = device_of(model)

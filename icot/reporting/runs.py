@@ -83,7 +83,9 @@ class Run:
         for one in reversed(self.evaluations):
             if "speed_over_no_cot" in one.speed and self._is_of_final_weights(one):
                 return float(one.speed["speed_over_no_cot"])
-        final = [p for p in self.tradeoff if not p["baseline"]]
+        removed = self.summary.get("tokens_removed")  # a curve of budgets may end elsewhere
+        of_run = [p for p in self.tradeoff if not p["baseline"]]
+        final = [p for p in of_run if p["tokens_removed"] == removed] or of_run[-1:]
         return final[-1].get("speed") if final else None
 
     def _is_of_final_weights(self, one: KeptEvaluation) -> bool:
@@ -258,7 +260,9 @@ def read_run(folder: Path) -> tuple[Run, list[str]]:
     evaluations, damaged = find_evaluations(folder)
     messages = [f"{path}: cannot be read as an evaluation." for path in damaged]
     tradeoff: list[dict[str, Any]] = []
-    folders = [e.folder for e in reversed(evaluations) if _is_of_own_data(e)]
+    of_own_data = [e for e in reversed(evaluations) if _is_of_own_data(e)]
+    of_own_data.sort(key=lambda e: e.record.get("budget") is not None)  # stages before budgets
+    folders = [e.folder for e in of_own_data]
     for place in (*folders, folder):  # version 0.1.0 kept it in the run directory
         try:
             tradeoff = tradeoff or _tradeoff(place / TRADEOFF_TABLE)

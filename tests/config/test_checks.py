@@ -119,6 +119,10 @@ def test_a_mistake_names_what_is_wrong(override, expected):
         (["trainer=fsdp", "model.compile=default"], "leave it out with trainer=fsdp"),
         (["schedule=icot_si", "schedule.keep_position_ids=true", "data.packing=true"], "from 0"),
         (["schedule=dial", "schedule.side=right"], "set schedule.side=left"),
+        (
+            ["schedule=adaptive", "schedule.finish_threshold=0.9", "trainer.finish_steps=null"],
+            "both",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_told(overrides, expected):

@@ -113,8 +113,8 @@ class ChainLossLM(CausalLM):
         if self._parts is None:
             raise ConfigError(
                 [
-                    "schedule.chain_loss: this architecture scales or caps its logits, so its "
-                    "output layer cannot be used alone; set schedule.chain_loss=0"
+                    "schedule.chain_loss: this model's output layer cannot be used alone (it has a "
+                    "bias or adapters, or its logits are scaled); set schedule.chain_loss=0"
                 ]
             )
 

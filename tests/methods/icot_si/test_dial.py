@@ -3,10 +3,13 @@
 import csv
 import json
 import re
+import shutil
 
 import pytest
 
 import icot
+from icot.errors import ConfigError, DataError, RunError
+from icot.reporting.runs import read_run
 from tests.conftest import icot as command
 from tests.running import alone
 from tests.small import SMALL
@@ -89,12 +92,55 @@ def test_the_exported_folder_is_told_by_position_ids(dial_run, tmp_path):
     assert "position_ids=position_ids" not in (tmp_path / "y" / "README.md").read_text()
 
 
+def test_the_report_knows_the_speed_of_the_runs_own_stage(dial_run, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(dial_run, run)
+    done = command(
+        "evaluate",
+        f"run_dir={run}",
+        "budget=[0,8]",
+        "speed.examples=2",
+        "paths.cache_dir=cache",
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    read, messages = read_run(run)
+    assert messages == []
+    by_removed = {row["tokens_removed"]: row["speed"] for row in read.tradeoff}
+    assert set(by_removed) == {0.0, 8.0}
+    assert read.speed == by_removed[8.0]
+
+
+def test_questions_and_budgets_that_do_not_fit(dial_run, tmp_path):
+    run = icot.load(dial_run)
+    long = " ".join("1" * 15)
+    assert len(run.answer([long], budget=8)) == 1
+    with pytest.raises(DataError, match="24 positions, the model has only 21"):
+        run.answer([long], budget=0)
+    with pytest.raises(ConfigError, match="at least 0"):
+        run.answer(["1 2 * 3 4"], budget=-1)
+    shutil.copytree(dial_run, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    with pytest.raises(RunError, match="has not finished"):
+        icot.load(tmp_path / "run").answer(["1 2 * 3 4"], budget=3)
+
+
+def test_weights_that_were_not_trained_without_a_chain_are_exported_at_their_stage(
+    dial_run, tmp_path
+):
+    stages = [path for path in (dial_run / "checkpoints").glob("stage-*") if path.is_file()]
+    first = min(stages)
+    done = command("export", f"checkpoint={first}", "out=x", "paths.cache_dir=cache", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "budget" not in (tmp_path / "x" / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
         (["budget=[0,0]"], "none twice"),
         (["budget=[]"], "at least one"),
-        (["budget=[0,4]", "stage=all"], "one set of weights"),
+        (["budget=4", "stage=all"], "one set of weights"),
         (["budget=4", "tokens_removed=4"], "say the same thing"),
         (["budget=-1"], "budget"),
     ],
