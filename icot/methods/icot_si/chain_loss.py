@@ -136,13 +136,12 @@ class ChainLossLM(CausalLM):
         column = torch.arange(found.hidden.shape[1], device=chain.device)
         question = column < batch.cot_start[:, None]
         states = self.chain_head(found.hidden, question, chain.shape[1])
-        row, place = (chain != IGNORED).nonzero(as_tuple=True)
         zeros = torch.zeros(len(chain), device=chain.device)
         of_row = found.places[:, 0]
         supervised = zeros.index_add(0, of_row, torch.ones_like(of_row, dtype=zeros.dtype))
-        in_chain = (chain != IGNORED).sum(1).clamp(min=1)
-        counts = (supervised / in_chain)[row]
+        there = chain != IGNORED  # to look for these places would synchronise a GPU
+        counts = (there * (supervised / there.sum(1).clamp(min=1))[:, None]).flatten()
         output = self.chain_head.output or self._models_output
-        loss, _ = output_loss(output, states[row, place], chain[row, place], counts)
-        self.log(CHAIN_LOSS, loss.detach() / counts.sum().clamp(min=1), batch_size=max(1, len(row)))
+        loss, _ = output_loss(output, states.flatten(0, 1), chain.clamp(min=0).flatten(), counts)
+        self.log(CHAIN_LOSS, loss.detach() / counts.sum().clamp(min=1), batch_size=len(chain))
         return self.weight * loss

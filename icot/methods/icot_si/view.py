@@ -35,5 +35,7 @@ class SmoothedView(StageView):
         if stage.warming_up:
             return torch.zeros_like(positions)
         offsets = draw_offsets(self.smoothing_lambda, self.seed, positions)
+        if not self.dial_share:
+            return offsets
         fewer = draw_dial(self.dial_share, self.seed, positions, stage.tokens_removed)
         return torch.where(fewer > 0, -fewer, offsets)
