@@ -151,3 +151,18 @@ def test_after_a_slowdown_the_adaptive_schedule_removes_half_as_much_at_once():
     assert next_removal(2, tokens_per_stage=4, slowdowns=thrice) == 3  # at least one
     assert next_removal(2, stops=(8,), slowdowns=once) == 5
     assert next_removal(8, stops=(8,), slowdowns=once) == 10  # half of what is left
+
+
+def test_the_last_stage_waits_for_its_own_accuracy():
+    waits = AdaptiveSchedule(0.5, finish_threshold=0.9, min_batches=2, decay=0.0, stops=(4,))
+    stage = waits.start(4)
+    for accuracy in (0.6, 0.6):
+        assert not waits.is_at_the_end(stage, 4)
+        stage = waits.after_batch(stage, 0, 10, 4, accuracy)
+    assert stage.tokens_removed == 4
+    ends = []
+    for accuracy in (0.95, 0.8, 0.95):  # the first is one batch too few
+        stage = waits.after_batch(stage, 0, 10, 4, accuracy)
+        ends.append(waits.is_at_the_end(stage, 4))
+    assert ends == [False, False, True]
+    assert AdaptiveSchedule(0.5).is_at_the_end(stage, 4)

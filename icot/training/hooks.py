@@ -3,6 +3,7 @@
     on_validated(trainer, module, validated)   the validation split has been scored
     on_stage_end(trainer, module, stage)       after the last batch of a stage, before any change
     on_stage_start(trainer, module, stage)     before the first batch of a stage
+    on_schedule_end(trainer, module, stage)    the schedule has nothing left to wait for
 
 They are called in the order of the callbacks.
 """
@@ -49,6 +50,9 @@ class RunCallback(Callback):
 
     def on_stage_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
         """``stage`` has ended: the schedule moves on, or training ends."""
+
+    def on_schedule_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
+        """The schedule is at its end before the next batch; perhaps not for the first time."""
 
     def header_part(self, trainer: Trainer) -> dict[str, Any]:
         """Fields of ``checkpoint_header.Header`` for a checkpoint taken now."""

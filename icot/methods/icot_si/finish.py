@@ -8,9 +8,8 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 
-from icot.removal import CoTBatch
-from icot.training.callbacks.stages import Stages
-from icot.training.hooks import RunCallback, datamodule_of, find
+from icot.schedule import Stage
+from icot.training.hooks import RunCallback
 from icot.training.lightning_internals import end_after_step
 from icot.training.module import TrainingModule
 
@@ -37,24 +36,13 @@ class Finish(RunCallback):
         """Set the end again if a run is resumed after the schedule's end."""
         self._set_end(trainer)  # the module then sets the learning rate
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: CoTBatch,
-        batch_idx: int,
-    ) -> None:
+    def on_schedule_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
         """Set the end of training; a run that starts with everything removed has none."""
-        stages = find(trainer, Stages)
-        if self.begun is not None or stages is None or stages.stage is None:
-            return
-        longest = datamodule_of(trainer).longest_cot
-        if stages.stage.index > 0 and stages.schedule.is_at_the_end(stages.stage, longest):
+        if self.begun is None and stage.index > 0:
             self.begun = trainer.global_step
             self._set_end(trainer)
-            assert isinstance(pl_module, TrainingModule)
-            pl_module.set_learning_rate()
+            assert isinstance(module, TrainingModule)
+            module.set_learning_rate()
 
     def _set_end(self, trainer: Trainer) -> None:
         if self.begun is not None:

@@ -83,9 +83,15 @@ class Stages(RunCallback):
         moves_on = after.index != self.stage.index
         if moves_on:
             call_hook(trainer, pl_module, "on_stage_end", self.trained)
-        self.stage = datamodule.stage = after
+        before, self.stage = self.stage, after
+        datamodule.stage = after
         if moves_on:
             call_hook(trainer, pl_module, "on_stage_start", after)
+        was_at_the_end, is_at_the_end = (
+            self.schedule.is_at_the_end(stage, datamodule.longest_cot) for stage in (before, after)
+        )
+        if is_at_the_end and not was_at_the_end:
+            call_hook(trainer, pl_module, "on_schedule_end", after)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """End the last stage, unless no batch of it was trained."""
