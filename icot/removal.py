@@ -44,7 +44,7 @@ class Plan:
         tokens: that are trained on in this batch on this device, without padding.
         dropped: examples that were left out of this batch as too long, on this device.
         skipped: the batch is not trained on.
-        chain: [B, L] each row's whole chain, -100 behind its end; None where it is not needed.
+        chains: each row's whole chain; None where they are not needed.
     """
 
     offsets: Tensor | None = None
@@ -52,7 +52,21 @@ class Plan:
     tokens: int = 0
     dropped: int = 0
     skipped: bool = False
-    chain: Tensor | None = None
+    chains: "Chains | None" = None
+
+
+@dataclass(frozen=True)
+class Chains:
+    """The whole chains of a batch, before anything is removed.
+
+    Attributes:
+        tokens: [B, L], L tokens the longest, with -100 behind the end of each. A row that
+            supervises nothing has none.
+        longest_question: tokens of the longest question of the batch, its separator with it.
+    """
+
+    tokens: Tensor
+    longest_question: int
 
 
 @dataclass(frozen=True)
@@ -191,15 +205,13 @@ def remove_cot(
     )
 
 
-def whole_chains(batch: CoTBatch) -> Tensor:
-    """The chain of each row [B, L], L tokens the longest, with -100 behind its end.
-
-    A row that supervises nothing has no token. For the host: a GPU would be synchronised.
-    """
+def whole_chains(batch: CoTBatch) -> Chains:
+    """The chains of a batch from which nothing is removed. For the host: a GPU would wait."""
     lengths = (batch.cot_end - batch.cot_start) * (batch.labels != IGNORED).any(1)
     place = torch.arange(max(1, int(lengths.max())), device=lengths.device)[None]
     column = (batch.cot_start[:, None] + place).clamp(max=batch.input_ids.shape[1] - 1)
-    return batch.input_ids.gather(1, column).masked_fill(place >= lengths[:, None], IGNORED)
+    tokens = batch.input_ids.gather(1, column).masked_fill(place >= lengths[:, None], IGNORED)
+    return Chains(tokens, int(batch.cot_start.max()))
 
 
 def offset_probabilities(smoothing_lambda: float, size: int = OFFSETS) -> Tensor:

@@ -189,7 +189,7 @@ def build_view(cfg: TrainConfig, method: Method, options: Options, eos_token_id:
         max_train_tokens=cfg.data.max_train_tokens,
         packing=cfg.data.packing,
         width_multiple=1 if cfg.model.compile is None else COMPILED_WIDTHS,
-        with_chain=cfg.schedule.chain_loss > 0,
+        with_chains=cfg.schedule.chain_loss > 0,
     )
     return method.build_view(parts, options)
 

@@ -77,7 +77,7 @@ class StageView:
         packing: put several examples into a row.
         width_multiple: batches are padded to a multiple of so many columns, where that is no more
             than their whole examples have.
-        with_chain: the plan also has the whole chains.
+        with_chains: the plan also has the whole chains.
     """
 
     eos_token_id: int
@@ -86,7 +86,7 @@ class StageView:
     max_train_tokens: int | None = None
     packing: bool = False
     width_multiple: int = 1
-    with_chain: bool = False
+    with_chains: bool = False
 
     def draw_offsets(self, stage: Stage, positions: Tensor) -> Tensor:
         """Tokens [B] that each row loses beyond the stage, below 0 where it loses fewer."""
@@ -114,7 +114,7 @@ class StageView:
             places=locate_supervised_tokens(batch, left, rows),
             tokens=int(left[trained].sum()),
             dropped=dropped,
-            chain=whole_chains(batch) if self.with_chain else None,
+            chains=whole_chains(batch) if self.with_chains else None,
             n_removed=removed,
             width=-(-int(left.max()) // self.width_multiple) * self.width_multiple,
             layout=rows,

@@ -75,7 +75,7 @@ class ViewParts:
     max_train_tokens: int | None
     packing: bool
     width_multiple: int
-    with_chain: bool
+    with_chains: bool
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,8 @@ class ChainHead(nn.Module):
         """Hidden states [B, L, D] of the first ``length`` tokens of each chain.
 
         Args:
-            hidden: [B, T, D] of the examples.
-            question: [B, T] where the question and its separator are.
+            hidden: [B, Q, D] of the questions, Q tokens the longest.
+            question: [B, Q] where a question and its separator are.
             length: L.
         """
         queries = self.queries.weight[:length].expand(len(hidden), -1, -1)
@@ -130,12 +130,11 @@ class ChainLossLM(CausalLM):
         times, so the sum fits the count of supervised tokens by which it is divided.
         """
         assert batch.plan is not None
-        assert batch.plan.chain is not None
+        assert batch.plan.chains is not None
         assert found.hidden is not None
-        chain = batch.plan.chain
-        column = torch.arange(found.hidden.shape[1], device=chain.device)
-        question = column < batch.cot_start[:, None]
-        states = self.chain_head(found.hidden, question, chain.shape[1])
+        chain, longest = batch.plan.chains.tokens, batch.plan.chains.longest_question
+        question = torch.arange(longest, device=chain.device) < batch.cot_start[:, None]
+        states = self.chain_head(found.hidden[:, :longest], question, chain.shape[1])
         zeros = torch.zeros(len(chain), device=chain.device)
         of_row = found.places[:, 0]
         supervised = zeros.index_add(0, of_row, torch.ones_like(of_row, dtype=zeros.dtype))

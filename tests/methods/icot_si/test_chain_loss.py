@@ -32,7 +32,9 @@ def test_the_whole_chains_by_hand():
     start, end = torch.tensor([2, 3, 2]), torch.tensor([5, 4, 4])
     batch = CoTBatch(ids, labels, start, end, torch.tensor([7, 6, 7]))
     nothing = [IGNORED] * 3  # the row of a device without a share
-    assert whole_chains(batch).tolist() == [[2, 3, 4], [7, IGNORED, IGNORED], nothing]
+    chains = whole_chains(batch)
+    assert chains.tokens.tolist() == [[2, 3, 4], [7, IGNORED, IGNORED], nothing]
+    assert chains.longest_question == int(batch.cot_start.max())
 
 
 def test_a_head_sees_the_question_and_nothing_behind_it():
@@ -54,7 +56,7 @@ def batch_and_model(mult2, symbols, removed: int):
     store = tokenize_examples(next(mult2.chunks("train"))[:12], symbols)
     torch.manual_seed(1)
     model = load_model("gpt2", False, symbols, store.longest, GPT2)
-    view = SmoothedView(EOS, smoothing_lambda=1.0, seed=3, with_chain=True)
+    view = SmoothedView(EOS, smoothing_lambda=1.0, seed=3, with_chains=True)
     whole = collate(store, torch.arange(12).numpy(), EOS)
     planned = view.plan(whole, Stage(tokens_removed=removed), torch.arange(12))
     return view.apply(planned), whole, model, store.longest_cot
