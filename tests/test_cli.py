@@ -57,7 +57,7 @@ def test_help_lists_groups_options_and_the_configuration(tmp_path):
     for text in (
         "schedule: adaptive, dial, explicit",
         "method: icot_si",
-        "batch_size: 128",
+        "batch_size: 64",
         "+sweep=",
     ):
         assert text in done.stdout
