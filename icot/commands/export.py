@@ -38,6 +38,7 @@ from icot.models.export import (
 )
 from icot.reporting.cards import (
     CardExample,
+    CardUse,
     Check,
     describe_schedule,
     describe_training,
@@ -132,38 +133,38 @@ def _export(cfg: ExportConfig, out: Path) -> None:
         loading = loading_arguments(model)
         first = range(min(COMPARED, len(uses[0].examples)))
         shown = next((i for i in first if all(u.found.predictions[i].correct for u in uses)), 0)
-        checked = [_check(folder, loading, subject, use, adapters_of, shown) for use in uses]
-        measured = [
-            {
-                "task": task.name,
-                "tokens_removed": use.examples.tokens_removed,
-                "longest_cot": use.examples.store.longest_cot,
-                "split": cfg.split,
-                **numbers(use.found),
-            }
+        on_card = [
+            CardUse(
+                {
+                    "task": task.name,
+                    "tokens_removed": use.examples.tokens_removed,
+                    "longest_cot": use.examples.store.longest_cot,
+                    "split": cfg.split,
+                    **numbers(use.found),
+                },
+                *_check(folder, loading, subject, use, adapters_of, shown),
+            )
             for use in uses
         ]
         card = model_card(
-            measured,
+            on_card,
             done,
             training=training,
-            examples=[example for _, example in checked],
             eos=str(tokenizer.eos_token),
             internalized=uses[0].internalized,
             gradual=schedule.kind != "fixed",
             max_new_tokens=longest,
-            checks=[check for check, _ in checked],
             adapters_of=adapters_of,
             loading=loading,
         )
         write_text(folder / CARD, card)
     console = Console(highlight=False, soft_wrap=True)
-    for use, (check, _) in zip(uses, checked, strict=True):
+    for use, shown_use in zip(uses, on_card, strict=True):
         with_budget = f" with {use.examples.tokens_removed} tokens removed" if is_dial else ""
         console.print(
             f"exact match {use.found.accuracy:.4f} on {use.found.n:,} examples{with_budget}"
         )
-        console.print(check.text)
+        console.print(shown_use.check.text)
     console.print(f"Written: {out}")
 
 

@@ -226,38 +226,55 @@ def describe_removal(tokens_removed: int, longest_cot: int, internalized: bool) 
     return f"{tokens_removed} of up to {longest_cot} chain-of-thought tokens removed"
 
 
+@dataclass(frozen=True)
+class CardUse:
+    """A way to use the weights: as they were trained, or with one of several budgets.
+
+    Attributes:
+        figures: task, tokens removed, longest chain, split, and the figures of
+            ``icot.evaluation``.
+        check: of the folder.
+        example: what the code asks, and what it prints.
+    """
+
+    figures: Mapping[str, Any]
+    check: Check
+    example: CardExample
+
+    @property
+    def budget(self) -> int:
+        """Tokens left of the longest chain."""
+        left: int = self.figures["longest_cot"] - self.figures["tokens_removed"]
+        return left
+
+
 def model_card(
-    measured: Sequence[Mapping[str, Any]],
+    uses: Sequence[CardUse],
     done: Mapping[str, str],
     *,
     training: str,
-    examples: Sequence[CardExample],
     eos: str,
     internalized: bool,
     gradual: bool,
     max_new_tokens: int,
-    checks: Sequence[Check],
     adapters_of: str | None,
     loading: Mapping[str, Any],
 ) -> str:
     """The card as Markdown.
 
     Args:
-        measured: task, tokens removed, longest chain, split, and the figures of
-            ``icot.evaluation``; once, or for each budget of weights that are told theirs.
+        uses: one, or one for each budget of weights that are told theirs.
         done: further rows of the table, on what was done.
         training: a sentence on it.
-        examples: what the code asks, and what it prints, for each of ``measured``.
         eos: the separator.
         internalized: the whole chain is removed, and the prompt ends with both separators.
         gradual: the chain was removed in steps.
         max_new_tokens: the length of the longest output.
-        checks: of the folder, for each of ``measured``.
         adapters_of: the base model if the folder holds only adapters.
         loading: further arguments of ``from_pretrained``, for adapters.
     """
-    first, *others = measured
-    longest_cot, has_budgets = first["longest_cot"], len(others) > 0
+    first, has_budgets = uses[0].figures, len(uses) > 1
+    longest_cot = first["longest_cot"]
     removed = describe_removal(first["tokens_removed"], longest_cot, internalized)
     output = "At the stage of these weights, the model answers directly."
     if has_budgets:
@@ -273,9 +290,9 @@ def model_card(
             "another separator."
         )
     figures = {"tokens removed": removed, **done}
-    for one in measured:
-        budget = f", budget {longest_cot - one['tokens_removed']}" if has_budgets else ""
-        figures |= {name + budget: text for name, text in _figures(one).items()}
+    for use in uses:
+        budget = f", budget {use.budget}" if has_budgets else ""
+        figures |= {name + budget: text for name, text in _figures(use.figures).items()}
     implicit = gradual and (first["tokens_removed"] > 0 or has_budgets)
     head = HEAD.format(
         library="transformers" if adapters_of is None else "peft",
@@ -286,26 +303,25 @@ def model_card(
         output=output,
         rows="\n".join(f"| {name} | {text} |" for name, text in figures.items()),
     )
-    printed = _comment(examples[0])
+    printed = _comment(uses[0].example)
     if has_budgets:
         max_new_tokens -= longest_cot  # what is written beside the chain
-        printed = "\n".join(f"# {one.chain} -> {_comment(one)}" for one in examples)
+        printed = "\n".join(f"# {use.example.chain} -> {_comment(use.example)}" for use in uses)
     template = WITH_BUDGETS if has_budgets else _code(internalized, adapters_of is not None)
     code = template.format(
         folder='"FOLDER"',
         loading="".join(f", {name}={value!r}" for name, value in loading.items()),
-        prompt=json.dumps(examples[0].prompt),
+        prompt=json.dumps(uses[0].example.prompt),
         printed=printed,
         longest=max_new_tokens,
         longest_cot=longest_cot,
-        budgets=tuple(longest_cot - one["tokens_removed"] for one in measured),
+        budgets=tuple(use.budget for use in uses),
         eos=json.dumps(eos),
         end="tokenizer.eos_token_id" if internalized else None,
     )
     text = head + PROMPT.format(
         checked="\n\n".join(
-            (f"Budget {longest_cot - one['tokens_removed']}. " if has_budgets else "") + check.text
-            for one, check in zip(measured, checks, strict=True)
+            (f"Budget {use.budget}. " if has_budgets else "") + use.check.text for use in uses
         ),
         separators=f"`{eos}{eos}`" if internalized else f"`{eos}`",
         told=TOLD.format(longest_cot=longest_cot) if has_budgets else "",
