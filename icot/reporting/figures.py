@@ -78,11 +78,12 @@ def tradeoff(
     for point in stages:
         removed = point["tokens_removed"]
         above = 4 + 9 * beyond.index(point) if point in beyond else 4  # they overlap
-        label = "0 (explicit CoT)" if removed == 0 else str(removed)
+        whole = removed == 0  # the slowest, so there is room on its left
         axes.annotate(
-            label,
+            "0 (explicit CoT)" if whole else str(removed),
             (point["x"], point["accuracy"]),
-            xytext=(6, above),
+            xytext=(-6 if whole else 6, above),
+            ha="right" if whole else "left",
             textcoords="offset points",
             fontsize=8,
             color=GREY if point["dominated"] else BLUE,
