@@ -184,8 +184,9 @@ def _help(name: str, overrides: Sequence[str]) -> str:
 
 def _list_options(group: str, options: Sequence[str]) -> str:
     """A group and its options; an experiment once, though it has a longer name and a sibling."""
-    shown = [o for o in options if "/" not in o and not o.endswith(SUFFIX)]
-    more = f" (each with {SUFFIX} too, for two CPU cores)" if group == EXPERIMENT else ""
+    siblings = {o + SUFFIX for o in options}
+    shown = [o for o in options if "/" not in o and o not in siblings]
+    more = f" (each of a paper with {SUFFIX} too, for two CPU cores)" if group == EXPERIMENT else ""
     text = f"{group}: {', '.join(shown)}{more}"
     return fill(text, 98, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
 

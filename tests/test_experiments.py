@@ -21,6 +21,7 @@ CONF = REPOSITORY / "conf"
 FOLDER = CONF / "experiment" / "icot_si"
 ROWS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 EXPERIMENTS = [name for row in ROWS for name in (row, f"{row}_cpu")]
+OF_NO_PAPER = sorted(path.stem for path in FOLDER.parent.glob("*.yaml"))
 # Two experiments have one shape if the same code reads them: the numbers alone differ.
 SHAPES = (
     "table1_4x4",  # prepared, not trained; it would train all the same
@@ -137,14 +138,26 @@ def gsm8k_lines(tmp_path_factory) -> Path:
 
 def test_every_file_is_known_and_has_a_sibling(hydra):
     assert list(rows()) == [("icot_si", name) for name in ROWS]
-    assert set(GroupOptions().of("experiment")) == {
-        name for short in EXPERIMENTS for name in (short, f"icot_si/{short}")
-    }
+    of_papers = {name for short in EXPERIMENTS for name in (short, f"icot_si/{short}")}
+    assert set(GroupOptions().of("experiment")) == of_papers | set(OF_NO_PAPER)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_is_valid(name):
     assert resolved(name).paper.place
+
+
+@pytest.mark.parametrize("name", OF_NO_PAPER)
+def test_an_experiment_of_no_paper_has_no_row(name):
+    assert resolved(name).paper.place is None
+    assert paper_row(name) is None
+
+
+def test_four_digits_are_the_recipe_of_the_tiny_model():
+    cfg = resolved("mult4_cpu")
+    assert cfg == composed("task=mult4")
+    longest = 46  # the chain's tokens
+    assert (cfg.task.digits, cfg.schedule.stops[-1]) == (4, longest)
 
 
 @pytest.mark.parametrize("name", ["table2_4x4_icot_si", "figure3_delta16_cpu"])
