@@ -55,7 +55,7 @@ KEYS = {
     "adaptive": {
         *("threshold", "patience", "min_batches", "decay", "tokens_per_stage", "stops"),
         *("remove_all_beyond", "smoothing_lambda", "reset_optimizer", "reset_warmup_steps"),
-        *("finish_threshold", "chain_loss", "chain_loss_layer", "dial_share"),
+        *("finish_threshold", "chain_loss", "chain_loss_layers", "dial_share"),
     },
     "fixed": {"tokens_removed"},
 }

@@ -252,7 +252,7 @@ def build_module(
         compile_mode=cfg.model.compile,
         method=method.name,
         chain_loss=cfg.schedule.chain_loss,
-        chain_loss_layer=cfg.schedule.chain_loss_layer,
+        chain_loss_layers=cfg.schedule.chain_loss_layers,
         longest_cot=longest_cot,
     )
     return method.build_module(parts, options)

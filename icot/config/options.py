@@ -7,7 +7,7 @@ its class checks the other keys when it is made (``docs/extending.md``).
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import ConfigDict, Discriminator, Field, PositiveInt, Tag, field_validator
 
 from icot.config.section import Section
 
@@ -125,8 +125,9 @@ class RemovalOptions(Section):
     chain_loss: float = Field(0.0, ge=0)
     """Weight of a further loss beside the usual one in training: a head predicts the whole chain
     from the question's hidden states. 0 is none; the trained model does not contain the head."""
-    chain_loss_layer: int | None = Field(None, ge=1)
-    """Layers whose hidden states that head reads; null is half of them."""
+    chain_loss_layers: list[PositiveInt] | None = Field(None, min_length=1)
+    """After how many layers that head reads the hidden states, one number or several (``[2,3]``);
+    null is half of the layers."""
     reset_optimizer: bool = True
     """Discard the optimizer's moments whenever more tokens are removed."""
     reset_warmup_steps: int = Field(0, ge=0)
@@ -195,8 +196,9 @@ class FixedScheduleConfig(Section):
     chain_loss: float = Field(0.0, ge=0)
     """Weight of a further loss beside the usual one in training: a head predicts the whole chain
     from the question's hidden states. 0 is none; the trained model does not contain the head."""
-    chain_loss_layer: int | None = Field(None, ge=1)
-    """Layers whose hidden states that head reads; null is half of them."""
+    chain_loss_layers: list[PositiveInt] | None = Field(None, min_length=1)
+    """After how many layers that head reads the hidden states, one number or several (``[2,3]``);
+    null is half of the layers."""
 
     # The stage never changes, so there is no smoothing and no reset.
     smoothing_lambda: ClassVar[float] = float("inf")

@@ -12,7 +12,7 @@ A method is found by its dotted name, so adding one, here or in a user's package
 existing file.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -41,7 +41,7 @@ class ModuleParts:
         warmup_steps, decay_steps: rise and fall of the learning rate, in updates.
         compile_mode: of ``torch.compile``; None trains without.
         method: name of the method, for checkpoints.
-        chain_loss, chain_loss_layer: of the schedule; 0 is no such loss.
+        chain_loss, chain_loss_layers: of the schedule; 0 is no such loss.
         longest_cot: tokens of the longest chain.
     """
 
@@ -52,7 +52,7 @@ class ModuleParts:
     compile_mode: str | None
     method: str
     chain_loss: float
-    chain_loss_layer: int | None
+    chain_loss_layers: Sequence[int] | None
     longest_cot: int
 
 

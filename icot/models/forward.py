@@ -7,7 +7,7 @@ never exist at once.
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,14 +35,14 @@ class SupervisedTokens:
         predicted: [N] the most probable tokens.
         targets: [N] the tokens.
         places: [N, 2] their rows and columns.
-        hidden: [B, T, D] hidden states of a layer, where that was asked for.
+        hidden: [B, T, D] hidden states of each layer that was asked for.
     """
 
     loss: Tensor
     predicted: Tensor
     targets: Tensor
     places: Tensor
-    hidden: Tensor | None = None
+    hidden: tuple[Tensor, ...] = ()
 
 
 def supervised_logits(model: Callable[..., Any], batch: CoTBatch) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,7 +65,7 @@ def supervised_logits(model: Callable[..., Any], batch: CoTBatch) -> tuple[Tenso
 
 
 def predict(
-    model: nn.Module, batch: CoTBatch, parts: "Parts | None" = None, layer: int | None = None
+    model: nn.Module, batch: CoTBatch, parts: "Parts | None" = None, layers: Sequence[int] = ()
 ) -> SupervisedTokens:
     """The loss on the supervised tokens of a batch, and the most probable token for each.
 
@@ -73,7 +73,7 @@ def predict(
         model: a Hugging Face causal LM.
         batch: on the model's device.
         parts: of the model, from ``parts_of``; None computes all logits at once.
-        layer: also return the hidden states after so many layers.
+        layers: also return the hidden states after so many layers, for each of these numbers.
     """
     if parts is None:
         logits, targets, places = supervised_logits(model, batch)
@@ -81,15 +81,15 @@ def predict(
         return SupervisedTokens(loss, logits.detach().argmax(-1), targets, places)
     places = _places(batch)
     row, column = places.unbind(1)
-    states = {} if layer is None else {"output_hidden_states": True}
+    states = {"output_hidden_states": True} if layers else {}
     output = parts.body(**_inputs(batch), **states)
     hidden: Tensor = output.last_hidden_state
     before = row * hidden.shape[1] + column - 1
     kept = hidden.flatten(0, 1).index_select(0, before)
     targets = batch.labels[row, column]
     loss, predicted = output_loss(parts.head, kept, targets)
-    of_layer = None if layer is None else output.hidden_states[layer]
-    return SupervisedTokens(loss, predicted, targets, places, of_layer)
+    of_layers = tuple(output.hidden_states[layer] for layer in layers)
+    return SupervisedTokens(loss, predicted, targets, places, of_layers)
 
 
 def output_loss(

@@ -45,7 +45,7 @@ class CausalLM(TrainingModule):
     ) -> None:
         super().__init__(model, optimizer, warmup_steps, decay_steps, method)
         self.compile_mode = compile_mode
-        self.hidden_layer: int | None = None  # whose hidden states ``further_loss`` needs
+        self.hidden_layers: tuple[int, ...] = ()  # whose hidden states ``further_loss`` needs
         self._parts: Parts | None = None  # of the model, where it comes apart
 
     def on_fit_start(self) -> None:
@@ -63,7 +63,7 @@ class CausalLM(TrainingModule):
         supervised token is left out because removal smoothing makes it ambiguous: nothing before it
         says how many tokens an example has lost.
         """
-        found = predict(self.model, batch, self._parts, self.hidden_layer)
+        found = predict(self.model, batch, self._parts, self.hidden_layers)
         with torch.no_grad():
             correct = found.predicted == found.targets
             row, position = batch.of_examples(found.places)

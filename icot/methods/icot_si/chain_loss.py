@@ -1,8 +1,9 @@
 """A loss on the chain of thought that the model does not write: a head predicts it while training.
 
-The head reads the hidden states that a middle layer has of the question, and predicts all tokens of
-the whole chain at once, also those that are removed. So the question's states come to hold what the
-chain says, and the answer can be computed from them. The trained model does not contain the head.
+The head reads the hidden states that one or several middle layers have of the question, and
+predicts all tokens of the whole chain at once, also those that are removed. So the question's
+states come to hold what the chain says, and the answer can be computed from them. The trained model
+does not contain the head.
 
     x1 x2 x3 <eos> #### y1 <eos>          the batch, with its chain removed
      \\  |  |  /
@@ -12,6 +13,7 @@ chain says, and the answer can be computed from them. The trained model does not
 hidden states, breaks the plateau of a product's middle digits: arXiv 2510.00184.)
 """
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -33,6 +35,7 @@ class ChainHead(nn.Module):
     Args:
         width: of the hidden states.
         longest: tokens of the longest chain.
+        layers: how many layers it reads.
         vocabulary: tokens; a large one has no output layer here, the model's takes its place.
 
     Attributes:
@@ -42,26 +45,30 @@ class ChainHead(nn.Module):
 
     has_blocks: ClassVar[bool] = False
 
-    def __init__(self, width: int, longest: int, vocabulary: int) -> None:
+    def __init__(self, width: int, longest: int, layers: int, vocabulary: int) -> None:
         super().__init__()
         self.queries = nn.Embedding(longest, width)
-        self.before, self.after = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.before = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
+        self.after = nn.LayerNorm(width)
         heads = next(n for n in HEADS if width % n == 0)
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
         small = vocabulary < LARGE_VOCABULARY
         self.output = nn.Linear(width, vocabulary, bias=False) if small else None
 
-    def forward(self, hidden: Tensor, question: Tensor, length: int) -> Tensor:
+    def forward(self, hidden: Sequence[Tensor], question: Tensor, length: int) -> Tensor:
         """Hidden states [B, L, D] of the first ``length`` tokens of each chain.
 
+        A token attends to the states of all layers at once, so it reads each layer as it needs.
+
         Args:
-            hidden: [B, Q, D] of the questions, Q tokens the longest.
+            hidden: [B, Q, D] of the questions for each layer, Q tokens the longest.
             question: [B, Q] where a question and its separator are.
             length: L.
         """
-        queries = self.queries.weight[:length].expand(len(hidden), -1, -1)
-        read = self.before(hidden)
-        found, _ = self.attention(queries, read, read, ~question, need_weights=False)
+        queries = self.queries.weight[:length].expand(len(question), -1, -1)
+        read = torch.cat([norm(h) for norm, h in zip(self.before, hidden, strict=True)], dim=1)
+        ignored = ~question.repeat(1, len(hidden))
+        found, _ = self.attention(queries, read, read, ignored, need_weights=False)
         states: Tensor = self.after(found + queries)
         return states
 
@@ -72,7 +79,8 @@ class ChainLossLM(CausalLM):
     Args:
         weight: of a chain: of the mean loss of its tokens, beside the mean loss of the supervised
             tokens of its example.
-        layer: the number of layers whose hidden states the head reads; None is half of them.
+        layers: after how many layers the head reads the hidden states, one number or several; None
+            is half of them.
         longest_cot: tokens of the longest chain.
 
     Raises:
@@ -80,23 +88,28 @@ class ChainLossLM(CausalLM):
     """
 
     def __init__(
-        self, *arguments: Any, weight: float, layer: int | None, longest_cot: int, **named: Any
+        self,
+        *arguments: Any,
+        weight: float,
+        layers: Sequence[int] | None,
+        longest_cot: int,
+        **named: Any,
     ) -> None:
         super().__init__(*arguments, **named)
         config = config_of(self.model)
-        layers, width = config.num_hidden_layers, config.hidden_size
+        depth, width = config.num_hidden_layers, config.hidden_size
         self.weight = weight
-        self.hidden_layer = -(-layers // 2) if layer is None else layer
-        if self.hidden_layer > layers:
+        self.hidden_layers = (-(-depth // 2),) if layers is None else tuple(layers)
+        if max(self.hidden_layers) > depth:
             raise ConfigError(
-                [f"schedule.chain_loss_layer={layer}: the model has only {layers} layers"]
+                [f"schedule.chain_loss_layers={layers}: the model has only {depth} layers"]
             )
         vocabulary, reads = self._models_output.weight.shape
         if reads != width:
             raise ConfigError(
                 ["schedule.chain_loss: this model's output layer does not read its hidden states"]
             )
-        self.chain_head = ChainHead(width, longest_cot, vocabulary)
+        self.chain_head = ChainHead(width, longest_cot, len(self.hidden_layers), vocabulary)
 
     @property
     def _models_output(self) -> nn.Linear:
@@ -131,10 +144,10 @@ class ChainLossLM(CausalLM):
         """
         assert batch.plan is not None
         assert batch.plan.chains is not None
-        assert found.hidden is not None
         chain, longest = batch.plan.chains.tokens, batch.plan.chains.longest_question
         question = torch.arange(longest, device=chain.device) < batch.cot_start[:, None]
-        states = self.chain_head(found.hidden[:, :longest], question, chain.shape[1])
+        hidden = [of_layer[:, :longest] for of_layer in found.hidden]
+        states = self.chain_head(hidden, question, chain.shape[1])
         zeros = torch.zeros(len(chain), device=chain.device)
         of_row = found.places[:, 0]
         supervised = zeros.index_add(0, of_row, torch.ones_like(of_row, dtype=zeros.dtype))

@@ -24,12 +24,12 @@ from icot.training.module import TrainingModule
 def build_module(parts: ModuleParts, options: Options) -> TrainingModule:
     """A causal LM, perhaps with a loss on its chains."""
     common = dict(vars(parts))
-    weight, layer, longest = (
-        common.pop(name) for name in ("chain_loss", "chain_loss_layer", "longest_cot")
+    weight, layers, longest = (
+        common.pop(name) for name in ("chain_loss", "chain_loss_layers", "longest_cot")
     )
     if not weight:
         return CausalLM(**common)
-    return ChainLossLM(**common, weight=weight, layer=layer, longest_cot=longest)
+    return ChainLossLM(**common, weight=weight, layers=layers, longest_cot=longest)
 
 
 def build_view(parts: ViewParts, options: Options) -> View:

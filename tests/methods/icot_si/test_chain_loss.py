@@ -39,17 +39,18 @@ def test_the_whole_chains_by_hand():
 
 def test_a_head_sees_the_question_and_nothing_behind_it():
     torch.manual_seed(0)
-    head = ChainHead(16, 5, 20).eval()
-    hidden = torch.randn(2, 6, 16)
+    head = ChainHead(16, 5, 2, 20).eval()
+    hidden = torch.randn(2, 2, 6, 16)  # of two layers
     question = torch.arange(6) < torch.tensor([[3], [4]])
     states = head(hidden, question, 4)
     assert states.shape == (2, 4, 16)
     behind = hidden.masked_fill(question[..., None], 0) * 7
     other = head(hidden.masked_fill(~question[..., None], 0) + behind, question, 4)
     torch.testing.assert_close(states, other)
-    moved = hidden.clone()
-    moved[1, 3, 0] += 3.0
-    assert not torch.allclose(states[1], head(moved, question, 4)[1])
+    for layer in (0, 1):
+        moved = hidden.clone()
+        moved[layer, 1, 3, 0] += 3.0
+        assert not torch.allclose(states[1], head(moved, question, 4)[1])
 
 
 def batch_and_model(mult2, symbols, removed: int):
@@ -63,24 +64,26 @@ def batch_and_model(mult2, symbols, removed: int):
 
 
 @pytest.mark.parametrize("is_large", [False, True])
-@pytest.mark.parametrize("removed", [0, 3, 8])
+@pytest.mark.parametrize(("removed", "layers"), [(0, None), (3, [1, 3]), (8, None)])
 def test_a_whole_chain_counts_as_much_as_what_is_supervised(
-    mult2, symbols, removed, is_large, monkeypatch
+    mult2, symbols, removed, layers, is_large, monkeypatch
 ):
     if is_large:
         monkeypatch.setattr("icot.methods.icot_si.chain_loss.LARGE_VOCABULARY", 2)
         monkeypatch.setattr("icot.models.forward.LARGE_VOCABULARY", 2)
     batch, whole, model, longest = batch_and_model(mult2, symbols, removed)
     module = ChainLossLM(
-        model, torch.optim.AdamW, weight=0.25, layer=None, longest_cot=longest
+        model, torch.optim.AdamW, weight=0.25, layers=layers, longest_cot=longest
     ).eval()
     module.log = lambda *_, **__: None  # type: ignore[method-assign]
-    found = predict(model, batch, parts_of(model), module.hidden_layer)
-    assert module.hidden_layer == 2  # of three
-    hidden = model(
+    found = predict(model, batch, parts_of(model), module.hidden_layers)
+    assert module.hidden_layers == tuple(layers or [2])  # of three
+    all_states = model(
         input_ids=batch.input_ids, output_hidden_states=True, use_cache=False
-    ).hidden_states[2]
-    torch.testing.assert_close(found.hidden, hidden)
+    ).hidden_states
+    hidden = [all_states[layer] for layer in module.hidden_layers]
+    for one, other in zip(found.hidden, hidden, strict=True):
+        torch.testing.assert_close(one, other)
     output = module.chain_head.output
     if is_large:
         assert output is None
@@ -88,8 +91,8 @@ def test_a_whole_chain_counts_as_much_as_what_is_supervised(
     expected = 0.0
     for i in range(12):
         chain = whole.input_ids[i, whole.cot_start[i] : whole.cot_end[i]]
-        question = hidden[i : i + 1, : whole.cot_start[i]]
-        all_ = torch.ones(question.shape[:2], dtype=torch.bool)
+        question = [of_layer[i : i + 1, : whole.cot_start[i]] for of_layer in hidden]
+        all_ = torch.ones(question[0].shape[:2], dtype=torch.bool)
         logits = output(module.chain_head(question, all_, len(chain)))[0]
         supervised = int((batch.labels[i] != IGNORED).sum())
         expected += 0.25 * supervised * F.cross_entropy(logits, chain)
@@ -106,7 +109,7 @@ def test_a_whole_chain_counts_as_much_as_what_is_supervised(
 
 def test_the_optimizer_has_the_head_and_leaves_embeddings_to_adamw(mult2, symbols):
     *_, model, longest = batch_and_model(mult2, symbols, 0)
-    module = ChainLossLM(model, torch.optim.AdamW, weight=1.0, layer=1, longest_cot=longest)
+    module = ChainLossLM(model, torch.optim.AdamW, weight=1.0, layers=[1], longest_cot=longest)
     optimizer = muon(module.trained, lr=1e-3, adamw_lr=1e-3)
     in_muon, in_adamw = ({id(p) for p in g["params"]} for g in optimizer.param_groups)
     assert in_muon | in_adamw == {id(p) for p in module.parameters()}
@@ -177,7 +180,7 @@ def test_two_processes_equal_one(place, strategy):
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["schedule.chain_loss_layer=9"], "has only 1 layers"),
+        (["schedule.chain_loss_layers=[1,9]"], "has only 1 layers"),
         (["schedule.keep_position_ids=false", "data.packing=true"], "set data.packing=false"),
         (["schedule.chain_loss=-1"], "schedule.chain_loss"),
     ],
