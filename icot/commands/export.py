@@ -159,12 +159,13 @@ def _export(cfg: ExportConfig, out: Path) -> None:
         )
         write_text(folder / CARD, card)
     console = Console(highlight=False, soft_wrap=True)
-    for use, shown_use in zip(uses, on_card, strict=True):
-        with_budget = f" with {use.examples.tokens_removed} tokens removed" if is_dial else ""
+    for used in on_card:
+        found = used.figures
+        with_budget = f" with {found['tokens_removed']} tokens removed" if is_dial else ""
         console.print(
-            f"exact match {use.found.accuracy:.4f} on {use.found.n:,} examples{with_budget}"
+            f"exact match {found['accuracy']:.4f} on {found['n']:,} examples{with_budget}"
         )
-        console.print(shown_use.check.text)
+        console.print(used.check.text)
     console.print(f"Written: {out}")
 
 
@@ -174,9 +175,10 @@ def _is_dial(schedule: AnySchedule, subject: Subject) -> bool:
     What tells them is by how much the position ids jump, which must be the same for all examples.
     """
     told = schedule.dial_share > 0 and schedule.keep_position_ids == "from_separator"
-    longest = subject.examples.store.longest_cot
-    position, _ = subject.examples.at(longest).position_jump
-    return told and subject.fully_internalized and position is not None
+    if not told or not subject.fully_internalized:
+        return False
+    position, _ = subject.examples.at(subject.examples.store.longest_cot).position_jump
+    return position is not None
 
 
 def _budgets(examples: StagedExamples) -> list[StagedExamples]:

@@ -108,26 +108,31 @@ class OtherTaskConfig(OfAnotherPackage):
 # -------------------------------------------------------------------------------------- schedules
 
 
-class RemovalOptions(Section):
-    """How a schedule removes tokens (arXiv 2405.14838, section 3)."""
+class ScheduleOptions(Section):
+    """The keys of all schedules."""
 
-    smoothing_lambda: float = Field(4.0, gt=0, allow_inf_nan=True)
-    """λ of removal smoothing: a row loses o more tokens with P(o) ∝ exp(-λ o); inf for none."""
     side: Literal["left", "right"] = "left"
     """Remove from the left (start) or the right (end) of the chain; right is an ablation."""
     keep_position_ids: KeepIds = False
     """Tokens after the removed ones keep their position ids (Appendix C); with ``from_separator``
     the separator before the chain jumps with them, so that its id tells how many are missing
     (of the example's own chain)."""
-    dial_share: float = Field(0.0, ge=0, le=1)
-    """Share of rows that lose any number of tokens below the stage's, for one model that answers
-    with any part of its chain (``schedule=dial``)."""
     chain_loss: float = Field(0.0, ge=0)
     """Weight of a further loss beside the usual one in training: a head predicts the whole chain
     from the question's hidden states. 0 is none; the trained model does not contain the head."""
     chain_loss_layers: list[PositiveInt] | None = Field(None, min_length=1)
     """After how many layers that head reads the hidden states, one number or several (``[2,3]``);
     null is half of the layers."""
+
+
+class RemovalOptions(ScheduleOptions):
+    """How a schedule removes tokens (arXiv 2405.14838, section 3)."""
+
+    smoothing_lambda: float = Field(4.0, gt=0, allow_inf_nan=True)
+    """λ of removal smoothing: a row loses o more tokens with P(o) ∝ exp(-λ o); inf for none."""
+    dial_share: float = Field(0.0, ge=0, le=1)
+    """Share of rows that lose any number of tokens below the stage's, for one model that answers
+    with any part of its chain (``schedule=dial``)."""
     reset_optimizer: bool = True
     """Discard the optimizer's moments whenever more tokens are removed."""
     reset_warmup_steps: int = Field(0, ge=0)
@@ -182,23 +187,13 @@ class AdaptiveScheduleConfig(RemovalOptions):
         return stops
 
 
-class FixedScheduleConfig(Section):
+class FixedScheduleConfig(ScheduleOptions):
     """The same removal throughout: explicit CoT, No CoT, or anything in between."""
 
     kind: Literal["fixed"]
     """Which schedule this is."""
     tokens_removed: Annotated[int, Field(ge=0)] | Literal["all"] = 0
     """Tokens removed from every chain: 0 is explicit CoT, all is No CoT."""
-    side: Literal["left", "right"] = "left"
-    """Remove from the left (start) or the right (end) of the chain."""
-    keep_position_ids: KeepIds = False
-    """Tokens after the removed ones keep their position ids (Appendix C)."""
-    chain_loss: float = Field(0.0, ge=0)
-    """Weight of a further loss beside the usual one in training: a head predicts the whole chain
-    from the question's hidden states. 0 is none; the trained model does not contain the head."""
-    chain_loss_layers: list[PositiveInt] | None = Field(None, min_length=1)
-    """After how many layers that head reads the hidden states, one number or several (``[2,3]``);
-    null is half of the layers."""
 
     # The stage never changes, so there is no smoothing and no reset.
     smoothing_lambda: ClassVar[float] = float("inf")
