@@ -15,7 +15,7 @@ from icot.commands.build import build_model
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import BenchmarkConfig
 from icot.config.identity import put
-from icot.config.options import MultiplicationConfig
+from icot.config.task_options import MultiplicationConfig
 from icot.errors import ConfigError
 from icot.reporting.theme import LIGHT, legend, new_figure, save, style_axes
 

@@ -23,10 +23,10 @@ from icot.config.options import (
     LinearScheduleConfig,
     MethodConfig,
     MuonConfig,
-    OfAnotherPackage,
     OtherScheduleConfig,
 )
 from icot.config.schema import ModelConfig, TrainConfig
+from icot.config.section import OfAnotherPackage
 from icot.data.leading_tokens import decide_bos
 from icot.data.views import View
 from icot.errors import ConfigError, UserError, in_one_line

@@ -18,8 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from icot.config.identity import value_at
-from icot.config.options import CHOSEN_BY, OTHER, SECTIONS, TARGET
-from icot.config.section import MISSING, Section
+from icot.config.options import CHOSEN_BY, OTHER, SECTIONS
+from icot.config.section import MISSING, TARGET, Section
 from icot.errors import ConfigError, first_line
 
 SectionT = TypeVar("SectionT", bound=Section)

@@ -6,9 +6,10 @@ from hydra.core.config_store import ConfigStore
 from pydantic import Field
 
 from icot.config.experiments import register_experiments
-from icot.config.options import OPTIMIZERS, OTHER, OTHERS, SCHEDULES, TASKS
+from icot.config.options import OPTIMIZERS, OTHER, OTHERS, SCHEDULES
 from icot.config.schema import PathsConfig, TrainConfig
 from icot.config.section import Section, defaults_of
+from icot.config.task_options import TASKS
 
 Split = Literal["train", "valid", "test"]
 Stage = str  # final, best, all, or a number

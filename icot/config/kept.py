@@ -16,9 +16,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from icot.config.checks import wrong_values
-from icot.config.options import CHOSEN_BY, SECTIONS, TARGET
+from icot.config.options import CHOSEN_BY, SECTIONS
 from icot.config.schema import TrainConfig
-from icot.config.section import Section, inner_section, key_of
+from icot.config.section import TARGET, Section, inner_section, key_of
 from icot.errors import RunError
 
 log = logging.getLogger(__name__)

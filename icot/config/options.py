@@ -1,4 +1,4 @@
-"""The schemas of tasks, schedules, optimizers and methods: each option has its own keys.
+"""The schemas of schedules, optimizers and methods, and the choice of one: each has its own keys.
 
 A key that the chosen option does not have is an error (``schedule=no_cot
 schedule.tokens_per_epoch=4``). ``_target_`` names a task, schedule or method of a user's package;
@@ -7,102 +7,13 @@ its class checks the other keys when it is made (``docs/extending.md``).
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, PositiveInt, Tag, field_validator
+from pydantic import Discriminator, Field, PositiveInt, Tag, field_validator
 
-from icot.config.section import Section
+from icot.config.section import TARGET, OfAnotherPackage, Section
+from icot.config.task_options import TASKS, EachTask, OtherTaskConfig
 
 KeepIds = bool | Literal["from_separator"]  # icot.removal, which imports torch, says what it is
 OTHER = "other"  # the tag of an option of a user's package
-TARGET = "_target_"
-
-
-class OfAnotherPackage(Section):
-    """An option of a user's package."""
-
-    model_config = ConfigDict(extra="allow")
-
-    target: str = Field(alias="_target_")
-    """Dotted name of the class."""
-
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of the class: all keys that icot does not define."""
-        return dict(self.model_extra or {})
-
-
-# ------------------------------------------------------------------------------------------ tasks
-
-
-class MultiplicationConfig(Section):
-    """``icot.tasks.multiplication.Multiplication``: two numbers of ``digits`` digits."""
-
-    target: Literal["icot.tasks.multiplication.Multiplication"] = Field(alias="_target_")
-    """The task's class."""
-    digits: int = Field(ge=2)
-    """N, the digits of each operand."""
-    chain: Literal["long", "tree"] = "long"
-    """The chain of thought: long multiplication, or Appendix C's binary tree of sums."""
-    train_size: int | None = Field(None, ge=1)
-    """Training examples; null is the published 808,000, or all if there are fewer."""
-    valid_size: int | None = Field(None, ge=1)
-    """Validation examples; null is the published 1,000, or a tenth of all if that is fewer."""
-    test_size: int | None = Field(None, ge=0)
-    """Test examples; null is the published 1,000, or a tenth of all if that is fewer."""
-    seed: int = Field(3456, ge=0)
-    """Random seed of the operands."""
-    easy_share: float = Field(0.0, ge=0, le=1)
-    """Share of training questions whose multiplier keeps its leading digit and only some others."""
-
-
-class TextFilesConfig(Section):
-    """``icot.tasks.text_files.TextFiles``: your own lines, ``question||cot #### answer``."""
-
-    target: Literal["icot.tasks.text_files.TextFiles"] = Field(alias="_target_")
-    """The task's class."""
-    name: str = "text"
-    """The task's name in reports and messages."""
-    data_dir: str
-    """The folder that holds the files."""
-    train_file: str | None = "train.txt"
-    """The file of the training split."""
-    valid_file: str | None = "valid.txt"
-    """The file of the validation split."""
-    test_file: str | None = "test.txt"
-    """The file of the test split; null for none."""
-    train_size: int | None = Field(None, ge=1)
-    """Training lines to read, from the start; null reads all."""
-    valid_size: int | None = Field(None, ge=1)
-    """Validation lines to read, from the start; null reads all."""
-    test_size: int | None = Field(None, ge=0)
-    """Test lines to read, from the start; null reads all."""
-    on_bad_line: Literal["raise", "skip"] = "raise"
-    """At a line that is not in the format: stop with an error, or skip and count it."""
-
-
-class HubGSM8KConfig(Section):
-    """``icot.tasks.gsm8k.HubGSM8K``: GSM8K through the ``datasets`` library."""
-
-    target: Literal["icot.tasks.gsm8k.HubGSM8K"] = Field(alias="_target_")
-    """The task's class."""
-    dataset: str = "whynlp/gsm8k-aug"
-    """Hub name of the data set, or a folder that ``datasets`` can load."""
-    subset: str | None = None
-    """The data set's configuration, ``main`` for ``openai/gsm8k``."""
-    revision: str | None = None
-    """A commit or tag that pins what is downloaded."""
-    held_out: int = Field(500, ge=1)
-    """If the data set has no validation split, this many last training rows become it."""
-    train_size: int | None = Field(None, ge=1)
-    """Training rows to use, from the start; null uses all."""
-    valid_size: int | None = Field(None, ge=1)
-    """Validation rows to use, from the start; null uses all."""
-    test_size: int | None = Field(None, ge=0)
-    """Test rows to use, from the start; null uses all."""
-    on_bad_line: Literal["raise", "skip"] = "raise"
-    """At a row that makes no example: stop with an error, or skip and count it."""
-
-
-class OtherTaskConfig(OfAnotherPackage):
-    """A task of a user's package, a subclass of ``icot.Task``."""
 
 
 # -------------------------------------------------------------------------------------- schedules
@@ -277,11 +188,6 @@ def _by(key: str) -> Any:
     return Discriminator(tag)
 
 
-TASKS: dict[str, type[Section]] = {
-    "icot.tasks.multiplication.Multiplication": MultiplicationConfig,
-    "icot.tasks.text_files.TextFiles": TextFilesConfig,
-    "icot.tasks.gsm8k.HubGSM8K": HubGSM8KConfig,
-}
 SCHEDULES: dict[str, type[Section]] = {
     "linear": LinearScheduleConfig,
     "adaptive": AdaptiveScheduleConfig,
@@ -292,13 +198,7 @@ SECTIONS = {TARGET: TASKS, "kind": SCHEDULES, "name": OPTIMIZERS}
 OTHERS: dict[str, type[Section]] = {"task": OtherTaskConfig, "schedule": OtherScheduleConfig}
 CHOSEN_BY = {"task": TARGET, "schedule": "kind", "optimizer": "name"}  # the key that chooses
 
-AnyTask = Annotated[
-    Annotated[MultiplicationConfig, Tag("icot.tasks.multiplication.Multiplication")]
-    | Annotated[TextFilesConfig, Tag("icot.tasks.text_files.TextFiles")]
-    | Annotated[HubGSM8KConfig, Tag("icot.tasks.gsm8k.HubGSM8K")]
-    | Annotated[OtherTaskConfig, Tag(OTHER)],
-    _by(TARGET),
-]
+AnyTask = Annotated[EachTask | Annotated[OtherTaskConfig, Tag(OTHER)], _by(TARGET)]
 AnySchedule = Annotated[
     Annotated[LinearScheduleConfig, Tag("linear")]
     | Annotated[AdaptiveScheduleConfig, Tag("adaptive")]

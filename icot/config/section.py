@@ -10,9 +10,10 @@ its errors into messages.
 
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+TARGET = "_target_"  # the key that names a class
 MISSING = "???"  # how Hydra and OmegaConf write a value that must be set
 
 
@@ -77,3 +78,16 @@ def defaults_of(section: type[Section], without: tuple[str, ...] = ()) -> dict[s
         else:
             node[key_of(name, field)] = field.get_default(call_default_factory=True)
     return node
+
+
+class OfAnotherPackage(Section):
+    """An option of a user's package."""
+
+    model_config = ConfigDict(extra="allow")
+
+    target: str = Field(alias=TARGET)
+    """Dotted name of the class."""
+
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of the class: all keys that icot does not define."""
+        return dict(self.model_extra or {})

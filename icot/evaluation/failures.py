@@ -45,7 +45,7 @@ def answer_positions(
 
 
 def by_difficulty(
-    predictions: Sequence[Prediction], numbers: Sequence[Mapping[str, float]]
+    predictions: Sequence[Prediction], numbers: Sequence[Mapping[str, float | str]]
 ) -> dict[str, list[Group]]:
     """Accuracy by each of the task's measures of difficulty.
 
@@ -69,9 +69,9 @@ def by_difficulty(
 
 def _group(values: np.ndarray, correct: np.ndarray) -> list[Group]:
     distinct = np.unique(values)
-    if len(distinct) <= MOST_VALUES:
+    if distinct.dtype.kind == "U" or len(distinct) <= MOST_VALUES:
         return [
-            Group(f"{value:,g}", int((values == value).sum()), int(correct[values == value].sum()))
+            Group(_label(value), int((values == value).sum()), int(correct[values == value].sum()))
             for value in distinct
         ]
     edges = np.unique(np.quantile(values, np.linspace(0, 1, INTERVALS + 1), method="lower"))
@@ -83,6 +83,10 @@ def _group(values: np.ndarray, correct: np.ndarray) -> list[Group]:
         label = f"{low:,.0f}" if low == high else f"{low:,.0f}-{high:,.0f}"
         groups.append(Group(label, int(inside.sum()), int(correct[inside].sum())))
     return groups
+
+
+def _label(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:,g}"
 
 
 def _symbols(answer: str) -> list[str]:

@@ -98,7 +98,7 @@ def measure(
 
 def _difficulties(
     source: Source, tokenizer: PreTrainedTokenizerBase, examples: StagedExamples
-) -> list[Mapping[str, float]]:
+) -> list[Mapping[str, float | str]]:
     """The difficulty of each of ``examples``, from the text of the same row of the split."""
     of_split = [
         source.task.difficulty(example) or source.texts.difficulty(example)

@@ -7,7 +7,8 @@ from functools import partial
 from statistics import mean
 from typing import Any
 
-from icot.config.options import LinearScheduleConfig, MultiplicationConfig
+from icot.config.options import LinearScheduleConfig
+from icot.config.task_options import MultiplicationConfig
 from icot.removal import offset_probabilities
 from icot.reporting import charts
 from icot.reporting.differences import differences, nearest, of_experiment

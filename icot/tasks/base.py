@@ -75,7 +75,7 @@ class Task(ABC):
         """Whether to skip and count an example that cannot be tokenized; if not, it is an error."""
         return False
 
-    def difficulty(self, example: Example) -> Mapping[str, float]:
+    def difficulty(self, example: Example) -> Mapping[str, float | str]:
         """Measures of an example's difficulty, by name; evaluation groups failures by them."""
         return {}
 

@@ -6,7 +6,8 @@ Digits are written least significant first, separated by spaces; 2365 x 4347 is 
 
 The chain has one partial product per digit of the multiplier; partial i is a * b_i * 10^i in N+1+i
 digits. With ``chain="long"`` every partial except the first and the last is followed by the running
-sum in parentheses, in as many digits. With ``chain="tree"`` (Appendix C) the partials come first,
+sum in parentheses, in as many digits. ``chain="short"`` is the same without the i zeros that the
+partial begins with. With ``chain="tree"`` (Appendix C) the partials come first,
 then each level of a binary tree of sums in parentheses: neighbours are added in pairs, an odd one
 moves up without being written, and the root is the answer. A node that ends at partial j has N+1+j
 digits. The answer has exactly 2N digits.
@@ -28,11 +29,12 @@ from icot.tasks.answers import ANSWER_MARK
 from icot.tasks.base import SPLITS, Example, Split, Task
 
 Digits = NDArray[np.int64]  # [n, width], least significant first
-Chain = Literal["long", "tree"]
+Chain = Literal["long", "short", "tree"]
+Parts = list[Digits | str]  # numbers and signs, one after the other
 
 TRAIN_SIZE, HELD_OUT_SIZE = 808_000, 1_000  # the published splits
 CHUNK = 20_000
-FEW_DIGITS, BLOCK = 3, 50_000
+FEW_DIGITS, BLOCK = 6, 50_000  # digits of both operands; questions drawn at once
 QUESTION = re.compile(r"(\d(?: \d)*) \* (\d(?: \d)*)")
 
 
@@ -91,18 +93,18 @@ class Multiplication(Task):
 
     Args:
         digits: N, at least 2.
-        chain: ``long`` (running sums, the main experiments) or ``tree`` (Appendix C).
+        chain: ``long`` (running sums, the main experiments), ``short`` or ``tree`` (Appendix C).
         train_size, valid_size, test_size: examples per split; None is the published size, or less
             if there are too few questions (2 digits). No two examples of any split share a
             question.
         seed: of the operands.
         easy_share: this share of the training questions gets an easier multiplier: its leading
             digit and 0 to N-1 of its other digits stay, each number equally often, and the rest
-            become 0. Such questions may repeat; none is a held-out one. The held-out splits stay
-            uniform.
+            become 0. Such questions may repeat; none is a held-out one.
+        easy_held_out: the same share of the held-out questions, which are uniform otherwise.
 
     Raises:
-        ValueError: digits, chain, sizes or share are not valid.
+        ValueError: digits, chain, sizes or shares are not valid.
     """
 
     def __init__(
@@ -114,12 +116,13 @@ class Multiplication(Task):
         test_size: int | None = None,
         seed: int = 3456,
         easy_share: float = 0.0,
+        easy_held_out: float = 0.0,
     ) -> None:
         _check(digits, chain)
-        if not 0 <= easy_share <= 1:
-            raise ValueError(f"easy_share must be from 0 to 1, not {easy_share}")
+        check_shares(easy_share, easy_held_out)
         self.name = f"mult{digits}" + ("" if chain == "long" else f"-{chain}")
-        self.digits, self.chain, self.seed, self.easy_share = digits, chain, seed, easy_share
+        self.digits, self.chain, self.seed = digits, chain, seed
+        self.easy_share, self.easy_held_out = easy_share, easy_held_out
         questions = (9 * 10 ** (digits - 1)) ** 2
         held_out = min(HELD_OUT_SIZE, questions // 10)
         valid = held_out if valid_size is None else valid_size
@@ -137,8 +140,10 @@ class Multiplication(Task):
         return self._sizes[split]
 
     def fingerprint(self, split: Split) -> Mapping[str, Any]:
-        """Digits, chain, seed, sizes and a share of easy questions: they determine every line."""
+        """Digits, chain, seed, sizes and shares of easy questions: they determine every line."""
         easy = {"easy_share": self.easy_share} if self.easy_share and split == "train" else {}
+        if self.easy_held_out:
+            easy["easy_held_out"] = self.easy_held_out
         return {
             "task": "multiplication",
             "version": 1,
@@ -167,14 +172,57 @@ class Multiplication(Task):
 
     def operands(self, split: Split) -> tuple[NDArray[np.int8], NDArray[np.int8]]:
         """Both operands of every example of ``split``: digits [n, N], least significant first."""
-        drawn = _draw(self.digits, sum(self._sizes.values()), self.seed)
-        # The held-out splits come first, so that they do not depend on the training set's size.
-        starts = {"valid": 0, "test": self._sizes["valid"]}
-        starts["train"] = starts["test"] + self._sizes["test"]
-        rows = drawn[starts[split] : starts[split] + self._sizes[split]]
-        if self.easy_share and split == "train":
-            rows = _ease(rows, drawn[: starts["train"]], self.easy_share, self.seed)
+        both = (self.digits, self.digits)
+        shares = (self.easy_share, self.easy_held_out)
+        rows = draw_questions(split, both, self._sizes, self.seed, *shares)
         return rows[:, : self.digits], rows[:, self.digits :]
+
+
+def draw_questions(
+    split: Split,
+    digits: tuple[int, int],
+    sizes: Mapping[Split, int],
+    seed: int,
+    easy_share: float,
+    easy_held_out: float,
+) -> NDArray[np.int8]:
+    """The questions of ``split`` as the digits [n, n1 + n2] of both operands.
+
+    The held-out splits are drawn first, so that they do not depend on the training set's size.
+
+    Raises:
+        ValueError: easy held-out questions have taken too many of the training questions.
+    """
+    held_out, train = sizes["valid"] + sizes["test"], sizes["train"]
+    spare = held_out if easy_held_out else 0
+    drawn = _draw(digits, min(held_out + train + spare, number_of_questions(digits)), seed)
+    valid, test, others = np.split(drawn, [sizes["valid"], held_out])
+    if easy_held_out:
+        valid = _ease(valid, drawn[:0], easy_held_out, seed, digits[0])
+        test = _ease(test, valid, easy_held_out, seed, digits[0])
+    if split != "train":
+        return valid if split == "valid" else test
+    taken = np.concatenate([valid, test])
+    if easy_held_out:
+        texts = set(_texts(taken))
+        others = others[[row not in texts for row in _texts(others)]]
+        if len(others) < train:
+            raise ValueError(f"with easy_held_out only {len(others)} training questions are left")
+    others = others[:train]
+    return _ease(others, taken, easy_share, seed, digits[0]) if easy_share else others
+
+
+def number_of_questions(digits: tuple[int, int]) -> int:
+    """How many pairs of numbers have exactly so many digits."""
+    return 81 * int(10 ** (sum(digits) - 2))
+
+
+def check_shares(*shares: float) -> None:
+    """Raises:
+    ValueError: one of them is not from 0 to 1.
+    """
+    if not all(0 <= share <= 1 for share in shares):
+        raise ValueError("easy_share and easy_held_out must be from 0 to 1")
 
 
 def _check(digits: int, chain: str) -> None:
@@ -189,48 +237,55 @@ def _digits_of(number: int, width: int) -> Digits:
 
 
 @cache
-def _draw(digits: int, count: int, seed: int) -> NDArray[np.int8]:
-    """Draw ``count`` different questions uniformly: digits [count, 2N] of both operands.
+def _draw(digits: tuple[int, int], count: int, seed: int) -> NDArray[np.int8]:
+    """Draw ``count`` different questions uniformly: digits [count, n1 + n2] of both operands.
 
     A larger count starts with the questions of a smaller one.
     """
-    rng = np.random.default_rng(seed)
-    if digits <= FEW_DIGITS:  # few enough questions to shuffle them all
-        smallest, numbers = 10 ** (digits - 1), 9 * 10 ** (digits - 1)
-        a, b = np.divmod(rng.permutation(numbers**2)[:count], numbers)
-        powers = 10 ** np.arange(digits)
-        columns = [(smallest + x)[:, None] // powers % 10 for x in (a, b)]
+    if sum(digits) <= FEW_DIGITS:  # few enough questions to shuffle them all
+        order = np.random.default_rng(seed).permutation(number_of_questions(digits))[:count]
+        operands = np.divmod(order, 9 * 10 ** (digits[1] - 1))
+        columns = [
+            (10 ** (n - 1) + x)[:, None] // 10 ** np.arange(n) % 10
+            for n, x in zip(digits, operands, strict=True)
+        ]
         return np.concatenate(columns, axis=1).astype(np.int8)
+    rng, width = np.random.default_rng(seed), sum(digits)
     blocks: list[NDArray[np.int8]] = []
-    drawn = np.empty((0, 2 * digits), dtype=np.int8)
+    drawn = np.empty((0, width), dtype=np.int8)
     while len(drawn) < count:  # drop the few repetitions and draw again
         for _ in range(1 + (count - len(drawn)) // BLOCK):
-            block = rng.integers(0, 10, size=(BLOCK, 2 * digits), dtype=np.int8)
-            block[:, [digits - 1, -1]] = rng.integers(1, 10, size=(BLOCK, 2), dtype=np.int8)
+            block = rng.integers(0, 10, size=(BLOCK, width), dtype=np.int8)
+            block[:, [digits[0] - 1, -1]] = rng.integers(1, 10, size=(BLOCK, 2), dtype=np.int8)
             blocks.append(block)
         drawn = np.concatenate(blocks)
-        rows = drawn.view(np.dtype((np.void, 2 * digits))).ravel()
+        rows = drawn.view(np.dtype((np.void, width))).ravel()
         _, indices = np.unique(rows, return_index=True)
         drawn = drawn[np.sort(indices)]
     return drawn[:count]
 
 
 def _ease(
-    rows: NDArray[np.int8], held_out: NDArray[np.int8], share: float, seed: int
+    rows: NDArray[np.int8], held_out: NDArray[np.int8], share: float, seed: int, first: int
 ) -> NDArray[np.int8]:
-    """The questions ``rows`` [n, 2N], a ``share`` of them with fewer non-zero multiplier digits.
+    """The questions ``rows`` [n, n1 + n2], a ``share`` with fewer non-zero multiplier digits.
 
     A row whose easier question is held out stays as it is. More rows begin with the same ones.
+    ``first`` is n1, the digits of the multiplicand.
     """
-    others = rows.shape[1] // 2 - 1  # the multiplier's digits below its leading one
+    others = rows.shape[1] - first - 1  # the multiplier's digits below its leading one
     draws = np.random.default_rng([seed, 1]).random((len(rows), 2 + others))
     kept = (draws[:, 1] * (others + 1)).astype(np.int64)
     rank = draws[:, 2:].argsort(axis=1).argsort(axis=1)
     eased = rows.copy()
-    eased[:, others + 1 : -1][rank >= kept[:, None]] = 0
-    taken = {row.tobytes() for row in held_out}
-    allowed = [row.tobytes() not in taken for row in eased]
+    eased[:, first:-1][rank >= kept[:, None]] = 0
+    taken = set(_texts(held_out))
+    allowed = [row not in taken for row in _texts(eased)]
     return np.where(((draws[:, 0] < share) & allowed)[:, None], eased, rows)
+
+
+def _texts(rows: NDArray[np.int8]) -> list[bytes]:
+    return [row.tobytes() for row in rows]
 
 
 def _carry(columns: Digits) -> Digits:
@@ -257,26 +312,31 @@ def _partial(a: Digits, b: Digits, i: int) -> Digits:
     return _carry(columns)
 
 
-def _write(a: Digits, b: Digits, chain: str) -> list[Example]:
-    """The examples for operands a and b [n, N]."""
-    partials = [_partial(a, b, i) for i in range(a.shape[1])]
-    cot, total = (_long_chain if chain == "long" else _tree_chain)(partials)
-    # The total has as many digits as the last partial, 2N.
-    texts = (_lines([a, "*", b]), _lines(cot), _lines([total]))
+def _write(a: Digits, b: Digits, chain: Chain) -> list[Example]:
+    """The examples for operands a [n, n1] and b [n, n2]."""
+    cot, total = work_out(a, b, chain)
+    texts = (write_parts([a, "*", b]), write_parts(cot), write_parts([total]))
     return [Example(*parts) for parts in zip(*texts, strict=True)]
 
 
-def _long_chain(partials: list[Digits]) -> tuple[list[Digits | str], Digits]:
-    running, cot = partials[0], list[Digits | str]([partials[0]])
+def work_out(a: Digits, b: Digits, chain: Chain) -> tuple[Parts, Digits]:
+    """The chain, and the product in n1 + n2 digits, for operands a [n, n1] and b [n, n2]."""
+    partials = [_partial(a, b, i) for i in range(b.shape[1])]
+    # The total has as many digits as the last partial.
+    return _tree_chain(partials) if chain == "tree" else _sums(partials, chain)
+
+
+def _sums(partials: list[Digits], chain: Chain) -> tuple[Parts, Digits]:
+    running, cot = partials[0], Parts([partials[0]])
     for i, partial in enumerate(partials[1:], start=1):
         running = _add(running, partial)
-        cot += ["+", partial]
+        cot += ["+", partial[:, i:] if chain == "short" else partial]
         if i < len(partials) - 1:
             cot += ["(", running, ")"]
     return cot, running
 
 
-def _tree_chain(partials: list[Digits]) -> tuple[list[Digits | str], Digits]:
+def _tree_chain(partials: list[Digits]) -> tuple[Parts, Digits]:
     level, cot = partials, _join_with_plus(partials)
     while len(level) > 1:
         odd = [level[-1]] if len(level) % 2 else []
@@ -287,14 +347,14 @@ def _tree_chain(partials: list[Digits]) -> tuple[list[Digits | str], Digits]:
     return cot, level[0]
 
 
-def _join_with_plus(numbers: list[Digits]) -> list[Digits | str]:
-    parts = list[Digits | str]([numbers[0]])
+def _join_with_plus(numbers: list[Digits]) -> Parts:
+    parts = Parts([numbers[0]])
     for number in numbers[1:]:
         parts += ["+", number]
     return parts
 
 
-def _lines(parts: list[Digits | str]) -> list[str]:
+def write_parts(parts: Parts) -> list[str]:
     """One line of space-separated one-character symbols for each row."""
     n = next(len(p) for p in parts if not isinstance(p, str))
     columns = [
