@@ -36,7 +36,11 @@ def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
         accelerator=cfg.trainer.accelerator,
         cache_dir=Path(cfg.paths.cache_dir),
     )
-    model, tokenizer, examples = subject.model, subject.tokenizer, subject.examples
+    model, tokenizer, examples = (
+        subject.weights.model,
+        subject.weights.tokenizer,
+        subject.examples,
+    )
     # generate cannot jump over positions, so its copy of the model has a moved position table
     standalone = make_standalone(copy.deepcopy(model), examples.position_jump, True, "")[0].eval()
     prompts, targets = examples.prompts_and_targets

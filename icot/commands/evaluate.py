@@ -3,33 +3,37 @@
     python -m icot.evaluate run_dir=outputs/RUN                        the final weights
     python -m icot.evaluate run_dir=outputs/RUN stage=all split=test   and the trade-off curve
     python -m icot.evaluate run_dir=outputs/RUN budget=[0,6,12]        and that of one set
+    python -m icot.evaluate run_dir=outputs/RUN stage=all also=[mult4] on other examples, too
     python -m icot.evaluate checkpoint=FILE data_file=FILE
     python -m icot.evaluate predictions=FILE                           what another program wrote
 
 Composes the parts; ``icot.evaluation`` measures.
 """
 
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_class
 from rich.console import Console
 
-from icot.commands.build import build_method, build_task
+from icot.commands.build import build_method
 from icot.commands.quiet import quiet_libraries
+from icot.commands.sources import further_sources, own_source
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import EvaluateConfig
-from icot.errors import DataError
 from icot.evaluation.failures import POSITION, answer_positions
-from icot.evaluation.loading import Source, load_for_evaluation
-from icot.evaluation.measurement import Measured, as_rows, measure, share
+from icot.evaluation.loading import Source, choose_examples, load_weights
+from icot.evaluation.measurement import Measured, as_rows, judge, measure, share
 from icot.evaluation.predictions import read_predictions, write_predictions
 from icot.evaluation.tradeoff import tradeoff_rows, write_tradeoff
 from icot.methods.base import PredictorParts
 from icot.reporting.figures import failures, tradeoff
-from icot.reporting.tables import print_evaluations
+from icot.reporting.tables import print_evaluations, print_further
 from icot.runs.checkpoints import ALL, FINAL, Checkpoint, select, select_stage
-from icot.runs.evaluations import Place, keep_evaluation
+from icot.runs.evaluations import Place, keep_evaluation, slug
 from icot.runs.kept_run import KeptRun
 from icot.runs.layout import (
     EVALUATION,
@@ -41,7 +45,6 @@ from icot.runs.layout import (
 )
 from icot.system.hardware import precision_context
 from icot.tasks.answers import extract_answer
-from icot.tasks.text_files import TextFiles
 
 # Names, or patterns of names, of the files of an evaluation.
 WRITTEN = (
@@ -105,24 +108,28 @@ def _score_into(
     place: Place, cfg: EvaluateConfig, kept: KeptRun, points: list[Point], is_curve: bool
 ) -> dict[str, Any]:
     """Measure and write; what is measured stands at once."""
-    source = _source(cfg, kept)
+    further = further_sources(cfg, kept)
     baselines = [KeptRun(folder, cfg.trust) for folder in cfg.baselines]
-    others = [(run, (select_stage(run, FINAL)[0], None), _source(cfg, run)) for run in baselines]
+    others = [(run, (select_stage(run, FINAL)[0], None)) for run in baselines]
     timed = is_curve and cfg.speed.examples > 0
     measured: list[Measured] = []
-    for point in points:
-        last = _measure(cfg, kept, point, source)
+    for last in _measure(cfg, kept, points, further):
         measured.append(last)
         record = dict(last.record)
         if is_curve:
             record["stages"] = [one.record for one in measured]
         place.keep(record, unfinished=f"{len(measured)} of {len(points)} measured")
+        name = last.record["name"]
         if is_curve:
-            write_predictions(
-                place.folder / predictions_file(last.record["name"]), last.predictions
-            )
-    measured_baselines = [_measure(cfg, *other) for other in others] if timed else []
+            write_predictions(place.folder / predictions_file(name), last.predictions)
+        for label, one in last.also.items():
+            path = place.folder / predictions_file(f"{name}-{slug(label)}")
+            write_predictions(path, one.predictions)
+    measured_baselines = [
+        one for run, point in others if timed for one in _measure(cfg, run, [point], further)
+    ]
     print_evaluations(Console(), [one.record for one in measured])
+    print_further(Console(), [one.record for one in measured])
     write_predictions(place.folder / PREDICTIONS, last.predictions)
     if any(last.failures.values()):
         title = f"{record['task']}, {record['title']}: where it fails"
@@ -132,50 +139,48 @@ def _score_into(
     return place.keep(record)
 
 
-def _source(cfg: EvaluateConfig, run: KeptRun) -> Source:
-    """A split of the run's task, or ``data_file``; the run's task judges the answers of both."""
-    if cfg.data_file is None:
-        try:
-            task = build_task(run.cfg.task)
-        except DataError as error:
-            raise DataError(
-                f"{run.folder}: the run's own data cannot be read: {error} Start the evaluation "
-                "in the directory where the training was started, or set data_file=."
-            ) from None
-        return Source.own(task, cfg.split)
-    path = Path(cfg.data_file)
-    if not path.is_file():
-        raise DataError(f"data_file={path}: no such file.")
-    texts = TextFiles(path.parent, None, path.name, None, on_bad_line=cfg.on_bad_line)
-    own = issubclass(get_class(run.cfg.task.target), TextFiles)
-    return Source(texts if own else build_task(run.cfg.task), texts, "valid", str(path))
-
-
-def _measure(cfg: EvaluateConfig, run: KeptRun, point: Point, source: Source) -> Measured:
-    checkpoint, budget = point
-    subject = load_for_evaluation(
-        run,
-        checkpoint,
-        source,
-        tokens_removed=cfg.tokens_removed,
-        budget=budget,
-        limit=cfg.examples,
-        accelerator=cfg.accelerator,
-        cache_dir=Path(cfg.paths.cache_dir),
-    )
+def _measure(
+    cfg: EvaluateConfig, run: KeptRun, points: list[Point], further: Mapping[str, Source]
+) -> Iterator[Measured]:
+    """Each point measured, on the run's own examples and on the further ones."""
+    source = own_source(cfg, run)
     method, options = build_method(run.cfg.method)
-    parts = PredictorParts(subject.model, cfg.batch_size, cfg.decode)
-    predictor = method.build_predictor(parts, options)
-    with precision_context(predictor.device, cfg.precision):
-        return measure(
-            predictor,
-            subject.examples,
-            subject.tokenizer,
-            source,
-            about={**subject.describe(), "precision": cfg.precision},
-            timed=cfg.speed.examples,
-            seconds=cfg.speed.seconds,
-        )
+    for checkpoint, of_checkpoint in groupby(points, key=itemgetter(0)):
+        weights = load_weights(run, checkpoint, source.task, cfg.accelerator)
+        for _, budget in of_checkpoint:
+            own, *others = [
+                choose_examples(
+                    weights,
+                    one,
+                    tokens_removed=cfg.tokens_removed,
+                    budget=budget,
+                    limit=cfg.examples,
+                    cache_dir=Path(cfg.paths.cache_dir),
+                )
+                for one in (source, *further.values())
+            ]
+            parts = PredictorParts(weights.model, cfg.batch_size, cfg.decode)
+            predictor = method.build_predictor(parts, options)
+            with precision_context(predictor.device, cfg.precision):
+                measured = measure(
+                    predictor,
+                    own.examples,
+                    weights.tokenizer,
+                    source,
+                    about={**own.describe(), "precision": cfg.precision},
+                    timed=cfg.speed.examples,
+                    seconds=cfg.speed.seconds,
+                )
+                also = {
+                    name: judge(predictor, one.examples, weights.tokenizer, one.source)
+                    for name, one in zip(further, others, strict=True)
+                }
+            if further:
+                measured.record["also"] = {
+                    name: {**one.where(), **also[name].record}
+                    for name, one in zip(further, others, strict=True)
+                }
+            yield replace(measured, also=also)
 
 
 def _tradeoff(

@@ -99,9 +99,10 @@ def _export(cfg: ExportConfig, out: Path) -> None:
         accelerator=cfg.accelerator,
         cache_dir=Path(cfg.paths.cache_dir),
     )
-    tokenizer, schedule = subject.tokenizer, run_.cfg.schedule
+    model, tokenizer = subject.weights.model, subject.weights.tokenizer
+    schedule = run_.cfg.schedule
     method, options = build_method(run_.cfg.method)
-    predictor = method.build_predictor(PredictorParts(subject.model, cfg.batch_size), options)
+    predictor = method.build_predictor(PredictorParts(model, cfg.batch_size), options)
     is_dial = cfg.tokens_removed is None and _is_dial(schedule, subject)
     uses = [
         Use(
@@ -113,7 +114,7 @@ def _export(cfg: ExportConfig, out: Path) -> None:
         for examples in (_budgets(subject.examples) if is_dial else [subject.examples])
     ]
     model, adapters_of = make_standalone(
-        subject.model,
+        model,
         (None, 0) if is_dial else subject.examples.position_jump,
         cfg.merge_lora,
         run_.cfg.model.name_or_path,
@@ -213,8 +214,9 @@ def _check(
         The comparison, and the example ``shown`` for the card.
     """
     examples, internalized, predictions = use.examples, use.internalized, use.found.predictions
-    eos, eos_token_id = str(subject.tokenizer.eos_token), examples.eos_token_id
-    stored = islice(subject.source.stored(subject.tokenizer), len(examples))
+    tokenizer, eos_token_id = subject.weights.tokenizer, examples.eos_token_id
+    eos = str(tokenizer.eos_token)
+    stored = islice(subject.source.stored(tokenizer), len(examples))
     texts = [prompt_for(example.question, eos, internalized) for example in stored]
     expected = [row + [eos_token_id] * internalized for row in examples.prompts_and_targets[0]]
     tokens = tokenize_prompts(folder, texts)
@@ -234,7 +236,7 @@ def _check(
     # In the evaluation, an output begins with the first separator.
     whole = [[eos_token_id] * internalized + output for output in outputs or ()]
     kept = [without_end(output, eos_token_id) for output in whole]
-    answers = detokenize(subject.tokenizer, kept)
+    answers = detokenize(tokenizer, kept)
     same = [p for answer, p in zip(answers, compared, strict=True) if answer == p.prediction]
     check = Check(
         same_tokens,
@@ -251,7 +253,7 @@ def _check(
     chain = correct.partition(ANSWER_MARK)[0].strip()
     if answers:  # between the two separators
         after = kept[shown].index(eos_token_id) if eos_token_id in kept[shown] else len(kept[shown])
-        chain, printed = detokenize(subject.tokenizer, [kept[shown][:after], kept[shown][after:]])
+        chain, printed = detokenize(tokenizer, [kept[shown][:after], kept[shown][after:]])
     return check, CardExample(texts[shown], printed, correct, chain)
 
 

@@ -1,6 +1,6 @@
 """The configurations of the other commands, and the registration of all with Hydra."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from hydra.core.config_store import ConfigStore
 from pydantic import Field
@@ -62,6 +62,10 @@ class EvaluateConfig(Section):
     """A file of lines in the task's format, in place of the split."""
     on_bad_line: Literal["raise", "skip"] = "raise"
     """At a line of data_file that is not in the format: stop with an error, or skip it."""
+    also: list[str | dict[str, Any]] = Field(default_factory=list)
+    """Further examples to score at each stage: a task's name, a file of lines, the run's own task
+    with other values, ``{length: 20}``, or another with them, ``{task: mult4, easy_held_out: 1}``.
+    """
     examples: int | None = Field(None, ge=1)
     """Examples to score, from the start; null scores all."""
     decode: Literal["verify", "always"] = "verify"

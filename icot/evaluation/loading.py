@@ -55,29 +55,50 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """Weights of a run, ready to be evaluated.
+class Weights:
+    """Weights of a run, loaded.
 
     Attributes:
-        run: the run.
+        run: has the model's shape, the tokenizer, the side and the position ids.
         checkpoint: the checkpoint with the weights.
-        source: of the examples.
         model: with the weights, on its device, in evaluation mode.
         tokenizer: the run's tokenizer.
+    """
+
+    run: KeptRun
+    checkpoint: Checkpoint
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Weights, and the examples to evaluate them on.
+
+    Attributes:
+        weights: of a run.
+        source: of the examples.
         examples: at the stage that the weights were trained at, or at another requested stage.
         fully_internalized: whether the whole chain is removed at that stage, also of chains that
             are longer than those of these examples.
         budget: tokens left of the longest chain, where that was asked for.
     """
 
-    run: KeptRun
-    checkpoint: Checkpoint
+    weights: Weights
     source: Source
-    model: nn.Module
-    tokenizer: PreTrainedTokenizerBase
     examples: StagedExamples
     fully_internalized: bool
     budget: int | None = None
+
+    @property
+    def run(self) -> KeptRun:
+        """The run."""
+        return self.weights.run
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The checkpoint with the weights."""
+        return self.weights.checkpoint
 
     @property
     def name(self) -> str:
@@ -97,6 +118,15 @@ class Subject:
         removed, longest = self.examples.tokens_removed, self.examples.store.longest_cot
         return f"{stage}{removed} of {longest} tokens removed"
 
+    def where(self) -> dict[str, Any]:
+        """The entries of ``evaluation.json`` on the examples."""
+        return {
+            "task": self.source.task.name,
+            "data": self.source.name,
+            "split": self.source.split,
+            "tokens_removed": self.examples.tokens_removed,
+        }
+
     def describe(self) -> dict[str, Any]:
         """The entries of ``evaluation.json`` on weights and examples."""
         return {
@@ -104,11 +134,8 @@ class Subject:
             "title": self.title,
             "run_dir": str(self.run.folder),
             "checkpoint": str(self.checkpoint.path),
-            "task": self.source.task.name,
-            "data": self.source.name,
-            "split": self.source.split,
+            **self.where(),
             "stage": self.checkpoint.stage,
-            "tokens_removed": self.examples.tokens_removed,
             "fully_internalized": self.fully_internalized,
             **({} if self.budget is None else {"budget": self.budget}),
         }
@@ -140,25 +167,55 @@ def load_for_evaluation(
     accelerator: str,
     cache_dir: Path,
 ) -> Subject:
-    """Load model, tokenizer and examples.
+    """Load model, tokenizer and examples: ``load_weights``, then ``choose_examples``.
+
+    Raises:
+        RunError, ModelError, DataError: something cannot be read or does not fit.
+    """
+    return choose_examples(
+        load_weights(run, checkpoint, source.task, accelerator),
+        source,
+        tokens_removed=tokens_removed,
+        budget=budget,
+        limit=limit,
+        cache_dir=cache_dir,
+    )
+
+
+def load_weights(run: KeptRun, checkpoint: Checkpoint, task: Task, accelerator: str) -> Weights:
+    """Model and tokenizer, on a device as in the trainer.
+
+    Raises:
+        ModelError: something cannot be read or does not fit.
+    """
+    model, tokenizer = restore_weights(run, checkpoint, task)
+    return Weights(run, checkpoint, model.to(device_for(accelerator)), tokenizer)
+
+
+def choose_examples(
+    weights: Weights,
+    source: Source,
+    *,
+    tokens_removed: int | None,
+    budget: int | None = None,
+    limit: int | None,
+    cache_dir: Path,
+) -> Subject:
+    """The examples of a source at a stage, for weights that are loaded.
 
     Args:
-        run: has the model's shape, the tokenizer, the side and the position ids.
-        checkpoint: the weights.
+        weights: to evaluate.
         source: of the examples.
         tokens_removed: from each chain; None is the stage that the weights were trained at, which
             removes the whole chain where it did so in training, however long these chains are.
         budget: in place of ``tokens_removed``, how many are left of the run's longest chain.
         limit: the number of examples to use, from the start; None is all.
-        accelerator: as in the trainer.
         cache_dir: the folder of token stores.
 
     Raises:
-        RunError, ModelError, DataError: something cannot be read or does not fit.
+        RunError, DataError: something cannot be read or does not fit.
     """
-    cfg = run.cfg
-    model, tokenizer = restore_weights(run, checkpoint, source.task)
-    model = model.to(device_for(accelerator))
+    run, checkpoint, tokenizer = weights.run, weights.checkpoint, weights.tokenizer
     store = tokenize_split(source.texts, source.split, tokenizer, cache_dir)
     if len(store) == 0:
         raise DataError(f"{source.name} has no example in its {source.split} split.")
@@ -178,13 +235,13 @@ def load_for_evaluation(
         np.arange(len(store))[:limit],
         min(removed, store.longest_cot),
         separator_id(tokenizer),
-        cfg.schedule.side,
-        cfg.schedule.keep_position_ids,
+        run.cfg.schedule.side,
+        run.cfg.schedule.keep_position_ids,
     )
-    _check_fit(model, examples, source, tokenizer.unk_token_id)
+    _check_fit(weights.model, examples, source, tokenizer.unk_token_id)
     if internalized is None:
         internalized = removed >= store.longest_cot
-    return Subject(run, checkpoint, source, model, tokenizer, examples, internalized, budget)
+    return Subject(weights, source, examples, internalized, budget)
 
 
 def restore_weights(
@@ -216,7 +273,9 @@ def _check_fit(
     if positions is not None and examples.positions > positions:
         raise DataError(
             f"{source.name}: the longest example needs {examples.positions} positions at this "
-            f"stage, the model has only {positions}. Score shorter ones, or train on longer ones."
+            f"stage, the model has only {positions}. Score shorter ones, train on longer ones, or "
+            "train a new model with a larger model.config.n_positions: those beyond the training "
+            "examples then stay untrained."
         )
     if unknown is not None and unknown != examples.eos_token_id:
         count = _count_examples_with(unknown, examples.store)

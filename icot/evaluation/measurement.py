@@ -1,7 +1,7 @@
 """Measuring a predictor on examples: accuracy, speed and failures."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from time import perf_counter
 from typing import Any
@@ -30,11 +30,13 @@ class Measured:
         record: figures by name, for ``evaluation.json``.
         predictions: in the order of the split.
         failures: groups of examples, by answer position and by each measure of difficulty.
+        also: the same on further examples, by their name.
     """
 
     record: dict[str, Any]
     predictions: list[Prediction]
     failures: dict[str, list[Group]]
+    also: "dict[str, Measured]" = field(default_factory=dict)
 
     def tradeoff_point(self, baseline: bool = False) -> TradeoffPoint:
         """A point of the trade-off curve; needs a measured speed."""
@@ -49,6 +51,7 @@ class Measured:
             examples_per_second=r["speed"]["examples_per_second"],
             speed=r["speed"]["speed_over_no_cot"],
             baseline=baseline,
+            also={name: one.record["accuracy"] for name, one in self.also.items()},
         )
 
 
@@ -62,7 +65,7 @@ def measure(
     timed: int,
     seconds: float,
 ) -> Measured:
-    """Score ``predictor`` on ``examples``, time it, and group its failures.
+    """Judge ``predictor`` on ``examples`` and time it.
 
     Args:
         predictor: writes the outputs.
@@ -73,26 +76,39 @@ def measure(
         timed: questions to time one at a time; 0 measures no speed.
         seconds: the most seconds of each timing.
     """
-    task = source.task
     warm_up = examples.part(np.arange(min(WARM_UP, len(examples))))
-    evaluate(predictor, warm_up, task, tokenizer)
-    begun = perf_counter()
-    found = evaluate(predictor, examples, task, tokenizer)
+    evaluate(predictor, warm_up, source.task, tokenizer)
+    judged = judge(predictor, examples, tokenizer, source)
+    failures = judged.record.pop("failures")
     record = {
         **about,
-        **numbers(found),
-        "scoring_seconds": perf_counter() - begun,  # after the warm-up
+        **judged.record,
         **predictor.settings,
         "device": str(predictor.device),
         **machine(),
     }
     if timed:
         record["speed"] = measure_speed(predictor, examples, timed, seconds)
+    record["failures"] = failures
+    return replace(judged, record=record)
+
+
+def judge(
+    predictor: Predictor,
+    examples: StagedExamples,
+    tokenizer: PreTrainedTokenizerBase,
+    source: Source,
+) -> Measured:
+    """Score ``predictor`` on ``examples`` and group its failures, as in ``measure``."""
+    task, begun = source.task, perf_counter()
+    found = evaluate(predictor, examples, task, tokenizer)
+    seconds = perf_counter() - begun
     failures = {
         POSITION: answer_positions(found.predictions, task.extract_answer),
         **by_difficulty(found.predictions, _difficulties(source, tokenizer, examples)),
     }
-    record["failures"] = {name: as_rows(groups) for name, groups in failures.items()}
+    rows = {name: as_rows(groups) for name, groups in failures.items()}
+    record = {**numbers(found), "scoring_seconds": seconds, "failures": rows}
     return Measured(record, found.predictions, failures)
 
 

@@ -2,12 +2,13 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from icot.system.files import replace_file
 
+ALSO = "accuracy on "  # begins the columns of the accuracy on further examples
 SPEED_TOLERANCE = 0.03  # speeds closer to No CoT's count as equal to it
 
 
@@ -23,6 +24,7 @@ class TradeoffPoint:
         examples_per_second: at batch 1, median.
         speed: examples_per_second over No CoT's on the same model.
         baseline: it is of another run, and not part of the curve.
+        also: the accuracy on further examples, by their name.
     """
 
     name: str
@@ -34,6 +36,7 @@ class TradeoffPoint:
     examples_per_second: float
     speed: float
     baseline: bool = False
+    also: Mapping[str, float] = field(default_factory=dict)
 
 
 def find_dominated(points: Sequence[TradeoffPoint]) -> list[bool]:
@@ -53,12 +56,18 @@ def tradeoff_rows(points: Sequence[TradeoffPoint]) -> list[dict[str, Any]]:
     """The points as rows; ``dominated`` stages are beaten by another stage of the run."""
     stages = [p for p in points if not p.baseline]
     beaten = {p.name for p, lost in zip(stages, find_dominated(stages), strict=True) if lost}
-    return [{**asdict(p), "dominated": not p.baseline and p.name in beaten} for p in points]
+    return [_row(p) | {"dominated": not p.baseline and p.name in beaten} for p in points]
+
+
+def _row(point: TradeoffPoint) -> dict[str, Any]:
+    row = asdict(point)
+    also = row.pop("also")
+    return row | {f"{ALSO}{name}": accuracy for name, accuracy in also.items()}
 
 
 def write_tradeoff(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write ``tradeoff.csv``, one row per point."""
     with replace_file(path) as file:
-        writer = csv.DictWriter(file, list(rows[0]))
+        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)

@@ -205,6 +205,28 @@ def tradeoffs(runs: Sequence[tuple[str, Run]], theme: Theme) -> Figure:
     return figure
 
 
+def outside(stages: Sequence[Mapping[str, Any]], theme: Theme) -> Figure:
+    """Accuracy of each stage on the run's own examples and on further ones."""
+    figure, axes = new_axes(theme, width=7.5, height=4)
+    removed = [one["tokens_removed"] for one in stages]
+    lines = {"own examples": [one["accuracy"] for one in stages]}
+    for name in stages[-1]["also"]:
+        lines[name] = [one["also"][name]["accuracy"] for one in stages]
+    for i, (name, accuracies) in enumerate(lines.items()):
+        axes.plot(
+            removed,
+            accuracies,
+            marker=MARKERS[i % len(MARKERS)],
+            linestyle=DASHES[i % len(DASHES)],
+            color=theme.series[i % len(theme.series)],
+            label=name,
+        )
+    _accuracy_axes(axes)
+    axes.set_ylabel("exact match")
+    legend(axes, theme)
+    return figure
+
+
 def _label(series: Series) -> str:
     count = len(series.seeds)
     return series.label + (f" ({count} seeds)" if count > 1 else "")

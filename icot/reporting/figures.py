@@ -1,12 +1,14 @@
 """Figures as files. Colours differ in lightness, so that they can be told apart in grey."""
 
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 
-from icot.reporting.theme import LIGHT, MARKERS, new_axes, new_figure, save, style_axes
+from icot.evaluation.tradeoff import ALSO
+from icot.reporting.theme import DASHES, LIGHT, MARKERS, new_axes, new_figure, save, style_axes
 
 BLUE, GREY, ORANGE, FAINT = "#1f5a99", "#6e6e6e", "#e08a1e", "#b9c7d8"
 FASTEST = 1.15  # right edge of the trade-off's points; No CoT is 1
@@ -50,7 +52,8 @@ def tradeoff(
     """Exact match against speed over No CoT, one point a stage (Figure 2a).
 
     The line joins the stages that no other dominates; the others are pale. Stages that are faster
-    because their outputs end before an answer are at the right edge.
+    because their outputs end before an answer are at the right edge. Dashed lines are the accuracy
+    on further examples.
 
     Args:
         points: the rows of tradeoff.csv.
@@ -70,6 +73,16 @@ def tradeoff(
     _with_intervals(
         axes, beyond, color=FAINT, marker=">", linestyle="none", label="ends early, faster still"
     )
+    for i, column in enumerate(name for name in points[0] if name.startswith(ALSO)):
+        line = sorted(stages, key=itemgetter("x"))
+        axes.plot(
+            [p["x"] for p in line],
+            [p[column] for p in line],
+            marker=".",
+            color=LIGHT.series[2 + i % 5],
+            linestyle=DASHES[1 + i % 3],
+            label=column.removeprefix(ALSO),
+        )
     baselines = [p for p in shown if p["baseline"]]
     for point, marker in zip(baselines, MARKERS[1:], strict=False):
         _with_intervals(

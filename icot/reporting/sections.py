@@ -11,6 +11,7 @@ from icot.config.options import LinearScheduleConfig
 from icot.config.task_options import MultiplicationConfig
 from icot.removal import offset_probabilities
 from icot.reporting import charts
+from icot.reporting.comparison import outside
 from icot.reporting.differences import differences, nearest, of_experiment
 from icot.reporting.document import Code, Document, Picture, Section, Table
 from icot.reporting.paper import PAPER, paper_rows
@@ -34,6 +35,7 @@ def document(found: Found) -> Document:
         delta_lambda(done),
         evaluations(series),
         tradeoffs(done),
+        *outside(series),
         offsets(series),
         cost(series),
         every_run(series, found.missing),

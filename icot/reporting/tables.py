@@ -92,6 +92,21 @@ def print_evaluations(console: Console, records: Sequence[Mapping[str, Any]]) ->
         )
 
 
+def print_further(console: Console, records: Sequence[Mapping[str, Any]]) -> None:
+    """Accuracy on the further examples of the same records, a column each; nothing without."""
+    names = list(records[-1].get("also", {}))
+    if not names:
+        return
+    table = Table(title="Accuracy on further examples", box=SIMPLE_HEAD, padding=(0, 1))
+    for name in ("stage", "removed", "own", *names):
+        table.add_column(name, justify="right", overflow="fold")
+    for r in records:
+        accuracies = [r["accuracy"], *(r["also"][name]["accuracy"] for name in names)]
+        cells = [f"{accuracy:.3f}" for accuracy in accuracies]
+        table.add_row(r["name"], str(r["tokens_removed"]), *cells)
+    console.print(table)
+
+
 def print_benchmark(console: Console, record: Mapping[str, Any]) -> None:
     """Medians and ratios of a benchmark (the record of its JSON file)."""
     title = str(record["what"])

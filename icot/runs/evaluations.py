@@ -113,6 +113,11 @@ class Place:
         return dated
 
 
+def slug(text: str) -> str:
+    """A text as a part of a file's name."""
+    return re.sub(r"[^\w-]+", "-", text).strip("-")
+
+
 @contextmanager
 def keep_evaluation(
     home: Path, out: str | None, files: Sequence[str], *named_by: str
@@ -130,7 +135,7 @@ def keep_evaluation(
         RunError: the folder is not writable, another process writes there, or ``out`` contains such
             a file. Those of an evaluation that was killed are set aside.
     """
-    name = re.sub(r"[^\w-]+", "-", "_".join(named_by)).strip("-") or "evaluation"
+    name = slug("_".join(named_by)) or "evaluation"
     if out is None:
         if not os.access(home, os.W_OK):
             raise RunError(f"{home} cannot be written into; set out= to another folder.")

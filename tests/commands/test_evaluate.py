@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import torch
 
-from icot.tasks.multiplication import difficulty, example
+from icot.tasks.multiplication import Multiplication, difficulty, example
 from tests.conftest import icot
 
 QUICK = ["speed.examples=2", "paths.cache_dir=cache"]
@@ -77,6 +77,84 @@ def test_all_stages_make_the_trade_off_curve(small_run, tmp_path):
         assert json.loads(lines[0])["target"].count(" ") >= 4
     last = (tmp_path / "e" / "predictions-8.jsonl").read_text()
     assert (tmp_path / "e" / "predictions.jsonl").read_text() == last
+
+
+def test_further_examples_have_a_column_at_each_stage(small_run, tmp_path):
+    trained = next(Multiplication(2, train_size=200, valid_size=40, test_size=10).chunks("train"))
+    lines = [e.line() for e in trained[:3]]
+    (tmp_path / "mine.txt").write_text("\n".join(lines) + "\n")
+    others = [
+        "mine.txt",
+        "{easy_held_out: 1, train_size: 100}",
+        "{task: sum, numbers: 3, digits: 1}",
+    ]
+    done = icot(
+        "evaluate",
+        f"run_dir={small_run}",
+        "stage=all",
+        f"also=[{','.join(others)}]",
+        f"baselines=[{small_run}]",
+        "examples=20",
+        "out=e",
+        *QUICK,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    names = ["mine", "easy_held_out=1 train_size=100", "sum numbers=3 digits=1"]
+    stages = evaluation(tmp_path / "e")["stages"]
+    assert len(stages) == 9
+    for stage in stages:
+        assert list(stage["also"]) == names
+        assert [stage["also"][name]["n"] for name in names] == [3, 20, 20]
+        assert stage["also"]["mine"]["tokens_removed"] == stage["tokens_removed"]
+    with (tmp_path / "e" / "tradeoff.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 10
+    for name in names:
+        assert [float(row[f"accuracy on {name}"]) for row in rows[:9]] == [
+            stage["also"][name]["accuracy"] for stage in stages
+        ]
+    written = (tmp_path / "e" / "predictions-3-sum-numbers-3-digits-1.jsonl").read_text()
+    assert len(written.splitlines()) == 20
+    assert "Accuracy on further examples" in done.stdout
+    assert "also, mine: 3 questions are among the training questions." in done.stderr + done.stdout
+    assert "contain symbols that the tokenizer does not know" in done.stderr + done.stdout
+
+
+def test_further_examples_may_be_those_of_a_file_alone(small_run, tmp_path):
+    """The same file as data and as further examples is judged the same."""
+    (tmp_path / "mine.txt").write_text(example(12, 34, 2).line() + "\n")
+    done = icot(
+        "evaluate",
+        f"run_dir={small_run}",
+        "data_file=mine.txt",
+        "also=[mine.txt]",
+        "out=e",
+        *UNTIMED,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    found = evaluation(tmp_path / "e")
+    same = ("accuracy", "token_accuracy", "perplexity", "tokens_per_example", "failures")
+    assert {key: found[key] for key in same} == {key: found["also"]["mine"][key] for key in same}
+
+
+@pytest.mark.parametrize(
+    ("also", "message"),
+    [
+        ("[mlut3]", "also: mlut3 is neither a file nor a task"),
+        ("[{digit: 3}]", "task.digit"),
+        ("[{digits: x}]", "task.digits"),
+        ("[{digits: 5}]", "a larger model.config.n_positions"),
+    ],
+)
+def test_further_examples_that_cannot_be_are_refused_before_any_work(
+    small_run, tmp_path, also, message
+):
+    done = icot("evaluate", f"run_dir={small_run}", f"also={also}", "out=e", *QUICK, cwd=tmp_path)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (tmp_path / "e" / "evaluation.json").exists()
 
 
 @pytest.mark.parametrize("decode", ["verify", "always"])
