@@ -12,6 +12,7 @@ Composes the parts; ``icot.evaluation`` measures.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -148,16 +149,18 @@ def _measure(
     for checkpoint, of_checkpoint in groupby(points, key=itemgetter(0)):
         weights = load_weights(run, checkpoint, source.task, cfg.accelerator)
         for _, budget in of_checkpoint:
-            own, *others = [
-                choose_examples(
-                    weights,
-                    one,
-                    tokens_removed=cfg.tokens_removed,
-                    budget=budget,
-                    limit=cfg.examples,
-                    cache_dir=Path(cfg.paths.cache_dir),
-                )
-                for one in (source, *further.values())
+            choose = partial(
+                choose_examples,
+                weights,
+                tokens_removed=cfg.tokens_removed,
+                budget=budget,
+                limit=cfg.examples,
+                cache_dir=Path(cfg.paths.cache_dir),
+            )
+            own = choose(source, max_new_tokens=cfg.max_new_tokens or 0)
+            # Further examples may lack the chain that the model writes.
+            others = [
+                choose(one, max_new_tokens=own.examples.longest_target) for one in further.values()
             ]
             parts = PredictorParts(weights.model, cfg.batch_size, cfg.decode)
             predictor = method.build_predictor(parts, options)

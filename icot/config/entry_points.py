@@ -68,6 +68,8 @@ class EvaluateConfig(Section):
     """
     examples: int | None = Field(None, ge=1)
     """Examples to score, from the start; null scores all."""
+    max_new_tokens: int | None = Field(None, ge=1)
+    """Tokens that may be written; null, or fewer, is the longest correct output of the examples."""
     decode: Literal["verify", "always"] = "verify"
     """verify decodes only what one forward pass does not determine; always decodes everything."""
     batch_size: int = Field(500, ge=1)

@@ -189,6 +189,51 @@ class HubGSM8KConfig(Section):
     """At a row that makes no example: stop with an error, or skip and count it."""
 
 
+class RecordsConfig(Section):
+    """``icot.tasks.records.Records``: JSON files, JSON lines, or a data set of the hub."""
+
+    target: Literal["icot.tasks.records.Records"] = Field(alias=TARGET)
+    """The task's class."""
+    format: Literal["gsm8k", "gsm8k_nl", "svamp", "multiarith", "gsm_hard", "prosqa", "prontoqa"]
+    """What the records look like."""
+    name: str | None = None
+    """The task's name in reports and messages; null is the format."""
+    data_dir: str | None = None
+    """The folder that holds the files; null reads the data set."""
+    train_file: str | None = None
+    """The file of the training split, or the data set's name of it; if all three are null, the
+    usual names."""
+    valid_file: str | None = None
+    """The file or name of the validation split."""
+    test_file: str | None = None
+    """The file or name of the test split."""
+    dataset: str | None = None
+    """Hub name of a data set, or a folder that ``datasets`` can load."""
+    subset: str | None = None
+    """The data set's configuration."""
+    revision: str | None = None
+    """A commit or tag that pins what is downloaded."""
+    held_out: int = Field(500, ge=0)
+    """Without a validation split, this many last training records become it."""
+    train_size: int | None = Field(None, ge=1)
+    """Training records to use, from the start; null uses all."""
+    valid_size: int | None = Field(None, ge=1)
+    """Validation records to use, from the start; null uses all."""
+    test_size: int | None = Field(None, ge=0)
+    """Test records to use, from the start; null uses all."""
+    on_bad_line: Literal["raise", "skip"] = "raise"
+    """At a record that makes no example: stop with an error, or skip and count it."""
+
+
+class MultipleChoiceConfig(RecordsConfig):
+    """``icot.tasks.multiple_choice.MultipleChoice``: questions with options to choose from."""
+
+    target: Literal["icot.tasks.multiple_choice.MultipleChoice"] = Field(alias=TARGET)  # type: ignore[assignment]
+    """The task's class."""
+    format: Literal["multiple_choice"] = "multiple_choice"  # type: ignore[assignment]
+    """All shapes of records are known by their names."""
+
+
 class OtherTaskConfig(OfAnotherPackage):
     """A task of a user's package, a subclass of ``icot.Task``."""
 
@@ -203,6 +248,8 @@ TASKS: dict[str, type[Section]] = {
     "icot.tasks.prosqa.ProsQA": ProsQAConfig,
     "icot.tasks.text_files.TextFiles": TextFilesConfig,
     "icot.tasks.gsm8k.HubGSM8K": HubGSM8KConfig,
+    "icot.tasks.records.Records": RecordsConfig,
+    "icot.tasks.multiple_choice.MultipleChoice": MultipleChoiceConfig,
 }
 EachTask = (
     Annotated[MultiplicationConfig, Tag("icot.tasks.multiplication.Multiplication")]
@@ -214,4 +261,6 @@ EachTask = (
     | Annotated[ProsQAConfig, Tag("icot.tasks.prosqa.ProsQA")]
     | Annotated[TextFilesConfig, Tag("icot.tasks.text_files.TextFiles")]
     | Annotated[HubGSM8KConfig, Tag("icot.tasks.gsm8k.HubGSM8K")]
+    | Annotated[RecordsConfig, Tag("icot.tasks.records.Records")]
+    | Annotated[MultipleChoiceConfig, Tag("icot.tasks.multiple_choice.MultipleChoice")]
 )

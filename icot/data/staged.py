@@ -32,6 +32,8 @@ class StagedExamples:
         side: the end of the chain to remove from.
         keep_position_ids: whether tokens after the removed ones keep their position ids, and where
             these jump.
+        max_new_tokens: tokens that may be written if that is more than the longest correct output,
+            for examples without the chain that a model writes.
     """
 
     store: TokenizedSplit
@@ -40,6 +42,7 @@ class StagedExamples:
     eos_token_id: int
     side: Side = "left"
     keep_position_ids: KeepIds = False
+    max_new_tokens: int = 0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -108,8 +111,9 @@ class StagedExamples:
 
     @cached_property
     def longest_target(self) -> int:
-        """Tokens of the longest correct output of the whole split, the limit of decoding."""
-        return int((self._lengths_of_split - self.store.cot_start).max())
+        """The limit of decoding: the longest correct output of the whole split, or more."""
+        longest = int((self._lengths_of_split - self.store.cot_start).max())
+        return max(longest, self.max_new_tokens)
 
     def batch(self, index: NDArray[np.int64]) -> CoTBatch:
         """The examples ``index`` [B], counted within ``rows``."""

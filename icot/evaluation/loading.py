@@ -200,6 +200,7 @@ def choose_examples(
     budget: int | None = None,
     limit: int | None,
     cache_dir: Path,
+    max_new_tokens: int = 0,
 ) -> Subject:
     """The examples of a source at a stage, for weights that are loaded.
 
@@ -211,6 +212,7 @@ def choose_examples(
         budget: in place of ``tokens_removed``, how many are left of the run's longest chain.
         limit: the number of examples to use, from the start; None is all.
         cache_dir: the folder of token stores.
+        max_new_tokens: that may be written, if it is more than the longest correct output.
 
     Raises:
         RunError, DataError: something cannot be read or does not fit.
@@ -237,6 +239,7 @@ def choose_examples(
         separator_id(tokenizer),
         run.cfg.schedule.side,
         run.cfg.schedule.keep_position_ids,
+        max_new_tokens,
     )
     _check_fit(weights.model, examples, source, tokenizer.unk_token_id)
     if internalized is None:

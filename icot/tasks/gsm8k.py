@@ -14,21 +14,16 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from icot.errors import DataError, first_sentence
+from icot.errors import DataError
 from icot.tasks.answers import ANSWER_MARK
 from icot.tasks.base import Example, Split
-from icot.tasks.lines import write_line
+from icot.tasks.hub import hub_rows
+from icot.tasks.lines import example_of, text_of
 from icot.tasks.reading import OnBadLine, ReadTask
 
 EQUATION = re.compile(r"<<[^<>]*>>")
-LINE_BREAK = re.compile(r"\s*[\r\n]+\s*")
 COLUMNS = ("question", "answer")  # of every format
 ADVICE = "task.on_bad_line=skip skips and counts such rows."
-HUB_SPLITS: dict[Split, tuple[str, ...]] = {
-    "train": ("train",),
-    "valid": ("validation", "valid"),
-    "test": ("test",),
-}
 
 
 def example_from_row(row: Mapping[str, Any]) -> Example:
@@ -38,31 +33,34 @@ def example_from_row(row: Mapping[str, Any]) -> Example:
         ValueError: it has none that a text file could hold: a part is missing, is no text, or
             contains the mark that begins another part.
     """
-    answer = _text(row["answer"], "answer")
+    answer = text_of(row["answer"], "answer")
     if "steps" in row:
         steps = row["steps"]
         if not isinstance(steps, list | tuple):
             raise ValueError(f"its steps are {steps!r}, not a list of texts")
-        cot = " ".join(_text(step, "step") for step in steps)
+        cot = " ".join(text_of(step, "step") for step in steps)
     elif "cot" in row:
-        cot = _text(row["cot"], "cot")
+        cot = text_of(row["cot"], "cot")
     else:
         worked, mark, answer = answer.rpartition(ANSWER_MARK)
         if not mark:
             raise ValueError(f"its answer has no '{ANSWER_MARK}'")
         cot = " ".join(EQUATION.findall(worked))
-    question = " ".join(_text(row["question"], "question").split())
-    example = Example(question, cot.strip(), answer.strip())
-    write_line(example)
-    return example
+    return example_of(row["question"], cot, answer)
 
 
-def _text(value: Any, part: str) -> str:
-    """A text or a number of a row as text on one line."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
-    if not isinstance(value, str) and not is_number:
-        raise ValueError(f"its {part} is {value!r}, which is neither a text nor a number")
-    return LINE_BREAK.sub(" ", str(value).strip())
+def natural_example_from_row(row: Mapping[str, Any]) -> Example:
+    """The same for a row of ``openai/gsm8k``, with the worked answer's sentences as the chain.
+
+    Its notes are left out; this is the text of the published ``train_no_aug.txt``.
+
+    Raises:
+        ValueError: as above.
+    """
+    worked, mark, answer = text_of(row["answer"], "answer").rpartition(ANSWER_MARK)
+    if not mark:
+        raise ValueError(f"its answer has no '{ANSWER_MARK}'")
+    return example_of(row["question"], " ".join(EQUATION.sub("", worked).split()), answer)
 
 
 def difficulty(cot: str) -> dict[str, float]:
@@ -129,7 +127,7 @@ class HubGSM8K(ReadTask):
             DataError: the data set cannot be loaded, its columns have no known format, or it has a
                 bad row and ``on_bad_line`` is ``raise``.
         """
-        name, begin, rows = self._rows(split)
+        name, begin, rows = hub_rows(self.dataset, self.subset, self.revision, split, self.held_out)
         where = f"data set {self.dataset}, split {name}"
         if missing := [column for column in COLUMNS if column not in rows.column_names]:
             have = ", ".join(rows.column_names)
@@ -140,40 +138,3 @@ class HubGSM8K(ReadTask):
             except ValueError as error:
                 self.refuse(f"{where}, row {number} (counted from 0)", error, ADVICE)
                 yield None
-
-    def _rows(self, split: Split) -> tuple[str, int, Any]:
-        """The data set's own split that has the rows, the number of the first, and the rows."""
-        splits = self._load()
-        name = next((n for n in HUB_SPLITS[split] if n in splits), None)
-        held_out = not any(n in splits for n in HUB_SPLITS["valid"])
-        if name is None and split == "valid":
-            name = "train"
-        if name is None or name not in splits:
-            have = ", ".join(splits)
-            raise DataError(f"data set {self.dataset} has no {split} split; it has {have}.")
-        rows = splits[name]
-        if name != "train" or not held_out:
-            return name, 0, rows
-        kept = len(rows) - self.held_out
-        if kept < 1:
-            raise DataError(
-                f"task.held_out={self.held_out}: data set {self.dataset} has only {len(rows)} "
-                "training rows and no validation split; hold out fewer."
-            )
-        part = range(kept) if split == "train" else range(kept, len(rows))
-        return name, part.start, rows.select(part)
-
-    def _load(self) -> Any:
-        try:
-            from datasets import load_dataset
-        except ImportError:
-            raise DataError(
-                "a hub data set needs the package datasets: pip install 'icot[hub]'."
-            ) from None
-        try:
-            return load_dataset(self.dataset, self.subset, revision=self.revision)
-        except Exception as error:  # datasets raises many kinds
-            raise DataError(
-                f"data set {self.dataset} cannot be loaded ({first_sentence(error)}). Without a "
-                "network set task.data_dir to a folder with train.txt and valid.txt in the format."
-            ) from None

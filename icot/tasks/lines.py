@@ -3,9 +3,13 @@
 Tom has 3 apples and eats one. How many are left?||<<3-1=2>> #### 2
 """
 
+import re
+from typing import Any
+
 from icot.tasks.answers import ANSWER_MARK, clean_answer
 from icot.tasks.base import Example
 
+LINE_BREAK = re.compile(r"\s*[\r\n]+\s*")
 BYTE_ORDER_MARK = "\ufeff"  # some editors write it at the start of a file
 
 
@@ -50,3 +54,23 @@ def write_line(example: Example) -> str:
     if read != example:
         raise ValueError("begins or ends a part with white space")
     return line
+
+
+def example_of(question: Any, cot: str, answer: Any) -> Example:
+    """An example of texts or numbers, each on one line.
+
+    Raises:
+        ValueError: no text file could hold it.
+    """
+    asked = " ".join(text_of(question, "question").split())
+    example = Example(asked, cot.strip(), text_of(answer, "answer"))
+    write_line(example)
+    return example
+
+
+def text_of(value: Any, part: str) -> str:
+    """A text or a number of a row as text on one line."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    if not isinstance(value, str) and not is_number:
+        raise ValueError(f"its {part} is {value!r}, which is neither a text nor a number")
+    return LINE_BREAK.sub(" ", str(value).strip())

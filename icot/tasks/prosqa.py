@@ -16,6 +16,7 @@ from typing import Any
 
 from icot.tasks.base import Example
 from icot.tasks.generated import GeneratedTask
+from icot.tasks.lines import example_of, text_of
 
 Edge = tuple[str, str]  # somebody or a kind, and the kind that it is
 
@@ -151,5 +152,10 @@ def shortest_paths(edges: Sequence[Edge], start: str) -> dict[str, list[list[Edg
 
 
 def example_from_row(row: Mapping[str, Any]) -> Example:
-    """The example in a row of the published files: question, steps, answer."""
-    return Example(str(row["question"]), " ".join(row["steps"]), str(row["answer"]))
+    """The example in a row of the published files: question, steps, answer.
+
+    Raises:
+        ValueError: a part is missing or no text.
+    """
+    steps = " ".join(text_of(step, "step") for step in row["steps"])
+    return example_of(row["question"], steps, row["answer"])
