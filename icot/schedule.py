@@ -145,6 +145,7 @@ class LinearSchedule(Schedule):
 
     Args:
         tokens_per_epoch: delta, above 0, may be fractional.
+        removal_epochs: in place of delta, the epochs in which the longest chain is removed.
         remove_all_beyond: once s reaches this, everything is removed.
         warmup_epochs: epochs at ``warmup_removed`` tokens before n starts to count.
         warmup_removed: the fixed removal of the warm-up, from which the schedule goes on.
@@ -159,6 +160,7 @@ class LinearSchedule(Schedule):
     warmup_removed: int = 0
     rounding: Literal["exact", "official"] = "exact"
     slowdowns: tuple[Slowdown, ...] = ()
+    removal_epochs: float | None = None
 
     def resume(self, stage: Stage, batches: int) -> Stage:
         """Back to the tokens of a slowdown that begins here."""
@@ -184,7 +186,10 @@ class LinearSchedule(Schedule):
         counted = batches - self.warmup_epochs * batches_per_epoch
         if counted < 0:
             return stage.advance(stage.tokens_removed)
-        delta = Fraction(str(self.tokens_per_epoch)) / 2 ** len(self.slowdowns)
+        delta = Fraction(str(self.tokens_per_epoch))
+        if self.removal_epochs is not None:
+            delta = longest / Fraction(str(self.removal_epochs))
+        delta /= 2 ** len(self.slowdowns)
         before = self.warmup_removed if self.warmup_epochs else 0
         if self.slowdowns:
             counted = batches - self.slowdowns[-1].batches
@@ -212,7 +217,8 @@ class AdaptiveSchedule(Schedule):
         patience: batches after which a stage ends anyway; None waits for ever.
         min_batches: batches that a stage lasts at least.
         decay: weight of the past in the moving average.
-        tokens_per_stage: tokens removed at once.
+        tokens_per_stage: tokens removed at once; ``half`` removes half of what is left of the
+            longest chain, rounded up (logarithmically many stages, arXiv 2605.28600).
         stops: the numbers of removed tokens to stop at, in place of ``tokens_per_stage``; behind
             the last of them everything goes.
         remove_all_beyond: as in ``LinearSchedule``.
@@ -224,7 +230,7 @@ class AdaptiveSchedule(Schedule):
     patience: int | None = None
     min_batches: int = 10
     decay: float = 0.9
-    tokens_per_stage: int = 1
+    tokens_per_stage: int | Literal["half"] = 1
     stops: tuple[int, ...] = ()
     remove_all_beyond: int | None = None
     slowdowns: tuple[Slowdown, ...] = ()
@@ -271,7 +277,10 @@ class AdaptiveSchedule(Schedule):
         spent = self.patience is not None and grown.batches_in_stage >= self.patience
         removed = stage.tokens_removed
         if good or spent:
-            further = removed + self.tokens_per_stage
+            left = longest - removed
+            further = removed + (
+                -(-left // 2) if self.tokens_per_stage == "half" else self.tokens_per_stage
+            )
             if self.stops:
                 further = min((stop for stop in self.stops if stop > removed), default=longest)
             if self.slowdowns:

@@ -166,3 +166,22 @@ def test_the_last_stage_waits_for_its_own_accuracy():
         ends.append(waits.is_at_the_end(stage, 4))
     assert ends == [False, False, True]
     assert AdaptiveSchedule(0.5).is_at_the_end(stage, 4)
+
+
+def test_half_of_what_is_left_goes_at_each_stop():
+    schedule = AdaptiveSchedule(threshold=0.5, min_batches=1, tokens_per_stage="half")
+    stage, seen = schedule.start(24), []
+    for _ in range(7):
+        stage = schedule.after_batch(stage, 0, 100, 24, 1.0)
+        seen.append(stage.tokens_removed)
+    assert seen == [12, 18, 21, 23, 24, 24, 24]
+
+
+def test_the_linear_schedule_may_say_in_how_many_epochs_the_chain_goes():
+    # 12 tokens in 1.5 epochs are 8 an epoch.
+    fitted = LinearSchedule(1, removal_epochs=1.5)
+    stated = LinearSchedule(8)
+    for n in range(40):
+        assert fitted.after_batch(Stage(), n, 10, 12) == stated.after_batch(Stage(), n, 10, 12)
+    assert fitted.after_batch(Stage(), 15, 10, 12).tokens_removed == 12
+    assert fitted.after_batch(Stage(), 14, 10, 12).tokens_removed == 11

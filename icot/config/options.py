@@ -57,6 +57,8 @@ class LinearScheduleConfig(RemovalOptions):
     """Which schedule this is."""
     tokens_per_epoch: float = Field(8.0, gt=0)
     """Δ, tokens removed per epoch; may be fractional. ``schedule=no_cot`` removes all at once."""
+    removal_epochs: float | None = Field(None, gt=0)
+    """The epochs in which the longest chain is removed, in place of ``tokens_per_epoch``."""
     rounding: Literal["exact", "official"] = "exact"
     """exact: floor(Δ n / T) after n of T batches; official: one every round(T / Δ) batches."""
     warmup_epochs: int = Field(0, ge=0)
@@ -83,8 +85,8 @@ class AdaptiveScheduleConfig(RemovalOptions):
     """Fewest batches of a stage."""
     decay: float = Field(0.9, ge=0, lt=1)
     """Weight of the past in the moving average of the accuracy."""
-    tokens_per_stage: int = Field(1, ge=1)
-    """Tokens removed at once."""
+    tokens_per_stage: Annotated[int, Field(ge=1)] | Literal["half"] = 1
+    """Tokens removed at once; half removes half of what is left, rounded up."""
     stops: list[int] = Field(default_factory=list)
     """The removed tokens of each stage, in place of ``tokens_per_stage``; after the last, all."""
     remove_all_beyond: int | None = Field(None, ge=1)

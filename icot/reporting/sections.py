@@ -11,7 +11,7 @@ from icot.config.options import LinearScheduleConfig
 from icot.config.task_options import MultiplicationConfig
 from icot.removal import offset_probabilities
 from icot.reporting import charts
-from icot.reporting.comparison import outside
+from icot.reporting.comparison import outside, tasks_and_methods
 from icot.reporting.differences import differences, nearest, of_experiment
 from icot.reporting.document import Code, Document, Picture, Section, Table
 from icot.reporting.paper import PAPER, paper_rows
@@ -30,6 +30,7 @@ def document(found: Found) -> Document:
     sections = [
         not_read(found.unreadable),
         against_the_paper(runs),
+        *tasks_and_methods(runs),
         seeds(done),
         *by_sweep(runs),
         delta_lambda(done),
@@ -362,7 +363,8 @@ def _task(run: Run) -> str:
         chain = "" if task.chain == "long" else f", {task.chain}"
         return f"{task.digits} × {task.digits} digits{chain}"
     values = task.as_dict()
-    return str(values.get("name") or values.get("dataset") or values["_target_"])
+    named = values.get("name") or values.get("dataset") or run.environment.get("task")
+    return str(named or values["_target_"])
 
 
 def _describe(series: Sequence[Series]) -> str:

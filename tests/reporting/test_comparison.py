@@ -1,0 +1,69 @@
+"""Methods on several tasks, and each stage on examples outside the training examples."""
+
+import json
+
+import pytest
+
+from icot.reporting.comparison import outside, tasks_and_methods
+from icot.reporting.runs import find_runs
+from icot.reporting.series import gather_series
+from icot.reporting.theme import DARK, LIGHT
+from tests.made_runs import LONGEST, make_run
+
+
+def judged(accuracy, removed=LONGEST, **also):
+    ends = {"accuracy_low": accuracy - 0.1, "accuracy_high": accuracy + 0.1, "n": 100}
+    record = {"name": str(removed), "accuracy": accuracy, "tokens_removed": removed, **ends}
+    if also:
+        record["also"] = {name: judged(value) for name, value in also.items()}
+    return record
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """Two tasks, two methods, two seeds; one run ended early, one task was judged further."""
+    accuracies = {("parity", "no_cot"): (0.5, 0.5), ("parity", "adaptive"): (0.8, 1.0),
+                  ("sum", "no_cot"): (0.2, 0.4), ("sum", "adaptive"): (0.9, 0.9)}  # fmt: skip
+    for (task, schedule), values in accuracies.items():
+        for seed, accuracy in enumerate(values, start=1):
+            facts = {"sweep": "suite", "task": task, "schedule": schedule}
+            removed = 5 if (task, schedule, seed) == ("sum", "adaptive", 2) else LONGEST
+            folder = tmp_path / f"{task}_{schedule}_{seed}"
+            make_run(folder, changes={"seed": seed}, accuracy=accuracy, removed=removed, **facts)
+            if task == "parity":
+                stages = [judged(0.9, 0, longer=0.6), judged(accuracy, LONGEST, longer=0.1 * seed)]
+                place = folder / "evaluations" / "all_valid"
+                place.mkdir(parents=True)
+                text = json.dumps({**stages[-1], "stages": stages})
+                (place / "evaluation.json").write_text(text)
+    return find_runs([tmp_path]).runs
+
+
+def test_the_matrix_has_means_intervals_and_unfinished_chains(suite):
+    (section,) = tasks_and_methods(suite)
+    inside, beyond = section.tables
+    assert inside.header == ("task", "chain", "examples", "adaptive", "no_cot")
+    rows = {row[0]: row for row in inside.rows}
+    assert rows["parity"] == ["parity", "8", "640", "0.900 (0.00-1.00)", "0.500 (0.50-0.50)"]
+    assert rows["sum"][3] == "0.900 (0.90-0.90) [1]"
+    assert beyond.rows == [["parity", "longer", *["0.150 (0.00-0.79)"] * 2]]
+    assert section.title == "Tasks and methods: suite"
+
+
+def test_one_task_or_one_method_makes_no_matrix(suite):
+    assert not tasks_and_methods([run for run in suite if run.environment["task"] == "sum"])
+    assert not tasks_and_methods([r for r in suite if r.environment["schedule"] == "adaptive"])
+
+
+def test_each_stage_on_further_examples(suite):
+    sections = outside(gather_series(suite))
+    assert len(sections) == 4
+    (table,) = sections[0].tables
+    assert table.header == ("weights", "removed", "own examples", "longer")
+    assert table.rows[0] == ["0", "0", "0.900 (0.800-1.000)", "0.600 (0.500-0.700)"]
+    (picture,) = sections[0].pictures
+    assert "0 removed: 0.900" in picture.alternative
+    for theme in (LIGHT, DARK):
+        (axes,) = picture.draw(theme).axes
+        drawn = [list(line.get_ydata()) for line in axes.get_lines()]
+        assert drawn[1] == [0.6, pytest.approx(0.1)]
