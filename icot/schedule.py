@@ -145,7 +145,7 @@ class LinearSchedule(Schedule):
 
     Args:
         tokens_per_epoch: delta, above 0, may be fractional.
-        removal_epochs: in place of delta, the epochs in which the longest chain is removed.
+        removal_batches: in place of delta, the batches in which the longest chain is removed.
         remove_all_beyond: once s reaches this, everything is removed.
         warmup_epochs: epochs at ``warmup_removed`` tokens before n starts to count.
         warmup_removed: the fixed removal of the warm-up, from which the schedule goes on.
@@ -160,7 +160,7 @@ class LinearSchedule(Schedule):
     warmup_removed: int = 0
     rounding: Literal["exact", "official"] = "exact"
     slowdowns: tuple[Slowdown, ...] = ()
-    removal_epochs: float | None = None
+    removal_batches: int | None = None
 
     def resume(self, stage: Stage, batches: int) -> Stage:
         """Back to the tokens of a slowdown that begins here."""
@@ -187,8 +187,8 @@ class LinearSchedule(Schedule):
         if counted < 0:
             return stage.advance(stage.tokens_removed)
         delta = Fraction(str(self.tokens_per_epoch))
-        if self.removal_epochs is not None:
-            delta = longest / Fraction(str(self.removal_epochs))
+        if self.removal_batches is not None:
+            delta = Fraction(longest * batches_per_epoch, self.removal_batches)
         delta /= 2 ** len(self.slowdowns)
         before = self.warmup_removed if self.warmup_epochs else 0
         if self.slowdowns:

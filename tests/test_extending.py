@@ -68,6 +68,22 @@ def test_it_is_resumed_evaluated_exported_and_reported(place):
     assert "reverse" in (place / "outputs" / "report" / "report.md").read_text()
 
 
+def test_the_task_joins_the_suite(place):
+    """The documented line, with one seed and few batches."""
+    (arguments,) = re.findall(r"`python -m icot\.train (--config-dir .*suite .*)`", PAGE)
+    folder = "hydra.sweep.dir=outputs/suite"
+    smaller = [o for o in SMALLER if "max_steps" not in o] + ["trainer.max_steps=6"]
+    done = icot("train", *shlex.split(arguments), *smaller, "seed=1", folder, cwd=place)
+    assert done.returncode == 0, done.stderr
+    with (place / "outputs" / "suite" / "index.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["state"] for row in rows} == {"finished"}
+    schedules = ("explicit", "no_cot", "icot_si", "adaptive")
+    assert {row["directory"] for row in rows} == {f"reverse_{s}_seed_1" for s in schedules}
+    report = icot("report", "outputs/suite", cwd=place)
+    assert report.returncode == 0, report.stderr
+
+
 def test_a_run_directory_runs_no_code_of_a_package_that_is_not_trusted(place):
     evil = place / "mine" / "tasks.py"
     content = evil.read_text()

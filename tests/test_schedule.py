@@ -177,9 +177,9 @@ def test_half_of_what_is_left_goes_at_each_stop():
     assert seen == [12, 18, 21, 23, 24, 24, 24]
 
 
-def test_the_linear_schedule_may_say_in_how_many_epochs_the_chain_goes():
-    # 12 tokens in 1.5 epochs are 8 an epoch.
-    fitted = LinearSchedule(1, removal_epochs=1.5)
+def test_the_linear_schedule_may_say_in_how_many_batches_the_chain_goes():
+    # 12 tokens in 15 batches are 8 in an epoch of 10.
+    fitted = LinearSchedule(1, removal_batches=15)
     stated = LinearSchedule(8)
     for n in range(40):
         assert fitted.after_batch(Stage(), n, 10, 12) == stated.after_batch(Stage(), n, 10, 12)

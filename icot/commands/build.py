@@ -281,7 +281,7 @@ def build_schedule(option: AnySchedule, recoveries: Recoveries) -> Schedule:
         case LinearScheduleConfig():
             return LinearSchedule(
                 tokens_per_epoch=option.tokens_per_epoch,
-                removal_epochs=option.removal_epochs,
+                removal_batches=option.removal_batches,
                 remove_all_beyond=option.remove_all_beyond,
                 warmup_epochs=option.warmup_epochs,
                 warmup_removed=option.warmup_removed,

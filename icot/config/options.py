@@ -57,8 +57,8 @@ class LinearScheduleConfig(RemovalOptions):
     """Which schedule this is."""
     tokens_per_epoch: float = Field(8.0, gt=0)
     """Δ, tokens removed per epoch; may be fractional. ``schedule=no_cot`` removes all at once."""
-    removal_epochs: float | None = Field(None, gt=0)
-    """The epochs in which the longest chain is removed, in place of ``tokens_per_epoch``."""
+    removal_batches: int | None = Field(None, ge=1)
+    """The batches in which the longest chain is removed, in place of ``tokens_per_epoch``."""
     rounding: Literal["exact", "official"] = "exact"
     """exact: floor(Δ n / T) after n of T batches; official: one every round(T / Δ) batches."""
     warmup_epochs: int = Field(0, ge=0)
