@@ -32,7 +32,7 @@ from icot.evaluation.predictions import read_predictions, write_predictions
 from icot.evaluation.tradeoff import tradeoff_rows, write_tradeoff
 from icot.methods.base import PredictorParts
 from icot.reporting.figures import failures, tradeoff
-from icot.reporting.tables import print_evaluations, print_further
+from icot.reporting.tables import print_evaluations, print_further, print_grid
 from icot.runs.checkpoints import ALL, FINAL, Checkpoint, select, select_stage
 from icot.runs.evaluations import Place, keep_evaluation, slug
 from icot.runs.kept_run import KeptRun
@@ -46,6 +46,7 @@ from icot.runs.layout import (
 )
 from icot.system.hardware import precision_context
 from icot.tasks.answers import extract_answer
+from icot.tasks.mixed_digits import DIGITS
 
 # Names, or patterns of names, of the files of an evaluation.
 WRITTEN = (
@@ -131,6 +132,7 @@ def _score_into(
     ]
     print_evaluations(Console(), [one.record for one in measured])
     print_further(Console(), [one.record for one in measured])
+    print_grid(Console(), last.failures.get(DIGITS, []))
     write_predictions(place.folder / PREDICTIONS, last.predictions)
     if any(last.failures.values()):
         title = f"{record['task']}, {record['title']}: where it fails"

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from icot.data.statistics import TokenStatistics
+from icot.evaluation.failures import Group
 from icot.evaluation.predictions import Prediction
 
 
@@ -104,6 +105,21 @@ def print_further(console: Console, records: Sequence[Mapping[str, Any]]) -> Non
         accuracies = [r["accuracy"], *(r["also"][name]["accuracy"] for name in names)]
         cells = [f"{accuracy:.3f}" for accuracy in accuracies]
         table.add_row(r["name"], str(r["tokens_removed"]), *cells)
+    console.print(table)
+
+
+def print_grid(console: Console, groups: Sequence[Group]) -> None:
+    """Accuracy by the digits of both operands; nothing for groups that are not ``n1 × n2``."""
+    pairs = {tuple(group.label.split(" × ")): group for group in groups}
+    if not pairs or any(len(pair) != 2 for pair in pairs):
+        return
+    rows, columns = (sorted({pair[i] for pair in pairs}, key=int) for i in (0, 1))
+    table = Table(title="Accuracy by digits: multiplicand × multiplier", box=SIMPLE_HEAD)
+    for name in ("", *columns):
+        table.add_column(name, justify="right")
+    for row in rows:
+        found = [pairs.get((row, column)) for column in columns]
+        table.add_row(row, *("" if group is None else f"{group.accuracy:.3f}" for group in found))
     console.print(table)
 
 

@@ -33,6 +33,7 @@ from icot.tasks.multiplication import (
 
 Order = Literal["reversed", "plain", "reversed_product"]
 TRAIN_SIZE, HELD_OUT_SIZE = 808_000, 1_000
+DIGITS = "digits"  # the measure of difficulty by which an evaluation shows its grid
 
 
 class MixedMultiplication(Task):
@@ -137,7 +138,7 @@ class MixedMultiplication(Task):
             return {}
         n1, n2 = (len(text.split()) for text in match.groups())
         more = difficulty(example.question) if self.order == "reversed" else {}
-        return {"digits": f"{n1} × {n2}", **more}
+        return {DIGITS: f"{n1} × {n2}", **more}
 
     def chunks(self, split: Split) -> Iterator[list[Example]]:
         """The examples of ``split``, 20,000 at a time."""

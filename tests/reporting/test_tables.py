@@ -2,8 +2,9 @@ from io import StringIO
 
 from rich.console import Console
 
+from icot.evaluation.failures import Group
 from icot.evaluation.predictions import Prediction
-from icot.reporting.tables import print_evaluations, print_examples, print_stages
+from icot.reporting.tables import print_evaluations, print_examples, print_grid, print_stages
 
 ROW = {
     "stage": 107,
@@ -69,3 +70,14 @@ def test_examples_are_of_both_kinds_and_long_texts_keep_their_end():
     assert "wrong" in shown
     assert "#### 7" in shown
     assert shown.count("x") < 600
+
+
+def test_the_grid_of_digits_is_shown_by_pair():
+    out = StringIO()
+    groups = [Group("1 × 2", 4, 3), Group("2 × 10", 5, 5)]
+    print_grid(Console(file=out, width=80), groups)
+    lines = [line.split() for line in out.getvalue().splitlines() if line.strip()]
+    assert lines[1] == ["2", "10"]
+    assert lines[3:] == [["1", "0.750"], ["2", "1.000"]]
+    print_grid(Console(file=out), [Group("3", 4, 3)])
+    assert out.getvalue().count("multiplicand") == 1
