@@ -114,8 +114,8 @@ def print_grid(console: Console, groups: Sequence[Group]) -> None:
     if not pairs or any(len(pair) != 2 for pair in pairs):
         return
     rows, columns = (sorted({pair[i] for pair in pairs}, key=int) for i in (0, 1))
-    table = Table(title="Accuracy by digits: multiplicand × multiplier", box=SIMPLE_HEAD)
-    for name in ("", *columns):
+    table = Table(title="Accuracy by digits", box=SIMPLE_HEAD)
+    for name in ("a × b", *columns):
         table.add_column(name, justify="right")
     for row in rows:
         found = [pairs.get((row, column)) for column in columns]

@@ -77,7 +77,7 @@ def test_the_grid_of_digits_is_shown_by_pair():
     groups = [Group("1 × 2", 4, 3), Group("2 × 10", 5, 5)]
     print_grid(Console(file=out, width=80), groups)
     lines = [line.split() for line in out.getvalue().splitlines() if line.strip()]
-    assert lines[1] == ["2", "10"]
+    assert lines[1] == ["a", "×", "b", "2", "10"]
     assert lines[3:] == [["1", "0.750"], ["2", "1.000"]]
     print_grid(Console(file=out), [Group("3", 4, 3)])
-    assert out.getvalue().count("multiplicand") == 1
+    assert out.getvalue().count("by digits") == 1
