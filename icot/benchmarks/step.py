@@ -118,7 +118,7 @@ def train(
     trainer = Trainer(
         **arguments, callbacks=[Clock(cfg.seed), Stages(FixedSchedule(removed)), *extra]
     )
-    trainer.fit(build_module(cfg, ICOT_SI, NoOptions(), model, data.longest_cot), datamodule=data)
+    trainer.fit(build_module(cfg, ICOT_SI, NoOptions(), model, data), datamodule=data)
 
 
 class UpdateTimer(Callback):

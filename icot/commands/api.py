@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from icot.cli import compose_run
 from icot.commands import evaluate as evaluate_command
 from icot.commands import train as train_command
-from icot.commands.build import build_method, build_task
+from icot.commands.build import build_method, build_task, model_maker
 from icot.config.checks import validate
 from icot.config.entry_points import EvaluateConfig
 from icot.errors import ConfigError, RunError
@@ -93,7 +93,7 @@ class Run(KeptRun):
         if stage not in self._models:
             task = build_task(self.cfg.task)
             checkpoint = select_stage(self, stage)[0]
-            model, tokenizer = restore_weights(self, checkpoint, task)
+            model, tokenizer = restore_weights(self, checkpoint, task, model_maker(self.cfg.method))
             self._models[stage] = checkpoint, model, tokenizer
         checkpoint, model, tokenizer = self._models[stage]
         method, options = build_method(self.cfg.method)

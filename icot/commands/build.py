@@ -30,8 +30,10 @@ from icot.config.section import OfAnotherPackage
 from icot.data.leading_tokens import decide_bos
 from icot.data.views import View
 from icot.errors import ConfigError, UserError, in_one_line
+from icot.evaluation.loading import MakeModel
 from icot.methods.base import (
     Method,
+    ModelParts,
     ModuleParts,
     Options,
     ViewParts,
@@ -177,6 +179,16 @@ def build_method(option: MethodConfig, overrides: Sequence[str] = ()) -> tuple[M
         raise ConfigError([f"method.{mistake}" for mistake in error.mistakes]) from None
 
 
+def model_maker(option: MethodConfig) -> MakeModel:
+    """Makes what a run's method trains from a causal LM."""
+    method, options = build_method(option)
+
+    def make(model: nn.Module, *, eos_token_id: int) -> nn.Module:
+        return method.build_model(ModelParts(model, eos_token_id), options)
+
+    return make
+
+
 def build_view(cfg: TrainConfig, method: Method, options: Options, eos_token_id: int) -> View:
     """The method's view of a batch."""
     parts = ViewParts(
@@ -241,9 +253,13 @@ def check_lengths(cfg: TrainConfig, data: CoTDataModule) -> None:
 
 
 def build_module(
-    cfg: TrainConfig, method: Method, options: Options, model: nn.Module, longest_cot: int
+    cfg: TrainConfig,
+    method: Method,
+    options: Options,
+    model: nn.Module,
+    data: CoTDataModule,
 ) -> TrainingModule:
-    """The model in training; the longest chain has ``longest_cot`` tokens."""
+    """The model in training, on the data of ``data``."""
     parts = ModuleParts(
         model=model,
         optimizer=build_optimizer(cfg.optimizer),
@@ -253,7 +269,9 @@ def build_module(
         method=method.name,
         chain_loss=cfg.schedule.chain_loss,
         chain_loss_layers=cfg.schedule.chain_loss_layers,
-        longest_cot=longest_cot,
+        longest_cot=data.longest_cot,
+        tokenizer=data.tokenizer,
+        task=cfg.task.as_dict(),
     )
     return method.build_module(parts, options)
 

@@ -25,6 +25,7 @@ from icot.methods.base import (
     Method,
     Options,
     PredictorParts,
+    ValidationParts,
 )
 from icot.models.introspection import config_of
 from icot.reporting.finished_run import show_finished_run
@@ -94,6 +95,13 @@ def _run_callbacks(
     def predictor(model: nn.Module) -> Predictor:
         return method.build_predictor(PredictorParts(model, v.batch_size, v.decode), options)
 
+    validation: list[Callback] = [
+        ValidationAccuracy(predictor, v.examples),
+        StageCheckpoint(folder / CHECKPOINTS, c.every_stage),
+    ]
+    if method.build_validation is not None:
+        own = ValidationParts(folder / CHECKPOINTS, v.examples, v.batch_size)
+        validation = method.build_validation(own, options)
     return [
         Checkpointing(
             folder / CHECKPOINTS,
@@ -107,8 +115,7 @@ def _run_callbacks(
         Progress(),
         DeviceUse(),
         Clock(cfg.seed),
-        ValidationAccuracy(predictor, v.examples),
-        StageCheckpoint(folder / CHECKPOINTS, c.every_stage),
+        *validation,
         Stages(build_schedule(cfg.schedule, recoveries)),
         RunRecord(folder, facts=known, show=show),
     ]

@@ -20,7 +20,7 @@ from typing import Any
 
 from rich.console import Console
 
-from icot.commands.build import build_method
+from icot.commands.build import build_method, model_maker
 from icot.commands.quiet import quiet_libraries
 from icot.commands.sources import further_sources, own_source
 from icot.config.command_line import CommandLine
@@ -149,7 +149,8 @@ def _measure(
     source = own_source(cfg, run)
     method, options = build_method(run.cfg.method)
     for checkpoint, of_checkpoint in groupby(points, key=itemgetter(0)):
-        weights = load_weights(run, checkpoint, source.task, cfg.accelerator)
+        make = model_maker(run.cfg.method)
+        weights = load_weights(run, checkpoint, source.task, cfg.accelerator, make)
         for _, budget in of_checkpoint:
             choose = partial(
                 choose_examples,

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
-from icot.commands.build import build_method, build_task
+from icot.commands.build import build_method, build_task, model_maker
 from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import ExportConfig
@@ -98,6 +98,7 @@ def _export(cfg: ExportConfig, out: Path) -> None:
         limit=cfg.examples,
         accelerator=cfg.accelerator,
         cache_dir=Path(cfg.paths.cache_dir),
+        make=model_maker(run_.cfg.method),
     )
     model, tokenizer = subject.weights.model, subject.weights.tokenizer
     schedule = run_.cfg.schedule

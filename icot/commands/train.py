@@ -37,6 +37,7 @@ from icot.config.schema import TrainConfig
 from icot.data.leading_tokens import leading_tokens
 from icot.data.tokenized import separator_id
 from icot.errors import RunError, first_line
+from icot.methods.base import ModelParts
 from icot.models.introspection import config_of
 from icot.runs.directory import describe, kept_choices
 from icot.runs.layout import CONFIG, METRICS, MODEL
@@ -125,8 +126,10 @@ def fit(
     data.skipped = recoveries.skipped
     data.prepare_data()
     check_lengths(cfg, data)
-    model = build_model(cfg, tokenizer, data.longest)
-    module = build_module(cfg, method, options, model, data.longest_cot)
+    model = method.build_model(
+        ModelParts(build_model(cfg, tokenizer, data.longest), data.eos_token_id), options
+    )
+    module = build_module(cfg, method, options, model, data)
     known = facts(cfg, model, choices, command.sweep)
     metrics = MetricsFile(folder / METRICS)
     loggers = build_loggers(cfg, metrics, position.step, known)

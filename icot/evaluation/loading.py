@@ -3,9 +3,10 @@
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from torch import nn
@@ -26,6 +27,13 @@ from icot.system.hardware import device_for
 from icot.tasks.base import Example, Split, Task
 
 log = logging.getLogger(__name__)
+
+
+class MakeModel(Protocol):
+    """Makes what a method trains from a causal LM."""
+
+    def __call__(self, model: nn.Module, *, eos_token_id: int) -> nn.Module:
+        """The model; ``eos_token_id`` is the separator."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +174,7 @@ def load_for_evaluation(
     limit: int | None,
     accelerator: str,
     cache_dir: Path,
+    make: MakeModel | None = None,
 ) -> Subject:
     """Load model, tokenizer and examples: ``load_weights``, then ``choose_examples``.
 
@@ -173,7 +182,7 @@ def load_for_evaluation(
         RunError, ModelError, DataError: something cannot be read or does not fit.
     """
     return choose_examples(
-        load_weights(run, checkpoint, source.task, accelerator),
+        load_weights(run, checkpoint, source.task, accelerator, make),
         source,
         tokens_removed=tokens_removed,
         budget=budget,
@@ -182,13 +191,19 @@ def load_for_evaluation(
     )
 
 
-def load_weights(run: KeptRun, checkpoint: Checkpoint, task: Task, accelerator: str) -> Weights:
-    """Model and tokenizer, on a device as in the trainer.
+def load_weights(
+    run: KeptRun,
+    checkpoint: Checkpoint,
+    task: Task,
+    accelerator: str,
+    make: MakeModel | None = None,
+) -> Weights:
+    """Model and tokenizer, on a device as in the trainer; ``make`` as in ``restore_weights``.
 
     Raises:
         ModelError: something cannot be read or does not fit.
     """
-    model, tokenizer = restore_weights(run, checkpoint, task)
+    model, tokenizer = restore_weights(run, checkpoint, task, make)
     return Weights(run, checkpoint, model.to(device_for(accelerator)), tokenizer)
 
 
@@ -248,9 +263,12 @@ def choose_examples(
 
 
 def restore_weights(
-    run: KeptRun, checkpoint: Checkpoint, task: Task
+    run: KeptRun, checkpoint: Checkpoint, task: Task | None = None, make: MakeModel | None = None
 ) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     """The run's model with the weights of a checkpoint, on the CPU, and its tokenizer.
+
+    ``make`` makes what the run's method trains from a causal LM and the separator's number; None is
+    the LM itself.
 
     Raises:
         ModelError: something cannot be read or does not fit.
@@ -258,8 +276,9 @@ def restore_weights(
     settings = run.cfg.model
     lora = settings.lora.as_dict() if settings.lora.r is not None else None
     attention = settings.attn_implementation or _measured_attention(run)
-    model = restore_model(run.model_folder, checkpoint.weights, attention, lora)
     tokenizer = load_tokenizer(str(run.model_folder), task)
+    made = None if make is None else partial(make, eos_token_id=separator_id(tokenizer))
+    model = restore_model(run.model_folder, checkpoint.weights, attention, lora, made)
     return model, decide_bos(tokenizer, settings.add_bos)
 
 

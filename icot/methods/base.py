@@ -12,14 +12,16 @@ A method is found by its dotted name, so adding one, here or in a user's package
 existing file.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from lightning import Callback
 from torch import nn
 from torch.optim import Optimizer
+from transformers import PreTrainedTokenizerBase
 
 from icot.config.section import Section
 from icot.data.views import View
@@ -29,6 +31,19 @@ from icot.removal import KeepIds, Side
 from icot.training.module import TrainingModule
 
 Options = Any  # the method's own keys of the configuration, an object of ``Method.options``
+
+
+@dataclass(frozen=True)
+class ModelParts:
+    """The arguments of what a method makes of a causal LM.
+
+    Attributes:
+        model: the causal LM, new or with another model's weights.
+        eos_token_id: the separator.
+    """
+
+    model: nn.Module
+    eos_token_id: int
 
 
 @dataclass(frozen=True)
@@ -43,6 +58,8 @@ class ModuleParts:
         method: name of the method, for checkpoints.
         chain_loss, chain_loss_layers: of the schedule; 0 is no such loss.
         longest_cot: tokens of the longest chain.
+        tokenizer, task: of the run, for methods that compare them with another run's; the task as
+            its keys.
     """
 
     model: nn.Module
@@ -54,6 +71,8 @@ class ModuleParts:
     chain_loss: float
     chain_loss_layers: Sequence[int] | None
     longest_cot: int
+    tokenizer: PreTrainedTokenizerBase
+    task: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -105,6 +124,21 @@ class CallbackParts:
 
 
 @dataclass(frozen=True)
+class ValidationParts:
+    """The arguments of a method's own validation.
+
+    Attributes:
+        folder: of the checkpoints.
+        examples: of the validation split to use while training; None is all.
+        batch_size: examples at once.
+    """
+
+    folder: Path
+    examples: int | None
+    batch_size: int
+
+
+@dataclass(frozen=True)
 class PredictorParts:
     """The arguments of a predictor.
 
@@ -118,6 +152,10 @@ class PredictorParts:
     model: nn.Module
     batch_size: int = 500
     decode: Decode = "verify"
+
+
+def _the_model(parts: ModelParts, options: Options) -> nn.Module:
+    return parts.model
 
 
 class NoOptions(Section):
@@ -134,6 +172,9 @@ class Method:
         build_view: the view, which decides what is left of a batch.
         build_callbacks: its own callbacks, called after the run's, in this order.
         build_predictor: the predictor, which answers questions with the trained model.
+        build_model: what is trained and kept, made of a causal LM; by default the LM itself.
+        build_validation: callbacks that validate in place of the exact match of a predictor's
+            answers, for a model that answers nothing; None is the exact match.
         options: the schema of the method's own keys; any other key is an error.
         ignores: groups of the configuration that the method does not use; setting one is an error.
         title: what a model card calls it, as Markdown: ``distillation ([Doe 2026](https://...))``;
@@ -147,6 +188,8 @@ class Method:
     build_view: Callable[[ViewParts, Options], View]
     build_callbacks: Callable[[CallbackParts, Options], list[Callback]]
     build_predictor: Callable[[PredictorParts, Options], Predictor]
+    build_model: Callable[[ModelParts, Options], nn.Module] = _the_model
+    build_validation: Callable[[ValidationParts, Options], list[Callback]] | None = None
     options: type[Section] = NoOptions
     ignores: tuple[str, ...] = ()
     title: str = ""

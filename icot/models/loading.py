@@ -5,7 +5,7 @@ small), and ``config`` changes it (``n_layer: 4``).
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,7 @@ def restore_model(
     weights: Mapping[str, torch.Tensor],
     attn_implementation: str | None = None,
     lora: Mapping[str, Any] | None = None,
+    make: Callable[[nn.Module], nn.Module] | None = None,
 ) -> nn.Module:
     """A run's model in evaluation mode, with the shape in ``folder`` and the given weights.
 
@@ -138,6 +139,7 @@ def restore_model(
         weights: of the model, with its adapters if there are any.
         attn_implementation: as in ``load_model``.
         lora: arguments of ``add_lora``; None for a model without adapters.
+        make: makes what the weights are of from a causal LM; None is the LM itself.
 
     Raises:
         ModelError: the folder has no configuration, or the weights do not fit it.
@@ -150,6 +152,7 @@ def restore_model(
         )
         if lora is not None:
             model = add_lora(model, **lora, trained_whole=find_trained_whole(weights))
+        model = model if make is None else make(model)
         model.load_state_dict(dict(weights))
     except Exception as error:  # a damaged file can raise anything
         raise ModelError(

@@ -35,7 +35,7 @@ BLANKS_AT_THE_END = r"\s+(?!\S)"
 DIGITS = [f"{space}{digit}" for space in ("", " ") for digit in range(10)]
 
 
-def load_tokenizer(name_or_path: str, task: Task) -> PreTrainedTokenizerBase:
+def load_tokenizer(name_or_path: str, task: Task | None) -> PreTrainedTokenizerBase:
     """The ``symbol`` tokenizer of ``task``, or one from a local folder or the hub.
 
     A folder may hold a saved tokenizer, or only the ``vocab.json`` and ``merges.txt`` of GPT-2.
@@ -45,6 +45,7 @@ def load_tokenizer(name_or_path: str, task: Task) -> PreTrainedTokenizerBase:
         ModelError: not found, or no end-of-sequence token; the message says what to do.
     """
     if name_or_path == SYMBOL:
+        assert task is not None
         symbols = task.symbols()
         if symbols is not None:
             return build_symbol_tokenizer(symbols)

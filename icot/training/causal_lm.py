@@ -48,10 +48,15 @@ class CausalLM(TrainingModule):
         self.hidden_layers: tuple[int, ...] = ()  # whose hidden states ``further_loss`` needs
         self._parts: Parts | None = None  # of the model, where it comes apart
 
+    @property
+    def causal_lm(self) -> nn.Module:
+        """What computes logits; a subclass may have it inside its model."""
+        return self.model
+
     def on_fit_start(self) -> None:
         """Take the model apart where it comes apart, and compile it if asked to."""
         with self.trainer.precision_plugin.forward_context():
-            self._parts = self.with_whole_weights(lambda: parts_of(self.model))
+            self._parts = self.with_whole_weights(lambda: parts_of(self.causal_lm))
         if self.compile_mode is not None:
             self._parts = compile_parts(self._parts, self.compile_mode, self.device)
         super().on_fit_start()
@@ -63,7 +68,7 @@ class CausalLM(TrainingModule):
         supervised token is left out because removal smoothing makes it ambiguous: nothing before it
         says how many tokens an example has lost.
         """
-        found = predict(self.model, batch, self._parts, self.hidden_layers)
+        found = predict(self.causal_lm, batch, self._parts, self.hidden_layers)
         with torch.no_grad():
             correct = found.predicted == found.targets
             row, position = batch.of_examples(found.places)
@@ -91,6 +96,6 @@ class CausalLM(TrainingModule):
 
     def losses(self, batch: CoTBatch) -> tuple[Tensor, Tensor]:
         """The loss of each supervised token [N], and the example [N] that it belongs to."""
-        logits, targets, places = supervised_logits(self.model, batch)
+        logits, targets, places = supervised_logits(self.causal_lm, batch)
         row, _ = batch.of_examples(places)
         return F.cross_entropy(logits.float(), targets, reduction="none"), row

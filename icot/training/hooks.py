@@ -54,6 +54,10 @@ class RunCallback(Callback):
     def on_schedule_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
         """The schedule is at its end before the next batch; perhaps not for the first time."""
 
+    def summary_part(self) -> dict[str, Any]:
+        """Entries of summary.json at the end of the run."""
+        return {}
+
     def header_part(self, trainer: Trainer) -> dict[str, Any]:
         """Fields of ``checkpoint_header.Header`` for a checkpoint taken now."""
         return {}

@@ -5,15 +5,19 @@ v_l = MLP_l(t_l), t_l a teacher's state (arXiv 2311.01460, section 3.1). Fed by 
 accuracy is an upper bound and no result: the teacher has read the chain.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from icot.methods.icot_kd.emulator import mlp
 from icot.models.hidden_states import Overwriting
 from icot.models.introspection import config_of
+
+# From tokens [B, T], the separators' columns [B], and the model's inputs, to states [B, L, D].
+Source = Callable[[Tensor, Tensor, dict[str, Any]], Tensor]
 
 
 class MindReader(nn.Module):
@@ -21,24 +25,30 @@ class MindReader(nn.Module):
 
     Args:
         model: the causal LM.
+        eos_token_id: the separator.
 
     Attributes:
         config: the model's.
+        source: where a forward pass over prompts gets its states from; None leaves the model's own
+            inputs where they are.
         has_blocks: Muon takes the matrices of the model's blocks.
     """
 
     has_blocks: ClassVar[bool] = True
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, eos_token_id: int) -> None:
         super().__init__()
         self.config = config_of(model)
-        self.model = model
+        self.model, self.eos_token_id = model, eos_token_id
         width = self.config.hidden_size
         self.maps = nn.ModuleList(mlp(width, width) for _ in range(self.config.num_hidden_layers))
         self._overwriting = Overwriting(model)
+        self.source: Source | None = None
+        self.teacher: Any = None  # that a predictor reads; no part of the weights
 
     def vectors(self, states: Tensor) -> list[Tensor]:
         """v_l [B, D] for each layer, from states [B, L, D]."""
+        states = states.to(next(self.maps.parameters()).dtype)  # verification may use bf16
         return [of_layer(states[:, layer]) for layer, of_layer in enumerate(self.maps)]
 
     def reading(
@@ -47,6 +57,21 @@ class MindReader(nn.Module):
         """While open, the model has the vectors at ``rows``, ``columns`` [N] of its batch."""
         return self._overwriting.put(rows, columns, vectors)
 
-    def forward(self, **inputs: Any) -> Any:
-        """The model's own forward pass."""
-        return self.model(**inputs)
+    def forward(self, input_ids: Tensor, **inputs: Any) -> Any:
+        """The causal LM's output; its first pass over prompts reads the states of ``source``."""
+        cache = inputs.get("past_key_values")
+        if self.source is None or (cache is not None and cache.get_seq_length()):
+            return self.model(input_ids=input_ids, **inputs)
+        columns = first_separator(input_ids, self.eos_token_id, inputs.get("attention_mask"))
+        vectors = self.vectors(self.source(input_ids, columns, inputs))
+        rows = torch.arange(len(columns), device=columns.device)
+        with self.reading(rows, columns, vectors):
+            return self.model(input_ids=input_ids, **inputs)
+
+
+def first_separator(input_ids: Tensor, eos_token_id: int, mask: Tensor | None) -> Tensor:
+    """The columns [B] of the first separators; what the mask leaves out is padding."""
+    found = input_ids == eos_token_id
+    if mask is not None:
+        found = found & mask.bool()
+    return found.int().argmax(dim=1)

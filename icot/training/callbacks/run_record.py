@@ -22,6 +22,7 @@ from icot.training.callbacks.clock import clock_of
 from icot.training.callbacks.device_use import DeviceUse
 from icot.training.callbacks.stages import Stages
 from icot.training.hooks import RunCallback, Validated, datamodule_of, find
+from icot.training.lightning_internals import callbacks_of
 
 COLUMNS = (
     "stage",
@@ -166,6 +167,9 @@ class RunRecord(RunCallback):
             "seconds": round(self.seconds, 3),
             "per_device": per_device,
         }
+        for callback in callbacks_of(trainer):
+            if isinstance(callback, RunCallback):
+                summary |= callback.summary_part()
         predictions = [] if self._newest is None else self._newest.result.predictions
         if predictions:
             write_predictions(self.folder / PREDICTIONS, predictions)

@@ -1,0 +1,209 @@
+"""The trainings of ICoT-KD: (a) the student with the teacher's states, (b) the emulator, (c) both.
+
+a and c have a causal LM's loss on the answer; b has half the squared distance to the teacher's
+states, summed over layers and dimensions, its mean over rows (arXiv 2311.01460, section 3).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from icot.methods.icot_kd.coupled import Coupled
+from icot.methods.icot_kd.emulator import Emulated, Emulator
+from icot.methods.icot_kd.mind_reading import MindReader
+from icot.methods.icot_kd.states import Teacher, positions
+from icot.methods.icot_kd.view import PlanWithWhole
+from icot.removal import IGNORED, CoTBatch
+from icot.training.causal_lm import CausalLM
+from icot.training.module import LOSS, StepResult, TrainingModule
+
+COMPONENT_LOSS = "train/component_loss"
+COMPONENT_ACCURACY = "train/component_accuracy"
+
+
+class StudentLM(CausalLM):
+    """A student in training; what it reads is a subclass's matter."""
+
+    @property
+    def student(self) -> MindReader:
+        """The student."""
+        assert isinstance(self.model, MindReader)
+        return self.model
+
+    @property
+    def causal_lm(self) -> nn.Module:
+        """The student's causal LM."""
+        return self.student.model
+
+    def on_fit_start(self) -> None:
+        """No dropout, as published."""
+        super().on_fit_start()
+        self.eval()
+
+    def step(self, batch: CoTBatch) -> StepResult:
+        """The answer's loss, with the states in place."""
+        with self._reading(batch):
+            return super().step(batch)
+
+    def losses(self, batch: CoTBatch) -> tuple[Tensor, Tensor]:
+        """The loss of each supervised token, with the states in place."""
+        with self._reading(batch):
+            return super().losses(batch)
+
+    def states(self, whole: CoTBatch, question: int) -> Tensor:
+        """The states [B, L, D] that the student reads, for whole examples."""
+        raise NotImplementedError
+
+    @contextmanager
+    def _reading(self, batch: CoTBatch) -> Iterator[None]:
+        plan = batch.plan
+        assert isinstance(plan, PlanWithWhole)
+        assert plan.whole is not None
+        vectors = self.student.vectors(self.states(plan.whole, plan.question))
+        rows = torch.arange(len(batch.lengths), device=self.device)
+        columns = batch.cot_start - 1
+        if plan.layout is not None:  # several examples in a row
+            rows, columns = plan.layout.row, plan.layout.column + columns
+        with self.student.reading(rows, columns, vectors):
+            yield
+
+
+class MindReadingLM(StudentLM):
+    """(a) The student, fed by a teacher; the arguments are those of ``CausalLM``, and
+
+    Args:
+        teacher: whose states it reads; not a part of the checkpoints.
+    """
+
+    def __init__(self, *arguments: Any, teacher: Teacher, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._teacher = [teacher]  # in a list, so that it is no part of the module
+
+    def on_fit_start(self) -> None:
+        """Move the teacher to the device."""
+        self._teacher[0].model.to(self.device)
+        super().on_fit_start()
+
+    def states(self, whole: CoTBatch, question: int) -> Tensor:
+        """The teacher's."""
+        return self._teacher[0].states(whole)
+
+
+class CoupledLM(StudentLM):
+    """(c) Emulator and student, trained on the answer alone.
+
+    Args:
+        fix_emulator: train the student only.
+    """
+
+    def __init__(self, *arguments: Any, fix_emulator: bool = False, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        if fix_emulator:
+            self.coupled.emulator.requires_grad_(False)
+
+    @property
+    def coupled(self) -> Coupled:
+        """Both."""
+        assert isinstance(self.model, Coupled)
+        return self.model
+
+    @property
+    def student(self) -> MindReader:
+        """The student."""
+        return self.coupled.student
+
+    def states(self, whole: CoTBatch, question: int) -> Tensor:
+        """The emulator's, which sees the question alone."""
+        found: Emulated = self.coupled.emulator(whole.input_ids[:, :question], whole.cot_start - 1)
+        return found.states
+
+
+class EmulatorModule(TrainingModule):
+    """(b) The emulator; the arguments are those of ``TrainingModule``, and
+
+    Args:
+        teacher: whose states it learns.
+        component_weight: of the loss that tells the mixture's component; then the chain's token at
+            a state's column, ``component_offset`` further on, is the right one.
+    """
+
+    model: Emulator
+
+    def __init__(
+        self,
+        *arguments: Any,
+        teacher: Teacher,
+        component_weight: float = 0.0,
+        component_offset: int = 0,
+        **named: Any,
+    ) -> None:
+        super().__init__(*arguments, **named)
+        self._teacher = [teacher]
+        self.component_weight, self.component_offset = component_weight, component_offset
+
+    @property
+    def teacher(self) -> Teacher:
+        """Whose states are learned."""
+        return self._teacher[0]
+
+    def on_fit_start(self) -> None:
+        """No dropout, as published; the teacher is on the same device."""
+        self._teacher[0].model.to(self.device)
+        super().on_fit_start()
+        self.eval()
+
+    def step(self, batch: CoTBatch) -> StepResult:
+        """The loss summed over rows."""
+        of_row, trained, component = self._losses(batch)
+        count = int(trained.sum())
+        found = {LOSS: of_row.detach().sum() / count}
+        if component is not None:
+            found |= component
+        self.log_dict(found, batch_size=max(1, count))
+        return StepResult(of_row.sum(), count)
+
+    def losses(self, batch: CoTBatch) -> tuple[Tensor, Tensor]:
+        """The loss of each row."""
+        of_row, trained, _ = self._losses(batch)
+        rows = torch.arange(len(trained), device=trained.device)
+        return of_row[trained], rows[trained]
+
+    def _losses(self, batch: CoTBatch) -> tuple[Tensor, Tensor, dict[str, Tensor] | None]:
+        plan = batch.plan
+        assert isinstance(plan, PlanWithWhole)
+        assert plan.whole is not None
+        whole = plan.whole
+        trained = (whole.labels != IGNORED).any(1)
+        gold = self.components(whole) if self.component_weight else None
+        emulated: Emulated = self.model(
+            whole.input_ids[:, : plan.question], whole.cot_start - 1, gold=gold
+        )
+        of_row = distance(emulated.states, self._teacher[0].states(whole)) * trained
+        if gold is None:
+            return of_row, trained, None
+        scores = emulated.scores.float()
+        component = F.cross_entropy(scores.flatten(0, 1), gold.flatten(), reduction="none")
+        component = component.view_as(gold).sum(1) * trained
+        right = (scores.argmax(-1) == gold).float().mean(1) * trained
+        count = trained.sum().clamp(min=1)
+        measured = {
+            COMPONENT_LOSS: component.detach().sum() / count,
+            COMPONENT_ACCURACY: right.sum() / count,
+        }
+        return of_row + self.component_weight * component, trained, measured
+
+    def components(self, whole: CoTBatch) -> Tensor:
+        """The tokens [B, L] at the teacher's columns, by the offset further, at most at s."""
+        teacher = self._teacher[0]
+        columns = positions(whole.cot_start - 1, whole.cot_end, teacher.depth, teacher.delta)
+        columns = torch.minimum(columns + self.component_offset, whole.cot_end[:, None])
+        return whole.input_ids.gather(1, columns.clamp(min=0))
+
+
+def distance(states: Tensor, targets: Tensor) -> Tensor:
+    """Half the squared distance [B] between states [B, L, D], summed over layers."""
+    return 0.5 * (states.float() - targets.float()).square().sum((1, 2))

@@ -1,0 +1,180 @@
+"""Teacher, student, emulator and both coupled, as a user trains them, at the smallest size."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from icot.commands.build import build_method, build_task, model_maker
+from icot.data.staged import StagedExamples
+from icot.data.tokenized import separator_id, tokenize_split
+from icot.evaluation.loading import restore_weights
+from icot.methods.base import PredictorParts
+from icot.runs.checkpoints import select_stage
+from icot.runs.kept_run import KeptRun
+from tests.conftest import icot
+from tests.running import assert_refused
+from tests.small import SMALL
+
+COMMON = (*SMALL, "model.config.n_layer=3", "paths.cache_dir=cache", "trainer.max_steps=12")
+COMMON += ("trainer.log_every_n_steps=3",)
+
+
+def train(folder, name, *overrides):
+    done = icot("train", *COMMON, f"hydra.run.dir={name}", *overrides, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a run of each kind."""
+    folder = tmp_path_factory.mktemp("kd")
+    train(folder, "teacher", "schedule=explicit")
+    train(folder, "student", "method=mind_reading", "method.teacher=teacher")
+    train(folder, "emulator", "method=emulator", "method.teacher=teacher")
+    both = ("method=coupled", "method.student=student", "method.emulator=emulator")
+    train(folder, "coupled", *both)
+    return folder
+
+
+def losses(run):
+    with (run / "metrics.csv").open() as file:
+        return [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+
+
+def weights(run):
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def restored(run):
+    kept = KeptRun(run)
+    checkpoint = select_stage(kept, "final")[0]
+    return kept, restore_weights(kept, checkpoint, None, model_maker(kept.cfg.method))
+
+
+def staged(kept, tokenizer, rows=20):
+    store = tokenize_split(build_task(kept.cfg.task), "valid", tokenizer, kept.folder / "cache")
+    return StagedExamples(store, np.arange(rows), store.longest_cot, separator_id(tokenizer))
+
+
+def test_each_is_a_run_of_its_method(place):
+    for name, method in (
+        ("student", "mind_reading"),
+        ("emulator", "emulator"),
+        ("coupled", "coupled"),
+    ):
+        header = torch.load(place / name / "checkpoints" / "last.ckpt", weights_only=True)["icot"]
+        assert header["method"] == method
+        summary = json.loads((place / name / "summary.json").read_text())
+        assert summary["tokens_removed"] == summary["longest_cot"]
+    summary = json.loads((place / "emulator" / "summary.json").read_text())
+    assert summary["accuracy"] is None
+    # An emulation of zero is L H / 2 away.
+    assert 0 < summary["best_distance"] < 1.5 * 3 * 32 / 2
+
+
+def test_no_checkpoint_holds_the_teacher_and_none_changes_it(place):
+    of_student = list(weights(place / "student"))
+    assert all(n.startswith(("model.model.", "model.maps.")) for n in of_student)
+    count = len(weights(place / "teacher"))
+    assert len(of_student) == count + 3 * 4  # two maps of weight and bias in each layer
+    assert not any("teacher" in name for name in weights(place / "emulator"))
+
+
+def test_coupling_starts_from_both_and_trains_both(place):
+    still = ("optimizer.lr=1e-12", "optimizer.adamw_lr=1e-12", "trainer.max_steps=1")
+    both = ("method=coupled", "method.student=student", "method.emulator=emulator")
+    start, end = weights(train(place, "still", *both, *still)), weights(place / "coupled")
+    unmoved = []
+    for run in ("student", "emulator"):
+        best = torch.load(place / run / "checkpoints" / "best.ckpt", weights_only=True)
+        for name, value in best["state_dict"].items():
+            coupled = name.replace("model.", f"model.{run}.", 1)
+            assert torch.allclose(start[coupled], value, atol=1e-6)
+            if torch.equal(end[coupled], value):
+                unmoved.append(coupled)
+    behind = ("ln_f", "components")  # what an emulator does not use, or one component alone
+    assert all(any(part in name for part in behind) for name in unmoved), unmoved
+
+
+@pytest.mark.parametrize("name", ["student", "coupled"])
+def test_verification_and_decoding_write_the_same_texts(place, name):
+    kept, (model, tokenizer) = restored(place / name)
+    chosen = kept.cfg.method
+    if name == "student":
+        chosen = chosen.model_copy(update={"teacher": str(place / "teacher")})
+    method, options = build_method(chosen)
+    examples = staged(kept, tokenizer)
+    found = [
+        method.build_predictor(PredictorParts(model, 7, decode), options).predict(examples)
+        for decode in ("verify", "always")
+    ]
+    assert found[0].tokens == found[1].tokens
+    assert np.allclose(found[0].nll, found[1].nll, atol=1e-4)
+
+
+def test_a_coupled_model_sees_the_question_alone(place):
+    kept, (model, tokenizer) = restored(place / "coupled")
+    examples = staged(kept, tokenizer)
+    batch = examples.batch(np.arange(5))
+    with torch.no_grad():
+        logits = model(input_ids=batch.input_ids).logits
+        other = batch.input_ids.clone()
+        for row, column in enumerate(batch.cot_start.tolist()):
+            other[row, column:] = 5
+        changed = model(input_ids=other).logits
+    for row, column in enumerate(batch.cot_start.tolist()):
+        assert torch.equal(logits[row, :column], changed[row, :column])
+    method, options = build_method(kept.cfg.method)
+    answers = method.build_predictor(PredictorParts(model), options).answer(
+        ["2 1 * 3 4"], tokenizer, max_new_tokens=8
+    )
+    assert len(answers) == 1
+
+
+@pytest.mark.parametrize("name", ["student", "emulator", "coupled"])
+def test_a_resumed_run_equals_an_uninterrupted_one(place, name):
+    further = {
+        "student": ["method=mind_reading", "method.teacher=teacher"],
+        "emulator": ["method=emulator", "method.teacher=teacher"],
+        "coupled": ["method=coupled", "method.student=student", "method.emulator=emulator"],
+    }[name]
+    short = train(place, f"{name}_short", *further, "trainer.max_steps=5")
+    done = icot("train", f"resume={short}", "trainer.max_steps=12", cwd=place)
+    assert done.returncode == 0, done.stderr
+    whole, resumed = weights(place / name), weights(short)
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_packed_rows_train_as_padded_ones(place):
+    padded = losses(place / "student")
+    further = ("method=mind_reading", "method.teacher=teacher", "data.packing=true")
+    packed = losses(train(place, "packed", *further))
+    assert packed == pytest.approx(padded, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["method.teacher=nowhere"], "method.teacher=nowhere: no such run directory"),
+        (["method.teacher=student"], "a teacher is a run with schedule=explicit"),
+        (["method.teacher=teacher", "model.config.n_layer=2"], "num_hidden_layers=3, this one 2"),
+        (["method.teacher=teacher", "task=mult3"], "task.digits=2, this run has 3"),
+        (
+            ["method.teacher=teacher", "method.subset=row"],
+            "method.subset=row: did you mean top_row",
+        ),
+        ([], "method.teacher"),
+    ],
+)
+def test_unlike_runs_and_mistakes_are_one_message(place, overrides, said):
+    run = ("method=mind_reading", "hydra.run.dir=wrong")
+    assert_refused(icot("train", *COMMON, *run, *overrides, cwd=place), said)
+
+
+def test_an_emulator_and_a_teacherless_student_answer_nothing(place):
+    done = icot("evaluate", "run_dir=emulator", "speed.examples=0", "out=e", cwd=place)
+    assert_refused(done, "an emulator answers no questions")
