@@ -56,7 +56,7 @@ def test_help_lists_groups_options_and_the_configuration(tmp_path):
     assert done.returncode == 0
     for text in (
         "schedule: adaptive, dial, explicit",
-        "method: icot_si",
+        "method: coupled, emulator, icot_si, mind_reading",
         "batch_size: 64",
         "+sweep=",
     ):

@@ -37,6 +37,7 @@ from icot.errors import first_line
 NOTHING = "null"  # the option of a group of which none is chosen
 INTERNAL_GROUPS = {"schema", "settings", "hydra"}
 REQUIRED = ("task", "model", "schedule", "optimizer", "trainer", "method", "logger", "callbacks")
+RECIPE = "recipe"
 SWEEP = "sweep"  # the group that is added, not chosen: -m +sweep=NAME
 NOT_RESOLVED = "paths.output_dir"  # Hydra knows it only when it runs
 
@@ -67,9 +68,11 @@ class CommandLine:
         words = list(self.program)
         if self.sweep is not None:
             job = list(self.overrides)
-            if any(text.startswith(f"+{SWEEP}=") for text in job):  # it chooses the experiment
-                kept = [t for t in job if not t.startswith((f"+{SWEEP}=", "experiment="))]
-                job = [f"experiment={self.choices['experiment']}", *kept]
+            if any(text.startswith(f"+{SWEEP}=") for text in job):
+                # The sweep chooses an experiment, or a recipe.
+                group = EXPERIMENT if self.choices[EXPERIMENT] != NOTHING else RECIPE
+                kept = [t for t in job if not t.startswith((f"+{SWEEP}=", f"{group}="))]
+                job = [f"{group}={self.choices[group]}", *kept]
             folder = str(self.sweep / self.subdir)
             typed = folder if re.fullmatch(r"[\w./:-]+", folder) else quote(folder)
             place = f"hydra.run.dir={typed}"

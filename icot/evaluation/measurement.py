@@ -158,14 +158,15 @@ def measure_speed(
     """Examples a second at batch 1, at the best batch size, and over No CoT on the same weights.
 
     Args:
-        predictor: to time; also for No CoT.
+        predictor: to time; also for No CoT, unless it has a ``reference`` for that.
         examples: at their stage.
         timed: questions to time one at a time.
         seconds: the most seconds of each timing.
     """
     reference = examples.at(examples.store.longest_cot)
     ways = {"stage": (examples, False), "no_cot": (reference, True)}
-    single = time_single_examples(predictor, ways, timed, seconds)
+    others = {"no_cot": getattr(predictor, "reference", predictor)}
+    single = time_single_examples(predictor, ways, timed, seconds, others)
     stage, no_cot = single["stage"], single["no_cot"]
     over_no_cot = compare(stage, no_cot)
     best = find_best_batch(predictor, examples, seconds)

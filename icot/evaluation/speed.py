@@ -95,6 +95,7 @@ def time_single_examples(
     ways: Mapping[str, tuple[StagedExamples, bool]],
     examples: int,
     seconds: float,
+    others: Mapping[str, Predictor] | None = None,
 ) -> dict[str, Timing]:
     """Decode the same questions in several ways alternately, one at a time.
 
@@ -104,23 +105,25 @@ def time_single_examples(
             as each example's correct output has, whatever they are.
         examples: the most questions to time.
         seconds: stop after this time, once ``MIN_TIMED`` are timed.
+        others: predictors to use in place of ``predictor``, for the ways of these names.
 
     Returns:
         One timing for each way.
     """
+    by_name = dict.fromkeys(ways, predictor) | dict(others or {})
     count = len(next(iter(ways.values()))[0])
     timed: dict[str, list[float]] = {name: [] for name in ways}
     outputs: dict[str, list[list[int]]] = {name: [] for name in ways}
     for i in range(WARMUP):
-        for staged, own_length in ways.values():
-            predictor.decode(staged, np.array([i % count]), own_length)
+        for name, (staged, own_length) in ways.items():
+            by_name[name].decode(staged, np.array([i % count]), own_length)
     begun = time.perf_counter()
     for i in range(examples):
         order = list(ways.items())
         for name, (staged, own_length) in order if i % 2 else reversed(order):
             index = np.array([i % count])
             start = _now(predictor.device)
-            written = predictor.decode(staged, index, own_length).tokens
+            written = by_name[name].decode(staged, index, own_length).tokens
             timed[name].append(_now(predictor.device) - start)
             outputs[name] += written or []
         if i + 1 >= MIN_TIMED and time.perf_counter() - begun > seconds:

@@ -450,7 +450,9 @@ def test_help_and_cfg_are_readable(tmp_path):
     shown = icot("train", "--help", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "Choose one of each group" in shown.stdout
-    assert "schedule: adaptive, dial, explicit, icot_si, mastery, no_cot, official" in shown.stdout
+    assert (
+        "schedule: adaptive, dial, explicit, icot_si, logarithmic, mastery, no_cot" in shown.stdout
+    )
     composed = icot("train", "--cfg", "job", cwd=tmp_path)
     assert composed.returncode == 0, composed.stderr
     assert "tokens_per_stage" in composed.stdout

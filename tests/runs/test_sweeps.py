@@ -29,11 +29,13 @@ TWO_STEPS = (
     "data.batch_size=8",
     "trainer.max_steps=2",
 )
+SIZES = {"ablation": 21, "delta_lambda": 9, "seeds": 3, "side": 6, "suite": 72}
 FEWER = {  # of the runs that each makes
     "ablation": ("seed=1", "experiment=figure3_no_reset_cpu,table2_4x4_no_cot_cpu"),
     "delta_lambda": ("schedule.tokens_per_epoch=0.4", "schedule.smoothing_lambda=4,inf"),
     "seeds": ("seed=1,2",),
     "side": ("seed=1",),
+    "suite": ("task=parity,prosqa", "schedule=adaptive", "seed=1"),
 }
 
 
@@ -58,7 +60,7 @@ def test_every_sweep_is_valid(name, hydra):
     assert mistakes_in([f"+sweep={name}"], "train", multirun=True) == []
     cfg = compose("train", [f"+sweep={name}"], return_hydra_config=True)
     jobs = plan_jobs(cfg.hydra.sweeper.params, [f"+sweep={name}"])
-    assert len(jobs) == {"ablation": 21, "delta_lambda": 9, "seeds": 3, "side": 6}[name]
+    assert len(jobs) == SIZES[name]
     assert len(set(map(tuple, jobs))) == len(jobs)
 
 
@@ -191,6 +193,19 @@ def test_the_index_is_a_plain_table(tmp_path):
     (tmp_path / "index.csv").write_text("not,an,index\n1,2,3\n")
     assert read_index(tmp_path) == []
     assert read_index(tmp_path / "nowhere") == []
+
+
+def test_a_run_of_the_suite_has_a_command_of_its_own(tmp_path):
+    few = ("task=parity", "schedule=icot_si", "seed=1", "trainer.max_steps=2")
+    done = icot("train", "-m", "+sweep=suite", *few, *TWO_STEPS[:5], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = only(tmp_path) / "parity_icot_si_seed_1"
+    command = (run / "command.txt").read_text().split()
+    assert command[:4] == ["python", "-m", "icot.train", "recipe=suite"]
+    alone = icot("train", *command[3:-1], "hydra.run.dir=alone", cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+    for name in ("predictions.jsonl", "metrics.csv"):
+        assert (tmp_path / "alone" / name).read_bytes() == (run / name).read_bytes()
 
 
 def test_each_runs_own_command_makes_it_alone(tmp_path):

@@ -12,10 +12,23 @@ from transformers import PreTrainedTokenizerBase
 from icot.data.staged import StagedExamples
 from icot.errors import UserError
 from icot.inference.predictor import Decode, GreedyPredictor, Outputs
+from icot.methods.icot_kd.coupled import Coupled
 from icot.methods.icot_kd.mind_reading import MindReader
 from icot.methods.icot_kd.states import Teacher
 
 CHUNK = 256  # examples whose states are read at once
+
+
+class CoupledPredictor(GreedyPredictor):
+    """Greedy decoding of a student that reads an emulator's states, the emulator's pass included.
+
+    Attributes:
+        reference: the student's causal LM alone, whose speed is No CoT's.
+    """
+
+    def __init__(self, model: Coupled, batch_size: int = 500, decode: Decode = "verify") -> None:
+        super().__init__(model, batch_size, decode)
+        self.reference = GreedyPredictor(model.student.model, batch_size, decode)
 
 
 class MindReadingPredictor(GreedyPredictor):

@@ -16,7 +16,7 @@ from torch import nn
 
 from icot.config.section import Section
 from icot.data.views import View
-from icot.inference.predictor import GreedyPredictor, Predictor
+from icot.inference.predictor import Predictor
 from icot.methods.base import (
     CallbackParts,
     Method,
@@ -29,7 +29,7 @@ from icot.methods.base import (
 from icot.methods.icot_kd.coupled import Coupled
 from icot.methods.icot_kd.emulator import Emulator
 from icot.methods.icot_kd.mind_reading import MindReader
-from icot.methods.icot_kd.predictors import MindReadingPredictor, NoAnswers
+from icot.methods.icot_kd.predictors import CoupledPredictor, MindReadingPredictor, NoAnswers
 from icot.methods.icot_kd.runs import restore
 from icot.methods.icot_kd.states import Subset, Teacher
 from icot.methods.icot_kd.training import CoupledLM, EmulatorModule, MindReadingLM
@@ -193,7 +193,8 @@ def _coupled_module(parts: ModuleParts, options: CoupledOptions) -> TrainingModu
 
 
 def _coupled_predictor(parts: PredictorParts, options: CoupledOptions) -> Predictor:
-    return GreedyPredictor(**vars(parts))
+    assert isinstance(parts.model, Coupled)
+    return CoupledPredictor(parts.model, parts.batch_size, parts.decode)
 
 
 MIND_READING = Method(
