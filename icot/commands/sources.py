@@ -22,7 +22,7 @@ from icot.config.schema import TrainConfig
 from icot.errors import ConfigError, DataError, first_line
 from icot.evaluation.loading import Source
 from icot.runs.kept_run import KeptRun
-from icot.tasks.base import Task
+from icot.tasks.base import Split, Task
 from icot.tasks.text_files import TextFiles
 
 log = logging.getLogger(__name__)
@@ -95,14 +95,17 @@ def _file_source(path: Path, cfg: EvaluateConfig, run: KeptRun) -> Source:
 
 
 def _warn_of_training_questions(sources: Mapping[str, Source], run: KeptRun) -> None:
-    """Say how many of the further questions the run may have been trained on."""
-    trained = set(_questions(build_task(run.cfg.task), "train"))
+    """Say how many of the further questions are training questions, if the run's data are here."""
+    try:
+        trained = set(_questions(build_task(run.cfg.task), "train"))
+    except DataError:
+        return
     for name, source in sources.items():
         seen = sum(question in trained for question in _questions(source.texts, source.split))
         if seen:
             log.warning("also, %s: %d questions are among the training questions.", name, seen)
 
 
-def _questions(task: Task, split: Any) -> Iterator[str]:
+def _questions(task: Task, split: Split) -> Iterator[str]:
     for part in task.chunks(split):
         yield from (example.question for example in part)
