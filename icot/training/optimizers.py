@@ -150,7 +150,7 @@ class MuonWithAdamW(Optimizer):
 def _hidden_matrices(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Trainable matrices inside the blocks, and all other trainable parameters."""
     outer = [m.weight for m in model.modules() if isinstance(m, nn.Embedding)]
-    for part in (model, *model.children()):
+    for part in model.modules():
         head = getattr(part, "get_output_embeddings", lambda: None)()
         outer += [head.weight] if head is not None else []
         outer += [] if getattr(part, "has_blocks", True) else list(part.parameters())

@@ -2,9 +2,16 @@ import copy
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from torch import nn
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from icot.training.optimizers import Float32Muon, adamw, learning_rate_factor, muon
+from icot.training.optimizers import (
+    Float32Muon,
+    _hidden_matrices,
+    adamw,
+    learning_rate_factor,
+    muon,
+)
 
 
 def small_model() -> GPT2LMHeadModel:
@@ -109,3 +116,19 @@ def test_learning_rate_factor_by_hand():
         0.25,
         0,
     ]
+
+
+def test_the_output_layer_of_a_model_within_a_model_is_no_hidden_matrix():
+    class Holder(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.inner = nn.ModuleDict({"model": model})
+
+    config = LlamaConfig(
+        vocab_size=9, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+        num_attention_heads=2, tie_word_embeddings=False,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    hidden, rest = _hidden_matrices(Holder(model))
+    assert id(model.lm_head.weight) in {id(p) for p in rest}
+    assert len(hidden) == 7  # q, k, v, o, gate, up, down

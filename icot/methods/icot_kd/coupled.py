@@ -4,7 +4,7 @@ x1 x2 <eos>  --emulator-->  f_0 ... f_{L-1}  --maps-->  v_0 ... v_{L-1}
 x1 x2 <eos> #### y          the student, with v_l before block l in place of its column f
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -20,10 +20,7 @@ class Coupled(nn.Module):
 
     Attributes:
         config: the student's.
-        has_blocks: Muon takes the matrices of both models' blocks.
     """
-
-    has_blocks: ClassVar[bool] = True
 
     def __init__(self, student: MindReader, emulator: Emulator) -> None:
         super().__init__()

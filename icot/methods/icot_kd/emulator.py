@@ -16,7 +16,7 @@ its input is used, so the block is left out, and the final norm and the output l
 
 import copy
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,10 +48,7 @@ class Emulator(nn.Module):
 
     Attributes:
         config: of the whole model.
-        has_blocks: Muon takes the matrices of the trunk's blocks.
     """
-
-    has_blocks: ClassVar[bool] = True
 
     def __init__(self, model: nn.Module, mixture_size: int = 1, temperature: float = 0.05) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ accuracy is an upper bound and no result: the teacher has read the chain.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +31,7 @@ class MindReader(nn.Module):
         config: the model's.
         source: where a forward pass over prompts gets its states from; None leaves the model's own
             inputs where they are.
-        has_blocks: Muon takes the matrices of the model's blocks.
     """
-
-    has_blocks: ClassVar[bool] = True
 
     def __init__(self, model: nn.Module, eos_token_id: int) -> None:
         super().__init__()
