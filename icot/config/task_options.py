@@ -141,7 +141,20 @@ class ProsQAConfig(GeneratedOptions):
     """Sentences of the shortest chains; null is hops. Each length is drawn equally often."""
 
 
-class TextFilesConfig(Section):
+class ReadOptions(Section):
+    """The keys of all tasks whose examples are read."""
+
+    train_size: int | None = Field(None, ge=1)
+    """Training examples to use, from the start; null uses all."""
+    valid_size: int | None = Field(None, ge=1)
+    """Validation examples to use, from the start; null uses all."""
+    test_size: int | None = Field(None, ge=0)
+    """Test examples to use, from the start; null uses all."""
+    on_bad_line: Literal["raise", "skip"] = "raise"
+    """At a line, row or record that makes no example: stop with an error, or skip and count it."""
+
+
+class TextFilesConfig(ReadOptions):
     """``icot.tasks.text_files.TextFiles``: your own lines, ``question||cot #### answer``."""
 
     target: Literal["icot.tasks.text_files.TextFiles"] = Field(alias=TARGET)
@@ -156,17 +169,9 @@ class TextFilesConfig(Section):
     """The file of the validation split."""
     test_file: str | None = "test.txt"
     """The file of the test split; null for none."""
-    train_size: int | None = Field(None, ge=1)
-    """Training lines to read, from the start; null reads all."""
-    valid_size: int | None = Field(None, ge=1)
-    """Validation lines to read, from the start; null reads all."""
-    test_size: int | None = Field(None, ge=0)
-    """Test lines to read, from the start; null reads all."""
-    on_bad_line: Literal["raise", "skip"] = "raise"
-    """At a line that is not in the format: stop with an error, or skip and count it."""
 
 
-class HubGSM8KConfig(Section):
+class HubGSM8KConfig(ReadOptions):
     """``icot.tasks.gsm8k.HubGSM8K``: GSM8K through the ``datasets`` library."""
 
     target: Literal["icot.tasks.gsm8k.HubGSM8K"] = Field(alias=TARGET)
@@ -179,17 +184,9 @@ class HubGSM8KConfig(Section):
     """A commit or tag that pins what is downloaded."""
     held_out: int = Field(500, ge=1)
     """If the data set has no validation split, this many last training rows become it."""
-    train_size: int | None = Field(None, ge=1)
-    """Training rows to use, from the start; null uses all."""
-    valid_size: int | None = Field(None, ge=1)
-    """Validation rows to use, from the start; null uses all."""
-    test_size: int | None = Field(None, ge=0)
-    """Test rows to use, from the start; null uses all."""
-    on_bad_line: Literal["raise", "skip"] = "raise"
-    """At a row that makes no example: stop with an error, or skip and count it."""
 
 
-class RecordsConfig(Section):
+class RecordsConfig(ReadOptions):
     """``icot.tasks.records.Records``: JSON files, JSON lines, or a data set of the hub."""
 
     target: Literal["icot.tasks.records.Records"] = Field(alias=TARGET)
@@ -215,14 +212,6 @@ class RecordsConfig(Section):
     """A commit or tag that pins what is downloaded."""
     held_out: int = Field(500, ge=0)
     """Without a validation split, this many last training records become it."""
-    train_size: int | None = Field(None, ge=1)
-    """Training records to use, from the start; null uses all."""
-    valid_size: int | None = Field(None, ge=1)
-    """Validation records to use, from the start; null uses all."""
-    test_size: int | None = Field(None, ge=0)
-    """Test records to use, from the start; null uses all."""
-    on_bad_line: Literal["raise", "skip"] = "raise"
-    """At a record that makes no example: stop with an error, or skip and count it."""
 
 
 class MultipleChoiceConfig(RecordsConfig):
