@@ -6,7 +6,7 @@ from typing import Any
 
 from icot.benchmarks.plain_loop import generate
 from icot.benchmarks.timing import medians, time_alternately
-from icot.commands.build import build_task, model_maker
+from icot.commands.build import build_method, build_task, model_maker
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import BenchmarkConfig
 from icot.data.tokenized import detokenize
@@ -35,7 +35,7 @@ def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
         limit=cfg.examples,
         accelerator=cfg.trainer.accelerator,
         cache_dir=Path(cfg.paths.cache_dir),
-        make=model_maker(kept.cfg.method),
+        make=model_maker(*build_method(kept.cfg.method)),
     )
     model, tokenizer, examples = (
         subject.weights.model,

@@ -90,13 +90,13 @@ class Run(KeptRun):
             raise ConfigError([f"answer takes a list of questions: answer([{questions!r}])"])
         if stage == ALL:
             raise ConfigError(["answer takes the weights of one stage: final, best, or a number"])
+        method, options = build_method(self.cfg.method)
         if stage not in self._models:
             task = build_task(self.cfg.task)
             checkpoint = select_stage(self, stage)[0]
-            model, tokenizer = restore_weights(self, checkpoint, task, model_maker(self.cfg.method))
+            model, tokenizer = restore_weights(self, checkpoint, task, model_maker(method, options))
             self._models[stage] = checkpoint, model, tokenizer
         checkpoint, model, tokenizer = self._models[stage]
-        method, options = build_method(self.cfg.method)
         removed = checkpoint.tokens_removed
         if budget is not None:
             if budget < 0:

@@ -179,9 +179,8 @@ def build_method(option: MethodConfig, overrides: Sequence[str] = ()) -> tuple[M
         raise ConfigError([f"method.{mistake}" for mistake in error.mistakes]) from None
 
 
-def model_maker(option: MethodConfig) -> MakeModel:
-    """Makes what a run's method trains from a causal LM."""
-    method, options = build_method(option)
+def model_maker(method: Method, options: Options) -> MakeModel:
+    """Makes what a method trains from a causal LM."""
 
     def make(model: nn.Module, *, eos_token_id: int) -> nn.Module:
         return method.build_model(ModelParts(model, eos_token_id), options)

@@ -148,8 +148,8 @@ def _measure(
     """Each point measured, on the run's own examples and on the further ones."""
     source = own_source(cfg, run)
     method, options = build_method(run.cfg.method)
+    make = model_maker(method, options)
     for checkpoint, of_checkpoint in groupby(points, key=itemgetter(0)):
-        make = model_maker(run.cfg.method)
         weights = load_weights(run, checkpoint, source.task, cfg.accelerator, make)
         for _, budget in of_checkpoint:
             choose = partial(

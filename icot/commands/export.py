@@ -90,6 +90,7 @@ def run(cfg: ExportConfig, command: CommandLine) -> None:
 def _export(cfg: ExportConfig, out: Path) -> None:
     run_, (checkpoint, *_) = select(cfg.run_dir, cfg.checkpoint, cfg.stage, cfg.trust)
     task = build_task(run_.cfg.task)
+    method, options = build_method(run_.cfg.method)
     subject = load_for_evaluation(
         run_,
         checkpoint,
@@ -98,11 +99,10 @@ def _export(cfg: ExportConfig, out: Path) -> None:
         limit=cfg.examples,
         accelerator=cfg.accelerator,
         cache_dir=Path(cfg.paths.cache_dir),
-        make=model_maker(run_.cfg.method),
+        make=model_maker(method, options),
     )
     model, tokenizer = subject.weights.model, subject.weights.tokenizer
     schedule = run_.cfg.schedule
-    method, options = build_method(run_.cfg.method)
     predictor = method.build_predictor(PredictorParts(model, cfg.batch_size), options)
     is_dial = cfg.tokens_removed is None and _is_dial(schedule, subject)
     uses = [

@@ -42,9 +42,7 @@ def example_from_row(row: Mapping[str, Any]) -> Example:
     elif "cot" in row:
         cot = text_of(row["cot"], "cot")
     else:
-        worked, mark, answer = answer.rpartition(ANSWER_MARK)
-        if not mark:
-            raise ValueError(f"its answer has no '{ANSWER_MARK}'")
+        worked, answer = _split_worked_answer(answer)
         cot = " ".join(EQUATION.findall(worked))
     return example_of(row["question"], cot, answer)
 
@@ -57,10 +55,16 @@ def natural_example_from_row(row: Mapping[str, Any]) -> Example:
     Raises:
         ValueError: as above.
     """
-    worked, mark, answer = text_of(row["answer"], "answer").rpartition(ANSWER_MARK)
+    worked, answer = _split_worked_answer(text_of(row["answer"], "answer"))
+    return example_of(row["question"], " ".join(EQUATION.sub("", worked).split()), answer)
+
+
+def _split_worked_answer(text: str) -> tuple[str, str]:
+    """What stands before the last answer mark, and what behind it."""
+    worked, mark, answer = text.rpartition(ANSWER_MARK)
     if not mark:
         raise ValueError(f"its answer has no '{ANSWER_MARK}'")
-    return example_of(row["question"], " ".join(EQUATION.sub("", worked).split()), answer)
+    return worked, answer
 
 
 def difficulty(cot: str) -> dict[str, float]:

@@ -6,8 +6,8 @@
             <eos> z1 z2 z3 <eos>      f is the column of the first separator, s of the second
 
 State l is the input of block l at column p_l = min(s, round(f + l Δ)), normalised to mean 0 and
-variance 1. With a dynamic Δ = (s - f) / (L - 1) the last state stands at the second separator
-(arXiv 2311.01460, section 3; METHOD: rounded half to even).
+variance 1; round is half to even. With a dynamic Δ = (s - f) / (L - 1) the last state stands at the
+second separator (arXiv 2311.01460, section 3).
 """
 
 from collections.abc import Sequence

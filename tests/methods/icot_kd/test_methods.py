@@ -52,7 +52,9 @@ def weights(run):
 def restored(run):
     kept = KeptRun(run)
     checkpoint = select_stage(kept, "final")[0]
-    return kept, restore_weights(kept, checkpoint, None, model_maker(kept.cfg.method))
+    return kept, restore_weights(
+        kept, checkpoint, None, model_maker(*build_method(kept.cfg.method))
+    )
 
 
 def staged(kept, tokenizer, rows=20):
