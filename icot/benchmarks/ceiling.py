@@ -1,7 +1,7 @@
 """The time of a step's matrix products alone: the upper bound on training speed."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -26,36 +26,52 @@ class Products:
     seconds: float
 
 
-def time_products(
-    model: nn.Module, tokens: int, supervised: int, dtype: torch.dtype, device: torch.device
-) -> Products:
-    """Time the products of a step.
+@dataclass(frozen=True)
+class Work:
+    """What a part of a step does.
 
-    Args:
-        model: a Hugging Face causal LM.
-        tokens: in the batch.
-        supervised: tokens that the output layer is applied to.
-        dtype: of the products.
-        device: of the products.
+    Attributes:
+        module: whose weights are multiplied with.
+        tokens: that pass through it.
+        supervised: of them, that the output layer of a causal LM is applied to.
+        backward: it is trained.
     """
-    head = model.get_output_embeddings()  # type: ignore[operator]
-    shapes: Counter[tuple[int, int, int]] = Counter()
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            n, k = module.weight.shape
-        elif isinstance(module, Conv1D):
-            k, n = module.weight.shape
-        else:
-            continue
-        shapes[supervised if module is head else tokens, k, n] += 1
+
+    module: nn.Module
+    tokens: int
+    supervised: int = 0
+    backward: bool = True
+
+
+def time_products(
+    parts: Sequence[Work], dtype: torch.dtype, device: torch.device | str
+) -> Products:
+    """Time the products of a step that consists of ``parts``."""
+    shapes: Counter[tuple[int, int, int, bool]] = Counter()
+    for part in parts:
+        find_head = getattr(part.module, "get_output_embeddings", lambda: None)
+        head = find_head()
+        for module in part.module.modules():
+            if isinstance(module, nn.Linear):
+                n, k = module.weight.shape
+            elif isinstance(module, Conv1D):
+                k, n = module.weight.shape
+            else:
+                continue
+            tokens = part.supervised if module is head else part.tokens
+            if tokens:
+                shapes[tokens, k, n, part.backward] += 1
     flops = seconds = 0.0
-    for (m, k, n), count in shapes.items():
+    device = torch.device(device)
+    for (m, k, n, backward), count in shapes.items():
         x = torch.randn(m, k, device=device, dtype=dtype)
         w = torch.randn(k, n, device=device, dtype=dtype)
         y = torch.randn(m, n, device=device, dtype=dtype)
-        products = (_product(x, w), _product(y, w.T), _product(x.T, y))  # forward, then backward
+        products = [_product(x, w)]
+        if backward:
+            products += [_product(y, w.T), _product(x.T, y)]
         seconds += count * sum(_seconds(product, device) for product in products)
-        flops += count * 6.0 * m * k * n
+        flops += count * len(products) * 2.0 * m * k * n
     return Products(flops, seconds)
 
 

@@ -6,8 +6,8 @@ from typing import Any
 from lightning import seed_everything
 
 from icot.benchmarks import plain_loop
-from icot.benchmarks.step import prepare_data, stages_of, train, whole_example
-from icot.commands.build import build_model, build_optimizer
+from icot.benchmarks.step import make_module, prepare_data, stages_of, train, whole_example
+from icot.commands.build import build_optimizer
 from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import BenchmarkConfig
@@ -48,17 +48,18 @@ def _peak(content: Any, way: str) -> tuple[int, int]:
     seed_everything(cfg.seed, verbose=False)
     data, device = prepare_data(cfg), device_for(cfg.trainer.accelerator)
     removed = stages_of(cfg, data.longest_cot)[0]
-    model = build_model(cfg, data.tokenizer, data.longest)
+    module = make_module(cfg, data)
+    model = module.model
     parameters = sum(p.numel() for p in model.parameters())
     if way == "ours":
         keep_freed_memory()
-        train(cfg, model, data, removed, UPDATES)
+        train(cfg, module, data, removed, UPDATES)
     if way == "plain":
         model.to(device).train()
         optimizer = build_optimizer(cfg.optimizer)(model)
+        plain = plain_loop.PlainCausalLM(model, removed, data.eos_token_id)
         order = iter(BatchSampler(len(data.split("train")), cfg.data.batch_size, cfg.seed))
         for _ in range(UPDATES):
             rows = [whole_example(data, int(n)) for n in next(order)]
-            batch = plain_loop.pad(rows, data.eos_token_id)
-            plain_loop.training_step(model, optimizer, *batch, removed, data.eos_token_id)
+            plain_loop.step(plain, optimizer, plain.loss(rows))
     return peak_memory(device), parameters

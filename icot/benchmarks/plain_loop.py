@@ -18,6 +18,7 @@ from icot.data.leading_tokens import leading_tokens
 BATCH_SIZE = 32
 END_SEPARATORS = 2
 IGNORED = -100
+Rows = Sequence[tuple[list[int], list[int]]]  # ids and labels of whole examples
 
 
 def tokenize_lines(
@@ -37,7 +38,7 @@ def tokenize_lines(
     return examples
 
 
-def pad(rows: Sequence[tuple[list[int], list[int]]], eos_token_id: int) -> tuple[Tensor, Tensor]:
+def pad(rows: Rows, eos_token_id: int) -> tuple[Tensor, Tensor]:
     """Ids and labels [B, T] of examples, padded on the right."""
     width = max(len(ids) for ids, _ in rows)
     input_ids = torch.full((len(rows), width), eos_token_id)
@@ -71,30 +72,52 @@ def remove_chain_tokens(
     return short_ids, short_labels
 
 
-def training_step(
-    model: Any,
-    optimizer: Optimizer,
-    input_ids: Tensor,
-    labels: Tensor,
-    n_removed: int,
-    eos_token_id: int,
-) -> tuple[Tensor, Tensor]:
-    """One update on a batch [B, T] of whole examples; the mean loss and the token accuracy."""
-    device = next(model.parameters()).device
-    input_ids, labels = input_ids.to(device), labels.to(device)
-    input_ids, labels = remove_chain_tokens(input_ids, labels, n_removed, eos_token_id)
-    logits = model(input_ids=input_ids).logits
-    targets = labels[:, 1:]
-    accuracy = (logits.argmax(-1)[:, :-1] == targets).sum() / (targets != IGNORED).sum()
+class PlainLoss(nn.Module):
+    """A model, and the loss that it is trained by."""
+
+    def loss(self, rows: Rows) -> Tensor:
+        """The mean loss of whole examples, ids and labels each."""
+        raise NotImplementedError
+
+
+class PlainCausalLM(PlainLoss):
+    """A causal LM, trained on what is left of the chains.
+
+    Args:
+        model: the causal LM.
+        n_removed: tokens to remove from each chain.
+        eos_token_id: the separator.
+    """
+
+    def __init__(self, model: nn.Module, n_removed: int, eos_token_id: int) -> None:
+        super().__init__()
+        self.model: Any = model
+        self.n_removed, self.eos_token_id = n_removed, eos_token_id
+
+    def loss(self, rows: Rows) -> Tensor:
+        """Mean cross-entropy over supervised tokens."""
+        device = next(self.parameters()).device
+        input_ids, labels = (part.to(device) for part in pad(rows, self.eos_token_id))
+        input_ids, labels = remove_chain_tokens(
+            input_ids, labels, self.n_removed, self.eos_token_id
+        )
+        return mean_loss(self.model(input_ids=input_ids).logits, labels)
+
+
+def mean_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over supervised tokens, of logits [B, T, V] and labels [B, T]."""
     shifted = logits[:, :-1].contiguous()
-    loss = nn.functional.cross_entropy(
-        shifted.view(-1, shifted.shape[-1]), targets.contiguous().view(-1)
+    return nn.functional.cross_entropy(
+        shifted.view(-1, shifted.shape[-1]), labels[:, 1:].contiguous().view(-1)
     )
+
+
+def step(model: nn.Module, optimizer: Optimizer, loss: Tensor) -> None:
+    """One update by a loss."""
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
-    return loss.detach(), accuracy
 
 
 class TwoSeparators(StoppingCriteria):

@@ -10,8 +10,7 @@ from typing import Any
 
 from lightning import seed_everything
 
-from icot.benchmarks.step import WARM_UP, UpdateTimer, prepare_data, train
-from icot.commands.build import build_model
+from icot.benchmarks.step import WARM_UP, UpdateTimer, make_module, prepare_data, train
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import BenchmarkConfig
 from icot.config.identity import put
@@ -68,11 +67,11 @@ def _cost(cfg: BenchmarkConfig, share: float) -> dict[str, float]:
     seed_everything(cfg.seed, verbose=False)
     data = prepare_data(cfg)
     removed = round(share * data.longest_cot)
-    model = build_model(cfg, data.tokenizer, data.longest)
+    module = make_module(cfg, data)
     clock = UpdateTimer()
-    train(cfg, model, data, removed, cfg.repeats + WARM_UP, clock)
+    train(cfg, module, data, removed, cfg.repeats + WARM_UP, clock)
     rows, columns = clock.shape
-    weights = sum(p.numel() for p in model.parameters() if p.dim() == 2)
+    weights = sum(p.numel() for p in module.model.parameters() if p.dim() == 2)
     width, layers = cfg.model.config["n_embd"], cfg.model.config["n_layer"]
     # Attention: two products of T x T x width; the backward pass costs twice the forward pass.
     attention = 12.0 * layers * width * columns**2

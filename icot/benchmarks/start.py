@@ -31,8 +31,8 @@ model = AutoModelForCausalLM.from_pretrained(sys.argv[1]).train()
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 examples = plain_loop.tokenize_lines(open(sys.argv[2]), tokenizer)
 optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, fused=True)
-batch = plain_loop.pad(examples[: int(sys.argv[3])], tokenizer.eos_token_id)
-plain_loop.training_step(model, optimizer, *batch, 0, tokenizer.eos_token_id)
+plain = plain_loop.PlainCausalLM(model, 0, tokenizer.eos_token_id)
+plain_loop.step(plain, optimizer, plain.loss(examples[: int(sys.argv[3])]))
 """
 
 

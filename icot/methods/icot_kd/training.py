@@ -83,14 +83,19 @@ class MindReadingLM(StudentLM):
         super().__init__(*arguments, **named)
         self._teacher = [teacher]  # in a list, so that it is no part of the module
 
+    @property
+    def teacher(self) -> Teacher:
+        """Whose states are read."""
+        return self._teacher[0]
+
     def on_fit_start(self) -> None:
         """Move the teacher to the device."""
-        self._teacher[0].model.to(self.device)
+        self.teacher.model.to(self.device)
         super().on_fit_start()
 
     def states(self, whole: CoTBatch, question: int) -> Tensor:
         """The teacher's."""
-        return self._teacher[0].states(whole)
+        return self.teacher.states(whole)
 
 
 class CoupledLM(StudentLM):
@@ -152,7 +157,7 @@ class EmulatorModule(TrainingModule):
 
     def on_fit_start(self) -> None:
         """No dropout, as published; the teacher is on the same device."""
-        self._teacher[0].model.to(self.device)
+        self.teacher.model.to(self.device)
         super().on_fit_start()
         self.eval()
 
@@ -182,7 +187,7 @@ class EmulatorModule(TrainingModule):
         emulated: Emulated = self.model(
             whole.input_ids[:, : plan.question], whole.cot_start - 1, gold=gold
         )
-        of_row = distance(emulated.states, self._teacher[0].states(whole)) * trained
+        of_row = distance(emulated.states, self.teacher.states(whole)) * trained
         if gold is None:
             return of_row, trained, None
         scores = emulated.scores.float()
@@ -198,7 +203,7 @@ class EmulatorModule(TrainingModule):
 
     def components(self, whole: CoTBatch) -> Tensor:
         """The tokens [B, L] at the teacher's columns, by the offset further, at most at s."""
-        teacher = self._teacher[0]
+        teacher = self.teacher
         columns = positions(whole.cot_start - 1, whole.cot_end, teacher.depth, teacher.delta)
         columns = torch.minimum(columns + self.component_offset, whole.cot_end[:, None])
         return whole.input_ids.gather(1, columns.clamp(min=0))

@@ -78,6 +78,27 @@ def test_each_is_a_run_of_its_method(place):
     assert 0 < summary["best_distance"] < 1.5 * 3 * 32 / 2
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        ("method=mind_reading", "method.teacher=teacher"),
+        ("method=emulator", "method.teacher=teacher"),
+        ("method=coupled", "method.student=student", "method.emulator=emulator"),
+    ],
+)
+def test_each_makes_the_updates_of_a_loop_over_rows(place, method):
+    folder = method[0].split("=")[1]
+    done = icot(
+        "benchmark", "what=step", *COMMON, *method, "optimizer=adamw", "trainer.precision=32-true",
+        "repeats=20", f"out={folder}", cwd=place,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads((place / folder / "benchmark-step.json").read_text())
+    assert list(found["stages"]) == ["8"], "everything is removed"
+    assert found["stages"]["8"]["largest_loss_difference"] < 1e-4
+    assert found["stages"]["8"]["utilisation"]["ours"] > 0
+
+
 def test_no_checkpoint_holds_the_teacher_and_none_changes_it(place):
     of_student = list(weights(place / "student"))
     assert all(n.startswith(("model.model.", "model.maps.")) for n in of_student)
