@@ -6,6 +6,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from icot.errors import ModelError
+from icot.models.adapters import add_lora
 from icot.models.hidden_states import BlockInputs, Overwriting, blocks_of
 
 SHAPES = {
@@ -146,6 +147,33 @@ def test_gradient_checkpointing_changes_nothing(model):
             loss = model(TOKENS, use_cache=False).logits.square().sum()
             gradients.append(torch.autograd.grad(loss, states)[0])
     assert torch.allclose(*gradients, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_compiled_model_follows_what_is_put_in_place(name):
+    model = make(name)
+    overwriting = Overwriting(model)
+    compiled = torch.compile(model.forward, backend="aot_eager", fullgraph=True)
+    for columns in (COLUMNS, COLUMNS - 1):
+        states = list(torch.randn(3, 2, 16, dtype=torch.double))
+        with overwriting.put(ROWS, columns, states):
+            expected = model(TOKENS, use_cache=False).logits
+            assert torch.allclose(compiled(TOKENS, use_cache=False).logits, expected, atol=1e-10)
+    expected = model(TOKENS, use_cache=False).logits
+    assert torch.allclose(compiled(TOKENS, use_cache=False).logits, expected, atol=1e-10)
+
+
+def test_adapters_and_autocast():
+    model = make("gpt2").float()
+    states = list(torch.randn(3, 2, 16))
+    with Overwriting(model).put(ROWS, COLUMNS, states):
+        expected = model(TOKENS).logits
+    adapted = add_lora(make("gpt2").float(), r=2, alpha=4, dropout=0.0, target_modules=None)
+    with Overwriting(adapted).put(ROWS, COLUMNS, states):  # untrained adapters change nothing
+        assert torch.allclose(adapted(TOKENS).logits, expected, atol=1e-5)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = adapted(TOKENS).logits.float()
+    assert (rounded - expected).abs().max() < 0.05 * expected.abs().max()
 
 
 def test_a_model_whose_blocks_cannot_be_told_is_refused():

@@ -16,6 +16,7 @@ from torch import nn
 
 from icot.config.section import Section
 from icot.data.views import View
+from icot.errors import ConfigError
 from icot.inference.predictor import Predictor
 from icot.methods.base import (
     CallbackParts,
@@ -142,6 +143,8 @@ def _emulator(parts: ModelParts, options: EmulatorOptions | CoupledOptions) -> E
 
 
 def _emulator_module(parts: ModuleParts, options: EmulatorOptions) -> TrainingModule:
+    if parts.compile_mode is not None:
+        raise ConfigError(["model.compile: an emulator is trained without; leave it out"])
     teacher = _teacher(options, parts)
     if options.init == "teacher":
         assert isinstance(parts.model, Emulator)

@@ -60,9 +60,18 @@ class DistanceValidation(RunCallback):
         for logger in trainer.loggers:
             logger.log_metrics({DISTANCE: self.distance}, step=trainer.global_step)
 
-    @torch.no_grad()
     def _measure(self, trainer: Trainer, module: LightningModule, examples: int | None) -> float:
         assert isinstance(module, EmulatorModule)
+        summed = module.with_whole_weights(lambda: self._sum(trainer, module, examples))
+        if trainer.world_size > 1:
+            reduced = trainer.strategy.reduce(summed, reduce_op="sum")
+            assert isinstance(reduced, torch.Tensor)
+            summed = reduced
+        return float(summed[0] / summed[1])
+
+    @torch.no_grad()
+    def _sum(self, trainer: Trainer, module: EmulatorModule, examples: int | None) -> torch.Tensor:
+        """Sum of the distances, and the number of examples, of this device's share."""
         held_out = datamodule_of(trainer).held_out(
             "valid", 0, examples, trainer.global_rank, trainer.world_size
         )
@@ -75,11 +84,7 @@ class DistanceValidation(RunCallback):
                 states = module.model(question, whole.cot_start - 1).states
                 summed[0] += distance(states, module.teacher.states(whole)).sum()
                 summed[1] += len(states)
-        if trainer.world_size > 1:
-            reduced = trainer.strategy.reduce(summed, reduce_op="sum")
-            assert isinstance(reduced, torch.Tensor)
-            summed = reduced
-        return float(summed[0] / summed[1])
+        return summed
 
     def summary_part(self) -> dict[str, Any]:
         """The distance on the whole split at the end, and the smallest while training."""

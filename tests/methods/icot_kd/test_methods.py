@@ -16,10 +16,15 @@ from icot.runs.checkpoints import select_stage
 from icot.runs.kept_run import KeptRun
 from tests.conftest import icot
 from tests.running import assert_refused
-from tests.small import SMALL
+from tests.small import SMALL, TWO_RANKS
 
 COMMON = (*SMALL, "model.config.n_layer=3", "paths.cache_dir=cache", "trainer.max_steps=12")
 COMMON += ("trainer.log_every_n_steps=3",)
+FURTHER = {
+    "student": ("method=mind_reading", "method.teacher=teacher"),
+    "emulator": ("method=emulator", "method.teacher=teacher"),
+    "coupled": ("method=coupled", "method.student=student", "method.emulator=emulator"),
+}
 
 
 def train(folder, name, *overrides):
@@ -33,10 +38,8 @@ def place(tmp_path_factory):
     """A folder with a run of each kind."""
     folder = tmp_path_factory.mktemp("kd")
     train(folder, "teacher", "schedule=explicit")
-    train(folder, "student", "method=mind_reading", "method.teacher=teacher")
-    train(folder, "emulator", "method=emulator", "method.teacher=teacher")
-    both = ("method=coupled", "method.student=student", "method.emulator=emulator")
-    train(folder, "coupled", *both)
+    for name, further in FURTHER.items():
+        train(folder, name, *further)
     return folder
 
 
@@ -78,19 +81,12 @@ def test_each_is_a_run_of_its_method(place):
     assert 0 < summary["best_distance"] < 1.5 * 3 * 32 / 2
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        ("method=mind_reading", "method.teacher=teacher"),
-        ("method=emulator", "method.teacher=teacher"),
-        ("method=coupled", "method.student=student", "method.emulator=emulator"),
-    ],
-)
-def test_each_makes_the_updates_of_a_loop_over_rows(place, method):
-    folder = method[0].split("=")[1]
+@pytest.mark.parametrize("name", FURTHER)
+def test_each_makes_the_updates_of_a_loop_over_rows(place, name):
+    folder = f"step_{name}"
     done = icot(
-        "benchmark", "what=step", *COMMON, *method, "optimizer=adamw", "trainer.precision=32-true",
-        "repeats=20", f"out={folder}", cwd=place,
+        "benchmark", "what=step", *COMMON, *FURTHER[name], "optimizer=adamw",
+        "trainer.precision=32-true", "repeats=20", f"out={folder}", cwd=place,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads((place / folder / "benchmark-step.json").read_text())
@@ -109,8 +105,10 @@ def test_no_checkpoint_holds_the_teacher_and_none_changes_it(place):
 
 def test_coupling_starts_from_both_and_trains_both(place):
     still = ("optimizer.lr=1e-12", "optimizer.adamw_lr=1e-12", "trainer.max_steps=1")
-    both = ("method=coupled", "method.student=student", "method.emulator=emulator")
-    start, end = weights(train(place, "still", *both, *still)), weights(place / "coupled")
+    start, end = (
+        weights(train(place, "still", *FURTHER["coupled"], *still)),
+        weights(place / "coupled"),
+    )
     unmoved = []
     for run in ("student", "emulator"):
         best = torch.load(place / run / "checkpoints" / "best.ckpt", weights_only=True)
@@ -158,14 +156,9 @@ def test_a_coupled_model_sees_the_question_alone(place):
     assert len(answers) == 1
 
 
-@pytest.mark.parametrize("name", ["student", "emulator", "coupled"])
+@pytest.mark.parametrize("name", FURTHER)
 def test_a_resumed_run_equals_an_uninterrupted_one(place, name):
-    further = {
-        "student": ["method=mind_reading", "method.teacher=teacher"],
-        "emulator": ["method=emulator", "method.teacher=teacher"],
-        "coupled": ["method=coupled", "method.student=student", "method.emulator=emulator"],
-    }[name]
-    short = train(place, f"{name}_short", *further, "trainer.max_steps=5")
+    short = train(place, f"{name}_short", *FURTHER[name], "trainer.max_steps=5")
     done = icot("train", f"resume={short}", "trainer.max_steps=12", cwd=place)
     assert done.returncode == 0, done.stderr
     whole, resumed = weights(place / name), weights(short)
@@ -174,9 +167,25 @@ def test_a_resumed_run_equals_an_uninterrupted_one(place, name):
 
 def test_packed_rows_train_as_padded_ones(place):
     padded = losses(place / "student")
-    further = ("method=mind_reading", "method.teacher=teacher", "data.packing=true")
-    packed = losses(train(place, "packed", *further))
+    packed = losses(train(place, "packed", *FURTHER["student"], "data.packing=true"))
     assert packed == pytest.approx(padded, rel=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FURTHER)
+def test_two_processes_equal_one(place, name):
+    exact = (*FURTHER[name], "optimizer=adamw", "optimizer.eps=1e-4", "trainer.max_steps=6")
+    one = weights(train(place, f"{name}_one", *exact))
+    of_one = ("trainer=cpu", "data.batch_size=16")
+    pair = (*(text for text in COMMON if text not in of_one), *TWO_RANKS, "data.batch_size=8")
+    for strategy in ("ddp", "fsdp"):
+        run = (f"trainer={strategy}", f"hydra.run.dir={name}_{strategy}")
+        done = icot("train", *pair, *exact, *run, cwd=place)
+        assert done.returncode == 0, done.stderr
+        two = weights(place / f"{name}_{strategy}")
+        assert set(one) == set(two)
+        for key in one:
+            torch.testing.assert_close(two[key], one[key], rtol=1e-3, atol=2e-5, msg=key)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +199,7 @@ def test_packed_rows_train_as_padded_ones(place):
             ["method.teacher=teacher", "method.subset=row"],
             "method.subset=row: did you mean top_row",
         ),
+        (["method=emulator", "method.teacher=teacher", "model.compile=default"], "model.compile"),
         ([], "method.teacher"),
     ],
 )
