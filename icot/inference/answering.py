@@ -66,14 +66,11 @@ def answer(
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
     eos = separator_id(tokenizer)
-    rows = _tokenize_questions(questions, tokenizer)
-    positions = learned_positions(config_of(model))
-    longest = max(map(len, rows), default=0)
+    rows = tokenize_questions(questions, tokenizer)
     jump = tokens_removed if keep_position_ids else 0
     told = keep_position_ids == "from_separator"
-    needed = longest + jump * told  # the separator's id is behind the jump
-    if positions is not None and needed > positions:
-        raise DataError(f"a question takes {needed} positions, the model has only {positions}.")
+    longest = max(map(len, rows), default=0)
+    positions = positions_for(model, longest + jump * told)  # the separator's id is behind the jump
     size = rows_that_fit(cached_bytes_per_token(model) * (longest + max_new_tokens))
     size = min(size, batch_size)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -90,7 +87,19 @@ def answer(
     return detokenize(tokenizer, written)
 
 
-def _tokenize_questions(
+def positions_for(model: nn.Module, needed: int) -> int | None:
+    """The number of learned positions of a model; None for rotary ones.
+
+    Raises:
+        DataError: there are fewer than a prompt needs.
+    """
+    positions = learned_positions(config_of(model))
+    if positions is not None and needed > positions:
+        raise DataError(f"a question takes {needed} positions, the model has only {positions}.")
+    return positions
+
+
+def tokenize_questions(
     questions: Sequence[str], tokenizer: PreTrainedTokenizerBase
 ) -> list[list[int]]:
     """Tokenize each question with its separator, as at the start of a whole example."""

@@ -9,7 +9,7 @@ padded on the left, so that all rows write their next token in the same column:
 Once half of the rows have ended, they are removed from the batch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -29,6 +29,10 @@ END_SEPARATORS = 2  # the one after the chain, the one after the answer
 NO_TOKEN = -1
 GROWTH = 64  # columns added to a full cache at once
 CACHE_BYTES = 4 * 2**30  # limit for the keys and values of one batch
+
+# From logits [B, V], the rows [B] of the prompts, and how many tokens each output will have with this
+# one, to the next token [B].
+Choose = Callable[[Tensor, Tensor, int], Tensor]
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,11 @@ def decode(
     )
 
 
-@torch.no_grad()
+def most_probable(logits: Tensor, rows: Tensor, count: int) -> Tensor:
+    """The most probable next token [B]."""
+    return logits.max(-1).indices
+
+
 def greedy(
     model: nn.Module,
     prompts: Prompts,
@@ -165,20 +173,41 @@ def greedy(
     eos_token_id: int,
     positions: int | None = None,
 ) -> Decoded:
-    """Continue each prompt with the most probable token, one at a time.
+    """Continue each prompt with the most probable token; arguments as of ``continue_prompts``."""
+    return continue_prompts(
+        model, prompts, max_new_tokens, eos_token_id, positions, choose=most_probable
+    )
+
+
+@torch.no_grad()
+def continue_prompts(
+    model: nn.Module,
+    prompts: Prompts,
+    max_new_tokens: Tensor,
+    eos_token_id: int,
+    positions: int | None,
+    *,
+    choose: Choose,
+    separators: int = END_SEPARATORS,
+    is_over: Callable[[Tensor], Tensor] | None = None,
+) -> Decoded:
+    """Continue each prompt, one token at a time.
 
     Args:
         model: a Hugging Face causal LM in evaluation mode.
         prompts: on the model's device.
         max_new_tokens: [B] the most new tokens of each row, at least 1.
-        eos_token_id: the separator; a row ends with its second one.
+        eos_token_id: the separator.
         positions: the number of learned positions, None for rotary ones; a row ends when it has
             used them all.
+        choose: the next token.
+        separators: a row ends when it has so many.
+        is_over: a further reason to end, [B] of the tokens [B, n] that the rows have written.
     """
     ids, position_ids = prompts.ids, prompts.position_ids
     mask = None if bool(prompts.real.all()) else prompts.real.long()
     rows = torch.arange(len(ids), device=ids.device)  # original row of each current row
-    lengths, jump, separators = prompts.lengths, prompts.jump, prompts.separators
+    lengths, jump, seen = prompts.lengths, prompts.jump, prompts.separators
     limit = max_new_tokens
     longest = int(limit.max())
     new = torch.full((len(ids), longest), eos_token_id, device=ids.device)
@@ -187,13 +216,17 @@ def greedy(
     log_probability = torch.zeros(len(ids), dtype=torch.float64, device=ids.device)
     cache = Cache(layer_class_to_replicate=GrowingLayer)
     for count in range(1, longest + 1):
-        token, log_p = _next_token(model, ids, mask, position_ids, cache)
+        logits = _last_logits(model, ids, mask, position_ids, cache)
+        token = choose(logits, rows, count)
+        log_p = logits.gather(-1, token[:, None])[:, 0] - logits.logsumexp(-1)
         new[rows, count - 1] = token
         log_probability[rows] += log_p.masked_fill(ended, 0)
-        separators = separators + (token == eos_token_id)
-        after = jump if prompts.side == "left" else jump * (separators > 0)
+        seen = seen + (token == eos_token_id)
+        after = jump if prompts.side == "left" else jump * (seen > 0)
         position = lengths + count - 1 + after  # of the token just written
-        over = (separators >= END_SEPARATORS) | (limit <= count)
+        over = (seen >= separators) | (limit <= count)
+        if is_over is not None:
+            over |= is_over(new[rows, :count])
         if positions is not None:
             over |= position >= positions
         ends[rows] = ends[rows].masked_fill(over & ~ended, count)
@@ -205,7 +238,7 @@ def greedy(
             stay = (~ended).nonzero()[:, 0]
             rows, token, position, ended = rows[stay], token[stay], position[stay], ended[stay]
             lengths, jump, limit = lengths[stay], jump[stay], limit[stay]
-            separators = separators[stay]
+            seen = seen[stay]
             cache.batch_select_indices(stay)
             mask = None if mask is None else mask[stay]
         ids = token[:, None]
@@ -218,14 +251,14 @@ def greedy(
     return Decoded(tokens, log_probability)
 
 
-def _next_token(
+def _last_logits(
     model: nn.Module,
     ids: Tensor,
     mask: Tensor | None,
     position_ids: Tensor,
     cache: Cache,
-) -> tuple[Tensor, Tensor]:
-    """The most probable next token of each row [B], and its log-probability [B]."""
+) -> Tensor:
+    """The logits [B, V] of the token behind ``ids``, in 32 bits."""
     logits: Tensor = model(
         input_ids=ids,
         attention_mask=mask,
@@ -234,9 +267,7 @@ def _next_token(
         use_cache=True,
         logits_to_keep=1,
     ).logits
-    last = logits[:, -1].float()
-    largest, token = last.max(-1)
-    return token, largest - last.logsumexp(-1)
+    return logits[:, -1].float()
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
