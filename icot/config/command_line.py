@@ -36,7 +36,17 @@ from icot.errors import first_line
 
 NOTHING = "null"  # the option of a group of which none is chosen
 INTERNAL_GROUPS = {"schema", "settings", "hydra"}
-REQUIRED = ("task", "model", "schedule", "optimizer", "trainer", "method", "logger", "callbacks")
+REQUIRED = (
+    "task",
+    "teacher",
+    "model",
+    "schedule",
+    "optimizer",
+    "trainer",
+    "method",
+    "logger",
+    "callbacks",
+)
 RECIPE = "recipe"
 SWEEP = "sweep"  # the group that is added, not chosen: -m +sweep=NAME
 NOT_RESOLVED = "paths.output_dir"  # Hydra knows it only when it runs

@@ -6,10 +6,10 @@ from hydra.core.config_store import ConfigStore
 from pydantic import Field
 
 from icot.config.experiments import register_experiments
-from icot.config.options import OPTIMIZERS, OTHER, OTHERS, SCHEDULES
-from icot.config.schema import PathsConfig, TrainConfig
+from icot.config.options import CHOSEN_BY, OTHER, OTHERS, SECTIONS, AnyTask, AnyTeacher
+from icot.config.schema import LARGEST_SEED, PathsConfig, TrainConfig
 from icot.config.section import Section, defaults_of
-from icot.config.task_options import TASKS
+from icot.config.teacher_options import TemplateConfig
 
 Split = Literal["train", "valid", "test"]
 Stage = str  # final, best, all, or a number
@@ -29,6 +29,51 @@ class PrepareConfig(TrainConfig):
     """Lines per split; null writes all."""
     out: str | None = None
     """The output folder; null is paths.data_dir/TASK."""
+
+
+class SampleConfig(Section):
+    """``python -m icot.sample``: many rationales of a teacher for each question (SCoTD)."""
+
+    task: AnyTask | None = None
+    """Where the questions come from; null is the teacher's own task, for ``teacher=run``."""
+    teacher: AnyTeacher
+    """The model that writes."""
+    template: TemplateConfig
+    """How a prompt is written, except for ``teacher=run``."""
+    out: str
+    """The folder of the corpus, which is continued if it has been begun."""
+    split: Split = "train"
+    """The split whose questions are asked."""
+    examples: int | None = Field(None, ge=1)
+    """Questions, from the start of the split; null asks all."""
+    samples: int = Field(30, ge=1)
+    """N, the samples of each question."""
+    temperature: float = Field(1.0, ge=0)
+    """Of the sampling; 0 takes the most probable tokens, with ``samples=1``."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Draw only among the most probable tokens that together have this share."""
+    max_new_tokens: int | None = Field(None, ge=1)
+    """Tokens of a sample; null is 256, or with ``teacher=run`` the longest correct output."""
+    max_truncated: float = Field(0.05, ge=0, le=1)
+    """Stop with an error if this share of the samples is cut by ``max_new_tokens``."""
+    shots: int = Field(0, ge=0)
+    """Exemplars in each prompt, drawn from the train split."""
+    exemplars: str | None = None
+    """A file of exemplars in place of drawn ones, ``question||cot #### answer``."""
+    shuffle_exemplars: bool = False
+    """Put the exemplars in another order for each question."""
+    batch_size: int = Field(64, ge=1)
+    """Samples written at once, by a teacher on this machine."""
+    seed: int = Field(3456, ge=0, le=LARGEST_SEED)
+    """Random seed of samples and exemplars."""
+    accelerator: Accelerator = "auto"
+    """The device; auto uses a GPU if there is one."""
+    dry_run: bool = False
+    """Show a prompt and how much there is to write, and write nothing."""
+    trust: list[str] = Field(default_factory=list)
+    """Packages whose code the teacher's run directory may name."""
+    paths: PathsConfig
+    """Folders to read and write."""
 
 
 class SpeedConfig(Section):
@@ -175,6 +220,7 @@ class DashboardConfig(Section):
 SCHEMAS: dict[str, type[Section]] = {
     "train": TrainConfig,
     "prepare": PrepareConfig,
+    "sample": SampleConfig,
     "evaluate": EvaluateConfig,
     "export": ExportConfig,
     "benchmark": BenchmarkConfig,
@@ -187,9 +233,10 @@ def register_schemas() -> None:
     """Register the keys and defaults of every command and of each group's options with Hydra."""
     store = ConfigStore.instance()
     for name, schema in SCHEMAS.items():
-        node = defaults_of(schema, without=("task", "schedule", "optimizer"))
+        node = defaults_of(schema, without=tuple(CHOSEN_BY))
         store.store(name=f"{name}_schema", group="schema", node=node)
-    for group, options in (("task", TASKS), ("schedule", SCHEDULES), ("optimizer", OPTIMIZERS)):
+    for group, chooser in CHOSEN_BY.items():
+        options = SECTIONS[chooser]
         for name, section in options.items():
             short = name if "." not in name else name.split(".")[-2]
             store.store(group=f"schema/{group}", name=short, node=defaults_of(section))

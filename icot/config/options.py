@@ -11,6 +11,7 @@ from pydantic import Discriminator, Field, PositiveInt, Tag, field_validator
 
 from icot.config.section import TARGET, OfAnotherPackage, Section
 from icot.config.task_options import TASKS, EachTask, OtherTaskConfig
+from icot.config.teacher_options import TEACHERS, EachTeacher
 
 KeepIds = bool | Literal["from_separator"]  # icot.removal, which imports torch, says what it is
 OTHER = "other"  # the tag of an option of a user's package
@@ -196,9 +197,14 @@ SCHEDULES: dict[str, type[Section]] = {
     "fixed": FixedScheduleConfig,
 }
 OPTIMIZERS: dict[str, type[Section]] = {"adamw": AdamWConfig, "muon": MuonConfig}
-SECTIONS = {TARGET: TASKS, "kind": SCHEDULES, "name": OPTIMIZERS}
+SECTIONS = {TARGET: TASKS, "kind": SCHEDULES, "name": OPTIMIZERS, "type": TEACHERS}
 OTHERS: dict[str, type[Section]] = {"task": OtherTaskConfig, "schedule": OtherScheduleConfig}
-CHOSEN_BY = {"task": TARGET, "schedule": "kind", "optimizer": "name"}  # the key that chooses
+CHOSEN_BY = {  # the key that chooses
+    "task": TARGET,
+    "schedule": "kind",
+    "optimizer": "name",
+    "teacher": "type",
+}
 
 AnyTask = Annotated[EachTask | Annotated[OtherTaskConfig, Tag(OTHER)], _by(TARGET)]
 AnySchedule = Annotated[
@@ -212,3 +218,4 @@ AnyOptimizer = Annotated[
     Annotated[AdamWConfig, Tag("adamw")] | Annotated[MuonConfig, Tag("muon")],
     _by("name"),
 ]
+AnyTeacher = Annotated[EachTeacher, _by("type")]

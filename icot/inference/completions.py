@@ -1,75 +1,115 @@
-"""What asks a model for texts, and what it gets back: here, on this machine, or from a server.
+"""What is asked of a model that continues text, and what it answers.
 
-    for completion in teacher.sample(requests): ...      as they arrive
+    for index, completion in server.sample([Request("Q: 1 + 1\nA:"), Request("Q: 2 + 2\nA:")]):
+        ...                        # as they arrive, in any order
+
+A server on the network (``icot.inference.endpoint``) and a model in this process answer alike.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Protocol
 
-FinishReason = Literal["stop", "length"]
+LENGTH = "length"  # the finish reason of a text that reached the limit
 
 
 @dataclass(frozen=True)
 class Request:
-    """One text that is asked for.
+    """One text to be written.
 
     Attributes:
-        index: of the question, in its split.
-        sample: the text's number among those of the question, from 0.
-        prompt: the whole text to continue; for a run of icot, the question.
+        prompt: what is continued, or the message that is answered.
+        sample: its number among several texts for the same prompt.
+        seed: of the drawing; None leaves it to the model.
     """
 
-    index: int
-    sample: int
     prompt: str
+    sample: int = 0
+    seed: int | None = None
 
 
 @dataclass(frozen=True)
 class Completion:
-    """The text that came for a request.
+    """One text that was written.
 
     Attributes:
-        request: which one.
-        text: without the prompt, and without the text that stopped it.
-        finish_reason: ``length`` if the limit of tokens cut it.
-        prompt_tokens, completion_tokens: as counted by the model or its server; None if unknown.
-        logprob: the log-probability of the text, a sum over ``logprob_tokens`` tokens, whatever the
-            temperature; None if it was not asked for.
-        request_key: of the request in a cache; None without one.
+        text: up to the first stop text, without it.
+        finish_reason: ``stop``, ``length`` at the limit of tokens, or what else a server says.
+        prompt_tokens, completion_tokens: as counted by the model's tokenizer.
+        reasoning_tokens: of the latter, those that the server does not show.
+        is_estimate: the tokens are an estimate, because the server counts none, or only those of
+            several texts together.
+        shares_prompt: another text was written in answer to the same request, so that the prompt's
+            tokens are counted there.
+        logprob, logprob_tokens: the summed log-probability of the text and the number of tokens in
+            that sum; None if not asked for.
+        model: the name of the model as the server gives it.
+        request_key: digest of all that decides the text.
+        seconds: from request to answer, of a request that was alone and succeeded at once; else
+            None.
     """
 
-    request: Request
     text: str
-    finish_reason: FinishReason
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    finish_reason: str
+    prompt_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int = 0
+    is_estimate: bool = False
+    shares_prompt: bool = False
     logprob: float | None = None
     logprob_tokens: int | None = None
-    request_key: str | None = None
+    model: str = ""
+    request_key: str = ""
+    seconds: float | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether it ends because of the limit of tokens."""
+        return self.finish_reason == LENGTH
 
 
-class Teacher(Protocol):
-    """A model that continues prompts.
+@dataclass(frozen=True)
+class Decoding:
+    """How texts are written.
 
     Attributes:
-        identity: what decides its texts, apart from the requests, for the corpus's record.
-        block: questions that are decoded together, and always the same ones so that a
-            continuation repeats them exactly; None if each request stands for itself.
+        max_tokens: the most tokens of a text.
+        temperature: 0 is greedy; None sends none, which is the model's own.
+        top_p: of nucleus sampling; None sends none.
+        stop: texts at which writing stops.
+        logprobs: ask for log-probabilities.
     """
 
-    @property
-    def identity(self) -> Mapping[str, Any]: ...
+    max_tokens: int
+    temperature: float | None = 0.0
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: bool = False
 
-    @property
-    def block(self) -> int | None: ...
 
-    def usage(self) -> Mapping[str, Any]:
-        """Further counts for ``usage.json``: requests sent, retried, cost."""
+class Writer(Protocol):
+    """Writes texts."""
 
-    def sample(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """The completions as they arrive, each request's once.
+    def sample(
+        self, requests: Sequence[Request], one_at_a_time: bool = False
+    ) -> Iterator[tuple[int, Completion]]:
+        """Each request's index and completion, as they arrive.
+
+        Args:
+            requests: any number; texts for the same prompt should follow one another.
+            one_at_a_time: begin the next when one has arrived, for timing.
 
         Raises:
-            UserError: the model cannot answer; what has been yielded stands.
+            RunError: the texts cannot be had; what has arrived is kept where that is possible.
         """
+
+
+def cut_at_stop(text: str, finish_reason: str, stop: Sequence[str]) -> tuple[str, str]:
+    """A text up to its first stop text, which some servers leave in, and why it ends."""
+    found = min((i for i in map(text.find, stop) if i >= 0), default=-1)
+    return (text, finish_reason) if found < 0 else (text[:found], "stop")
+
+
+def as_unicode(text: str) -> str:
+    """A text that every file can hold: halves of characters become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")

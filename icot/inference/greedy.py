@@ -30,8 +30,8 @@ NO_TOKEN = -1
 GROWTH = 64  # columns added to a full cache at once
 CACHE_BYTES = 4 * 2**30  # limit for the keys and values of one batch
 
-# From logits [B, V], the rows [B] of the prompts, and how many tokens each output will have with this
-# one, to the next token [B].
+# From logits [B, V], the numbers [B] of the rows among the prompts, and how many tokens their
+# outputs have with the next one, to that token [B].
 Choose = Callable[[Tensor, Tensor, int], Tensor]
 
 

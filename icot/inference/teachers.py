@@ -5,7 +5,7 @@ Both write a block of questions at once, with the key-value cache of ``icot.infe
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from icot.data.tokenized import detokenize, separator_id
 from icot.inference.answering import positions_for, tokenize_questions
-from icot.inference.completions import Completion, FinishReason, Request
+from icot.inference.completions import LENGTH, Completion, Decoding, Request, cut_at_stop
 from icot.inference.greedy import (
     END_SEPARATORS,
     Prompts,
@@ -24,7 +24,7 @@ from icot.inference.greedy import (
     rows_that_fit,
     without_end,
 )
-from icot.inference.sampling import Sampling
+from icot.inference.sampling import next_tokens
 from icot.models.introspection import device_of
 from icot.removal import KeepIds, Side
 
@@ -32,76 +32,79 @@ TAIL = 8  # tokens at the end of a text in which the stopping text is looked for
 
 
 class LocalTeacher(ABC):
-    """A causal LM on its device.
+    """A causal LM on its device; a ``Writer`` that always writes the same texts.
 
     Args:
-        model: its mode is restored after each block.
+        model: its mode is restored after each batch.
         tokenizer: of the model.
-        identity: what decides its texts, for the record.
-        sampling: how it chooses tokens.
-        max_new_tokens: the limit of a text; the model's positions may set a lower one.
-        block: questions decoded at once, in parts if their cache does not fit.
+        decoding: how it writes.
+        batch_size: texts written at once, in parts if their cache does not fit.
     """
 
     separators = 1  # that end a text
+    jump_in_prompt = 0  # by which the last position id of a prompt is further on
 
     def __init__(
         self,
         model: nn.Module,
         tokenizer: PreTrainedTokenizerBase,
-        *,
-        identity: Mapping[str, Any],
-        sampling: Sampling,
-        max_new_tokens: int,
-        block: int,
+        decoding: Decoding,
+        batch_size: int,
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
-        self.identity, self.sampling, self.block = identity, sampling, block
-        self.max_new_tokens = max_new_tokens
+        self.decoding, self.batch_size = decoding, batch_size
 
-    def usage(self) -> Mapping[str, Any]:
-        """Nothing besides the tokens."""
-        return {}
-
-    def sample(self, requests: Sequence[Request]) -> Iterator[Completion]:
-        """The completions of a block.
+    def sample(
+        self, requests: Sequence[Request], one_at_a_time: bool = False
+    ) -> Iterator[tuple[int, Completion]]:
+        """As of ``Writer``: in order, a batch at a time.
 
         Raises:
             DataError: a prompt is longer than the model's positions.
         """
-        rows = self.tokenize([request.prompt for request in requests])
-        longest = max(map(len, rows))
-        positions = positions_for(self.model, longest + self.jump_in_prompt)
-        size = rows_that_fit(cached_bytes_per_token(self.model) * (longest + self.max_new_tokens))
-        for start in range(0, len(rows), size):
+        size = 1 if one_at_a_time else self.batch_size
+        for start in range(0, len(requests), size):
             part = requests[start : start + size]
+            yield from enumerate(self._write(part), start)
+
+    def _write(self, requests: Sequence[Request]) -> Iterator[Completion]:
+        rows = self.tokenize([request.prompt for request in requests])
+        longest, most = max(map(len, rows)), self.decoding.max_tokens
+        positions = positions_for(self.model, longest + self.jump_in_prompt)
+        size = rows_that_fit(cached_bytes_per_token(self.model) * (longest + most))
+        for start in range(0, len(rows), size):
+            part = slice(start, start + size)
             with evaluation_mode(self.model):
-                yield from self._complete(part, rows[start : start + size], positions)
+                yield from self._complete(requests[part], rows[part], positions)
 
     def _complete(
         self, requests: Sequence[Request], rows: list[list[int]], positions: int | None
     ) -> Iterator[Completion]:
-        device, eos = device_of(self.model), separator_id(self.tokenizer)
-        keys = [(request.index, request.sample) for request in requests]
+        decoding, device = self.decoding, device_of(self.model)
+        keys = [(request.seed or 0, request.sample) for request in requests]
         decoded = continue_prompts(
             self.model,
             self.prompts(rows).to(device),
-            torch.full((len(rows),), self.max_new_tokens, device=device),
-            eos,
+            torch.full((len(rows),), decoding.max_tokens, device=device),
+            separator_id(self.tokenizer),
             positions,
-            choose=self.sampling.choose(keys, self.max_new_tokens, device),
+            choose=next_tokens(
+                1.0 if decoding.temperature is None else decoding.temperature,
+                1.0 if decoding.top_p is None else decoding.top_p,
+                keys,
+                decoding.max_tokens,
+                device,
+            ),
             separators=self.separators,
             is_over=self.is_over,
         )
         texts = self.texts(decoded.tokens)
         likelihood = decoded.log_probability.tolist()
-        for request, row, tokens, (text, reason), logprob in zip(
-            requests, rows, decoded.tokens, texts, likelihood, strict=True
+        for row, tokens, (text, reason), logprob in zip(
+            rows, decoded.tokens, texts, likelihood, strict=True
         ):
-            count = len(tokens)
-            yield Completion(request, text, reason, len(row), count, logprob, count)
-
-    jump_in_prompt = 0  # by which the last position id of a prompt is further on
+            n = len(tokens)
+            yield Completion(text, reason, len(row), n, logprob=logprob, logprob_tokens=n)
 
     def is_over(self, written: Tensor) -> Tensor:
         """Rows [B] that end for another reason than separators, by their tokens [B, n]."""
@@ -116,7 +119,7 @@ class LocalTeacher(ABC):
         """The batch of some prompts' tokens, on the CPU."""
 
     @abstractmethod
-    def texts(self, written: list[list[int]]) -> list[tuple[str, FinishReason]]:
+    def texts(self, written: list[list[int]]) -> list[tuple[str, str]]:
         """The text in some new tokens, and why it ends there."""
 
 
@@ -154,26 +157,18 @@ class RunTeacher(LocalTeacher):
         eos = separator_id(self.tokenizer)
         return Prompts.of_questions(rows, eos, self.jump, self.side, self.told)
 
-    def texts(self, written: list[list[int]]) -> list[tuple[str, FinishReason]]:
+    def texts(self, written: list[list[int]]) -> list[tuple[str, str]]:
         """What is left of the chain, the mark and the answer."""
         eos = separator_id(self.tokenizer)
         texts = detokenize(self.tokenizer, [without_end(tokens, eos) for tokens in written])
         return [
-            (text, "stop" if tokens.count(eos) == END_SEPARATORS else "length")
+            (text, "stop" if tokens.count(eos) == END_SEPARATORS else LENGTH)
             for text, tokens in zip(texts, written, strict=True)
         ]
 
 
 class ModelTeacher(LocalTeacher):
-    """Any causal LM: it continues a prompt of text up to a text that stops it, or its own end.
-
-    Args:
-        stop: the text, which is cut off.
-    """
-
-    def __init__(self, *args: Any, stop: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.stop = stop
+    """Any causal LM: it continues a text until a text that stops it, or its own end token."""
 
     def tokenize(self, prompts: list[str]) -> list[list[int]]:
         """With the tokens that the tokenizer begins a text with."""
@@ -185,19 +180,18 @@ class ModelTeacher(LocalTeacher):
         return Prompts.of_questions(rows, separator_id(self.tokenizer), 0, "left")
 
     def is_over(self, written: Tensor) -> Tensor:
-        """Whether the stopping text has been written."""
+        """Whether a stopping text has been written."""
         tails = self._decode(written[:, -TAIL:].tolist())
-        over = [self.stop in tail for tail in tails]
+        over = [any(stop in tail for stop in self.decoding.stop) for tail in tails]
         return torch.tensor(over, device=written.device)
 
-    def texts(self, written: list[list[int]]) -> list[tuple[str, FinishReason]]:
+    def texts(self, written: list[list[int]]) -> list[tuple[str, str]]:
         """Up to the stopping text."""
         eos = separator_id(self.tokenizer)
-        found: list[tuple[str, FinishReason]] = []
-        for text, tokens in zip(self._decode(written), written, strict=True):
-            before, stop, _ = text.partition(self.stop)
-            found.append((before, "stop" if stop or eos in tokens else "length"))
-        return found
+        return [
+            cut_at_stop(text, "stop" if eos in tokens else LENGTH, self.decoding.stop)
+            for text, tokens in zip(self._decode(written), written, strict=True)
+        ]
 
     def _decode(self, rows: list[list[int]]) -> list[str]:
         return [str(self.tokenizer.decode(row, skip_special_tokens=True)) for row in rows]

@@ -1,0 +1,253 @@
+"""``python -m icot.sample``: many rationales of a teacher for each question.
+
+    python -m icot.sample teacher=run teacher.run_dir=outputs/RUN samples=10 out=data/corpus
+    python -m icot.sample task=gsm8k_nl teacher=model teacher.name_or_path=FOLDER shots=5 out=...
+
+Writes ``samples.json``, ``samples.jsonl`` and ``usage.json`` (``icot.methods.scotd.corpus``). The
+same command, started again, asks for what is missing.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from icot.commands.build_teacher import Asked, build_teacher, task_of
+from icot.commands.quiet import quiet_libraries
+from icot.config.command_line import CommandLine
+from icot.config.entry_points import SampleConfig
+from icot.errors import DataError, RunError
+from icot.inference.completions import Completion, Request
+from icot.methods.scotd.corpus import (
+    FORMAT,
+    CorpusWriter,
+    Sample,
+    judge,
+    read_usage,
+    split_text,
+)
+from icot.system.output import lock_output
+from icot.tasks.base import Example, Task
+
+SAID = 5.0  # seconds between two lines of progress
+ENOUGH = 100  # samples after which too many cut ones stop the command
+Indexed = tuple[int, Example]
+Cell = tuple[int, int]  # a question's place in the list of those asked, and a sample's number
+
+
+def run(cfg: SampleConfig, command: CommandLine) -> None:
+    """Sample, and print what came."""
+    sample(cfg)
+
+
+def sample(cfg: SampleConfig) -> dict[str, Any]:
+    """The same; returns what ``usage.json`` says, or nothing for a dry run."""
+    quiet_libraries()
+    out = Path(cfg.out)
+    console = Console(highlight=False, soft_wrap=True)
+    with lock_output(out):
+        task, keys = task_of(cfg)
+        whole = list(islice(chain.from_iterable(task.chunks(cfg.split)), cfg.examples))
+        if not whole:
+            raise DataError(f"task {task.name} has no example in its {cfg.split} split.")
+        asked = build_teacher(cfg, task, whole)
+        shown = set() if asked.prompter is None else {e.question for e in asked.prompter.exemplars}
+        questions = [(i, e) for i, e in enumerate(whole) if e.question not in shown]
+        settings = _settings(cfg, task, keys, questions, asked)
+        if cfg.dry_run:
+            _show(console, cfg, questions, asked)
+            return {}
+        corpus = CorpusWriter(out, settings)
+        return _Sampling(cfg, task, questions, asked, corpus, console).run()
+
+
+def _settings(
+    cfg: SampleConfig,
+    task: Task,
+    keys: dict[str, Any],
+    questions: Sequence[Indexed],
+    asked: Asked,
+) -> dict[str, Any]:
+    """What determines the corpus."""
+    fingerprint = json.dumps(dict(task.fingerprint(cfg.split)), sort_keys=True)
+    return {
+        "format": FORMAT,
+        "task": keys,
+        "fingerprint": hashlib.sha256(fingerprint.encode()).hexdigest(),
+        "split": cfg.split,
+        "questions": len(questions),
+        "teacher": dict(asked.identity),
+        "prompt": None if asked.prompter is None else asked.prompter.as_dict(),
+        "samples": cfg.samples,
+        "batch_size": asked.batch,
+        "seed": cfg.seed,
+    }
+
+
+def _show(console: Console, cfg: SampleConfig, questions: Sequence[Indexed], asked: Asked) -> None:
+    """What a dry run says."""
+    request = _request(asked, cfg.seed, *questions[0], 0)
+    n = len(questions) * cfg.samples
+    limit = asked.identity["decoding"]["max_tokens"]
+    console.print(
+        f"{len(questions):,} questions x {cfg.samples} samples = {n:,} texts of at most {limit} "
+        f"tokens, {n * limit:,} in all. Nothing was written. The first prompt:"
+    )
+    console.print(request.prompt, markup=False)
+
+
+def _request(asked: Asked, seed: int, index: int, example: Example, number: int) -> Request:
+    """The request for a sample; its seed belongs to the question."""
+    question = example.question
+    prompt = question if asked.prompter is None else asked.prompter.prompt(index, question)
+    own = hashlib.sha256(f"{seed} {index}".encode()).digest()
+    return Request(prompt, number, int.from_bytes(own[:4]) >> 1)
+
+
+class _Sampling:
+    """The work of one command: what is missing of the grid of questions and samples."""
+
+    def __init__(
+        self,
+        cfg: SampleConfig,
+        task: Task,
+        questions: Sequence[Indexed],
+        asked: Asked,
+        corpus: CorpusWriter,
+        console: Console,
+    ) -> None:
+        self.cfg, self.task, self.questions = cfg, task, questions
+        self.asked, self.corpus, self.console = asked, corpus, console
+        self.total = len(questions) * cfg.samples
+        self.begun = self.said = time.monotonic()
+        self.found = len(corpus.samples)  # by earlier commands
+        self.cut = sum(s.is_cut for s in corpus.samples)
+        self.earlier = float(read_usage(corpus.folder).get("seconds", 0.0))
+
+    def run(self) -> dict[str, Any]:
+        """Ask, write, and count."""
+        missing = self._missing()
+        if self.found:
+            self.console.print(f"{self.corpus.folder}: {self.found:,} samples are there already.")
+        with self.corpus:
+            for cells in self._batches(missing):
+                self._ask(cells, missing)
+        self.corpus.write_usage(self._usage())
+        self._check_cut(1)
+        content = self.corpus.finish()
+        usage = self._usage()
+        self.console.print(self._summary(usage) + f" Content {content[:16]}.")
+        return usage
+
+    def _missing(self) -> set[Cell]:
+        place = {index: i for i, (index, _) in enumerate(self.questions)}
+        there = {(place[s.index], s.sample) for s in self.corpus.samples if s.index in place}
+        cells = {(i, k) for k in range(self.cfg.samples) for i in range(len(self.questions))}
+        return cells - there
+
+    def _batches(self, missing: set[Cell]) -> Iterator[list[Cell]]:
+        """What to ask for at once: what is missing, or each fixed batch that lacks something."""
+        if self.asked.batch is None:
+            yield sorted(missing)
+            return
+        for k in range(self.cfg.samples):
+            for start in range(0, len(self.questions), self.asked.batch):
+                end = min(start + self.asked.batch, len(self.questions))
+                cells = [(i, k) for i in range(start, end)]
+                if not missing.isdisjoint(cells):
+                    yield cells
+
+    def _ask(self, cells: Sequence[Cell], missing: set[Cell]) -> None:
+        requests = [
+            _request(self.asked, self.cfg.seed, *self.questions[i], number) for i, number in cells
+        ]
+        for n, completion in self.asked.writer.sample(requests):
+            if cells[n] not in missing:
+                continue  # written before an interruption; the batch was asked for as a whole
+            i, number = cells[n]
+            found = self._sample(*self.questions[i], number, requests[n], completion)
+            self.corpus.append(found)
+            self.cut += found.is_cut
+            self._check_cut(ENOUGH)
+            now = time.monotonic()
+            if now - self.said > SAID:
+                self.said = now
+                self.corpus.write_usage(self._usage())
+                self._say()
+
+    def _sample(
+        self, index: int, example: Example, number: int, request: Request, one: Completion
+    ) -> Sample:
+        rationale, prediction = split_text(one.text, self.asked.trigger, self.task)
+        return Sample(
+            index=index,
+            sample=number,
+            question=example.question,
+            answer=example.answer,
+            text=one.text,
+            rationale=rationale,
+            prediction=prediction,
+            correct=judge(prediction, example, self.task),
+            finish_reason=one.finish_reason,
+            prompt_hash=hashlib.sha256(request.prompt.encode()).hexdigest()[:16],
+            prompt_tokens=one.prompt_tokens,
+            completion_tokens=one.completion_tokens,
+            logprob=one.logprob,
+            logprob_tokens=one.logprob_tokens,
+            seed=request.seed,
+            request_key=one.request_key,
+        )
+
+    def _usage(self) -> dict[str, Any]:
+        samples = self.corpus.samples
+        return {
+            "samples": len(samples),
+            "correct": sum(s.correct is True for s in samples),
+            "truncated": sum(s.is_cut for s in samples),
+            "unparsed": sum(s.prediction is None for s in samples),
+            "prompt_tokens": sum(s.prompt_tokens or 0 for s in samples),
+            "completion_tokens": sum(s.completion_tokens or 0 for s in samples),
+            "seconds": self.earlier + time.monotonic() - self.begun,
+        }
+
+    def _say(self) -> None:
+        seconds = time.monotonic() - self.begun
+        new = self.corpus.samples[self.found :]
+        rate = len(new) / seconds
+        left = (self.total - len(self.corpus.samples)) / rate / 60
+        tokens = sum(s.completion_tokens or 0 for s in new) / seconds
+        self.console.print(
+            f"{len(self.corpus.samples):,} of {self.total:,} samples, {rate:,.1f} samples/s, "
+            f"{tokens:,.0f} tokens/s, {left:,.1f} min left"
+        )
+
+    def _summary(self, usage: dict[str, Any]) -> str:
+        n, seconds = usage["samples"], time.monotonic() - self.begun
+        new = self.corpus.samples[self.found :]
+        tokens = sum(s.completion_tokens or 0 for s in new)
+        return (
+            f"{self.corpus.folder}: {len(self.questions):,} questions x {self.cfg.samples} samples,"
+            f" {usage['correct'] / n:.1%} right, {usage['unparsed']:,} without an answer, "
+            f"{usage['truncated']:,} cut; {len(new):,} new ones in {seconds:,.1f} s, "
+            f"{tokens / seconds:,.0f} tokens/s."
+        )
+
+    def _check_cut(self, least: int) -> None:
+        """Stop when too many of at least so many samples were cut.
+
+        Raises:
+            RunError: a larger share than ``max_truncated``.
+        """
+        n = len(self.corpus.samples)
+        if n >= least and self.cut > self.cfg.max_truncated * n:
+            limit = self.asked.identity["decoding"]["max_tokens"]
+            raise RunError(
+                f"{self.cut:,} of {n:,} samples were cut at {limit} tokens, more than "
+                f"max_truncated={self.cfg.max_truncated:g}. Set a larger max_new_tokens and a new "
+                "out=, or a larger max_truncated to go on here; cut samples are never trained on."
+            )
