@@ -64,7 +64,7 @@ def check_trusted(cfg: TrainConfig, trusted: Iterable[str], path: Path) -> None:
     Raises:
         RunError: it names code of an untrusted package.
     """
-    allowed = {OURS, *trusted, *(point.value for point in entry_points(group=PLUGINS))}
+    allowed = trusted_packages(trusted)
     for key, target in targets_of(cfg).items():
         package = target.partition(".")[0]
         if "." not in target and key.startswith("method."):  # the name of a folder of icot.methods
@@ -82,6 +82,11 @@ def check_trusted(cfg: TrainConfig, trusted: Iterable[str], path: Path) -> None:
             f"{path}: model.attn_implementation is {attention!r}, code from the hub. If you trust "
             f"{owner}, add trust=[{owner}]."
         )
+
+
+def trusted_packages(trusted: Iterable[str] = ()) -> set[str]:
+    """The packages whose code a file may name: icot, installed ones that extend it, and these."""
+    return {OURS, *trusted, *(point.value for point in entry_points(group=PLUGINS))}
 
 
 def targets_of(cfg: TrainConfig) -> dict[str, str]:

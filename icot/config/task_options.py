@@ -223,6 +223,35 @@ class MultipleChoiceConfig(RecordsConfig):
     """All shapes of records are known by their names."""
 
 
+class RationalesConfig(Section):
+    """``icot.methods.scotd.rationales.Rationales``: a corpus that ``icot.sample`` wrote."""
+
+    target: Literal["icot.methods.scotd.rationales.Rationales"] = Field(alias=TARGET)
+    """The task's class."""
+    samples: str
+    """The folder of the corpus, or a file of such lines."""
+    labels: Literal["gold", "teacher"] = "gold"
+    """gold learns the right answers, from samples that have them (supervised); teacher learns the
+    teacher's answers, right or wrong, and looks at no label (few-shot)."""
+    filter: (
+        Literal["none", "correct", "random", "diversity", "likelihood", "open_endedness"] | None
+    ) = None
+    """What is kept; null is correct with gold labels, else none. The last four have a budget."""
+    keep: int = Field(5, ge=1)
+    """Samples of a question that a filter with a budget keeps."""
+    dedup: bool = False
+    """Equal rationales of a question with equal answers count once."""
+    visit: Literal["one", "all"] = "one"
+    """An epoch shows one sample of each question, another one each time, or all of them."""
+    selection: Literal["train_holdout", "valid"] = "train_holdout"
+    """The valid split: a tenth of the sampled questions, and test is then the sampled task's valid;
+    or valid and test of the sampled task."""
+    embedding: str | None = None
+    """filter=diversity: a model of sentence-transformers; null compares counts of words."""
+    seed: int = Field(3456, ge=0)
+    """Random seed of what is drawn and held out."""
+
+
 class OtherTaskConfig(OfAnotherPackage):
     """A task of a user's package, a subclass of ``icot.Task``."""
 
@@ -239,6 +268,7 @@ TASKS: dict[str, type[Section]] = {
     "icot.tasks.gsm8k.HubGSM8K": HubGSM8KConfig,
     "icot.tasks.records.Records": RecordsConfig,
     "icot.tasks.multiple_choice.MultipleChoice": MultipleChoiceConfig,
+    "icot.methods.scotd.rationales.Rationales": RationalesConfig,
 }
 EachTask = (
     Annotated[MultiplicationConfig, Tag("icot.tasks.multiplication.Multiplication")]
@@ -252,4 +282,5 @@ EachTask = (
     | Annotated[HubGSM8KConfig, Tag("icot.tasks.gsm8k.HubGSM8K")]
     | Annotated[RecordsConfig, Tag("icot.tasks.records.Records")]
     | Annotated[MultipleChoiceConfig, Tag("icot.tasks.multiple_choice.MultipleChoice")]
+    | Annotated[RationalesConfig, Tag("icot.methods.scotd.rationales.Rationales")]
 )

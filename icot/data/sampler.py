@@ -3,6 +3,9 @@
 An epoch is one permutation of the examples. Global batch c of an epoch is its c-th slice of
 ``batch_size * world_size`` examples; the last one may be smaller. Rank r takes every
 ``world_size``-th row of it, starting with row r. So sampling can resume at any position.
+
+Examples may be in groups, several of one question. An epoch is then a permutation of the groups,
+and shows one example of each, a pure function of (seed, epoch, group).
 """
 
 from collections.abc import Iterator
@@ -17,6 +20,13 @@ def epoch_order(examples: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(examples)
 
 
+def drawn_members(groups: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+    """The row [G] that an epoch shows of each group; ``groups`` [G + 1] are their boundaries."""
+    share = np.random.default_rng([seed, epoch, 1]).random(len(groups) - 1)
+    members: NDArray[np.int64] = groups[:-1] + (share * np.diff(groups)).astype(np.int64)
+    return members
+
+
 class BatchSampler(Sampler[NDArray[np.int64]]):
     """The batches of one rank in one epoch, each an array of row numbers.
 
@@ -25,13 +35,25 @@ class BatchSampler(Sampler[NDArray[np.int64]]):
         batch_size: rows per batch and device.
         seed: of every epoch's order.
         rank, world_size: of this device.
+        groups: [G + 1] the boundaries of groups of neighbouring examples; None if each example
+            stands for itself.
+
+    Attributes:
+        examples: of an epoch.
     """
 
     def __init__(
-        self, examples: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1
+        self,
+        examples: int,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        groups: NDArray[np.int64] | None = None,
     ) -> None:
-        self.examples, self.batch_size, self.seed = examples, batch_size, seed
-        self.rank, self.world_size = rank, world_size
+        self.examples = examples if groups is None else len(groups) - 1
+        self.batch_size, self.seed = batch_size, seed
+        self.rank, self.world_size, self.groups = rank, world_size, groups
         self.epoch = 0
         self.cursor = 0
 
@@ -49,6 +71,8 @@ class BatchSampler(Sampler[NDArray[np.int64]]):
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         order = epoch_order(self.examples, self.seed, self.epoch)
+        if self.groups is not None:
+            order = drawn_members(self.groups, self.seed, self.epoch)[order]
         cursor, self.cursor = self.cursor, 0
         for start in range(cursor * self.global_batch_size, self.examples, self.global_batch_size):
             batch = order[start : start + self.global_batch_size]

@@ -88,6 +88,20 @@ class TokenizedSplit:
         return int(self.index["longest_cot"])
 
 
+def question_boundaries(store: TokenizedSplit) -> NDArray[np.int64]:
+    """Where runs of neighbouring examples with the same question begin, and the end, [G + 1]."""
+    first = [0]
+    for row in range(1, len(store)):
+        length, before = store.cot_start[row], int(store.offsets[row - 1])
+        start = int(store.offsets[row])
+        same = length == store.cot_start[row - 1] and np.array_equal(
+            store.tokens[start : start + length], store.tokens[before : before + length]
+        )
+        if not same:
+            first.append(row)
+    return np.array([*first, len(store)])
+
+
 def tokenize_split(
     task: Task, split: Split, tokenizer: PreTrainedTokenizerBase, cache_dir: Path
 ) -> TokenizedSplit:

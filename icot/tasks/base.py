@@ -43,9 +43,16 @@ class Example:
 
 
 class Task(ABC):
-    """The source of examples, and how answers are judged; independent of model and stage."""
+    """The source of examples, and how answers are judged; independent of model and stage.
+
+    Attributes:
+        name: in reports and messages.
+        one_per_question: an epoch visits each training question once, with one of its examples,
+            which stand together; else it visits each example.
+    """
 
     name: str
+    one_per_question: bool = False
 
     @abstractmethod
     def size(self, split: Split) -> int | None:

@@ -6,12 +6,14 @@ afterwards, so both apply to exactly that batch, even with workers and prefetchi
 
 import logging
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from lightning import LightningDataModule, Trainer
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedTokenizerBase
 
@@ -19,7 +21,12 @@ from icot.data.batches import collate
 from icot.data.leading_tokens import leading_tokens
 from icot.data.sampler import BatchSampler
 from icot.data.staged import StagedExamples
-from icot.data.tokenized import TokenizedSplit, separator_id, tokenize_split
+from icot.data.tokenized import (
+    TokenizedSplit,
+    question_boundaries,
+    separator_id,
+    tokenize_split,
+)
 from icot.data.views import View
 from icot.errors import DataError, RunError
 from icot.removal import CoTBatch
@@ -126,7 +133,14 @@ class CoTDataModule(LightningDataModule):
         rank, world_size = (
             (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         )
-        return BatchSampler(len(self.split("train")), self.batch_size, self.seed, rank, world_size)
+        return BatchSampler(
+            len(self.split("train")), self.batch_size, self.seed, rank, world_size, self._groups
+        )
+
+    @cached_property
+    def _groups(self) -> NDArray[np.int64] | None:
+        """The training examples of each question, where an epoch shows one of them."""
+        return question_boundaries(self.split("train")) if self.task.one_per_question else None
 
     def train_dataloader(self) -> DataLoader[CoTBatch]:
         """Training batches of whole examples, from the trainer's current position on."""

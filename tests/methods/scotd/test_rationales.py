@@ -1,0 +1,218 @@
+"""The task of a corpus: what it yields, what it never looks at, and students trained on it."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+
+from icot.commands.build import build_task
+from icot.config.command_line import compose_config
+from icot.data.batches import collate
+from icot.data.sampler import BatchSampler
+from icot.data.tokenized import question_boundaries, tokenize_examples
+from icot.errors import ConfigError, DataError
+from icot.methods.scotd.corpus import CorpusWriter, Sample, read_corpus
+from icot.methods.scotd.rationales import Rationales
+from icot.models.loading import load_model
+from icot.tasks.base import Example
+from tests.conftest import icot
+from tests.small import SMALL
+
+TASK = {"_target_": "icot.tasks.multiplication.Multiplication", "digits": 2, "valid_size": 40}
+
+
+def made(index, number, prediction, answer="1", rationale=None, **more) -> Sample:
+    rationale = f"{index % 7} {number}" if rationale is None else rationale
+    right = None if answer is None else prediction == answer
+    question = f"{index // 10} {index % 10} * 1"
+    return Sample(index, number, question, answer, rationale, rationale, prediction, right, **more)
+
+
+def write(folder, samples, **settings):
+    with CorpusWriter(folder, {"task": TASK, **settings}) as corpus:
+        for one in samples:
+            corpus.append(one)
+    return folder
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """20 questions of 4 samples: two right, one wrong, one without an answer."""
+    answers = ("1", "1", "2", None)
+    return write(
+        tmp_path / "c", [made(i, k, answer) for i in range(20) for k, answer in enumerate(answers)]
+    )
+
+
+def examples(task, split="train"):
+    return [example for part in task.chunks(split) for example in part]
+
+
+def test_gold_labels_keep_right_samples_and_hold_out_a_tenth_of_the_questions(corpus):
+    task = Rationales(corpus)
+    train, valid = examples(task), examples(task, "valid")
+    assert len(train) == 2 * 18
+    assert {e.answer for e in [*train, *valid]} == {"1"}
+    assert len(valid) == 2
+    assert not {e.question for e in train} & {e.question for e in valid}
+    assert len(examples(task, "test")) == 40  # the sampled task's valid
+    assert task.symbols() == task.sampled.symbols()
+    published = Rationales(corpus, selection="valid")
+    assert len(examples(published)) == 2 * 20
+    assert examples(published, "valid") == examples(task, "test")
+
+
+def test_the_teachers_labels_keep_wrong_samples_too(corpus):
+    train = examples(Rationales(corpus, labels="teacher"))
+    assert len(train) == 3 * 18
+    assert [e.answer for e in train[:3]] == ["1", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "count"),
+    [
+        ({"filter": "random", "keep": 1}, 18),
+        ({"filter": "diversity", "keep": 1}, 18),
+        ({"filter": "none"}, 3 * 18),
+        ({"labels": "teacher", "filter": "random", "keep": 2}, 2 * 18),
+        ({"dedup": True}, 2 * 18),
+    ],
+)
+def test_filters(corpus, settings, count):
+    task = Rationales(corpus, **settings)
+    assert len(examples(task)) == count
+    assert task.fingerprint("train") != Rationales(corpus, seed=9, **settings).fingerprint("train")
+    assert task.fingerprint("train") == Rationales(corpus, **settings).fingerprint("train")
+
+
+def test_what_would_be_misread_is_never_trained_on(tmp_path):
+    samples = [
+        made(0, 0, "1", rationale="a #### 7 b"),
+        made(0, 1, "1", finish_reason="length"),
+        made(0, 2, "1", rationale="two\nlines"),
+        made(1, 0, None),
+    ]
+    task = Rationales(write(tmp_path / "c", samples), selection="valid")
+    assert examples(task) == [Example("0 0 * 1", "two lines", "1")]
+
+
+def test_few_shot_never_looks_at_a_label(corpus, tmp_path):
+    draw = np.random.default_rng(0)
+    shuffled = [
+        replace(s, answer=str(draw.integers(9)), correct=bool(draw.integers(2)))
+        for s in read_corpus(corpus)
+    ]
+    other = write(tmp_path / "other", shuffled)
+    for filter in ("none", "random", "diversity", "open_endedness"):
+        one, two = (Rationales(c, labels="teacher", filter=filter) for c in (corpus, other))
+        for split in ("train", "valid"):
+            assert examples(one, split) == examples(two, split)
+    assert examples(Rationales(corpus)) != examples(Rationales(other))
+
+
+def test_a_file_of_another_program(real_data):
+    task = Rationales(real_data / "date" / "chatgpt_10_samples.jsonl")
+    train, valid = examples(task), examples(task, "valid")
+    assert len(valid) == 36
+    assert len({e.question for e in train}) <= 369 - 36
+    assert task.size("test") == 0
+    assert task.is_correct("so #### 1", "#### 1")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["task.samples=nowhere"], "nowhere: there is no such corpus"),
+        (["task.labels=teacher", "task.filter=correct"], "looks at the labels"),
+        (["task.filter=likelihood"], "sample 0 of question"),
+        (["task.filter=diversity", "task.embedding=nowhere"], "task.embedding=nowhere"),
+    ],
+)
+def test_mistakes(corpus, overrides, said):
+    cfg = compose_config("train", ["task=rationales", f"task.samples={corpus}", *overrides])
+    with pytest.raises((ConfigError, DataError, ValueError), match=said):
+        examples(build_task(cfg.task))
+
+
+def test_a_corpus_runs_no_code_of_strangers(tmp_path, corpus):
+    settings = json.loads((corpus / "samples.json").read_text())
+    settings["task"] = {"_target_": "os.system", "command": "true"}
+    (corpus / "samples.json").write_text(json.dumps(settings))
+    with pytest.raises(DataError, match=r"os\.system"):
+        Rationales(corpus).symbols()
+
+
+def test_each_sample_of_a_question_is_shown_equally_often(corpus, symbols):
+    store = tokenize_examples(examples(Rationales(corpus, labels="teacher")), symbols)
+    groups = question_boundaries(store)
+    assert groups.tolist() == list(range(0, 3 * 18 + 1, 3))
+    sampler = BatchSampler(len(store), 5, seed=1, groups=groups)
+    shown = np.zeros(len(store), dtype=int)
+    for epoch in range(300):
+        sampler.set_epoch(epoch)
+        rows = np.concatenate(list(sampler))
+        assert sorted(rows // 3) == list(range(18))  # each question once
+        shown[rows] += 1
+    assert chisquare(shown.reshape(18, 3), axis=1).pvalue.min() > 0.001
+    ranks = [BatchSampler(len(store), 5, 1, r, 2, groups=groups) for r in range(2)]
+    joint = BatchSampler(len(store), 10, 1, groups=groups)
+    for one, two, both in zip(*ranks, joint, strict=True):
+        assert sorted([*one, *two]) == sorted(both)
+    resumed = BatchSampler(len(store), 5, 1, groups=groups)
+    resumed.cursor = 2
+    whole = BatchSampler(len(store), 5, 1, groups=groups)
+    assert [b.tolist() for b in resumed] == [b.tolist() for b in whole][2:]
+
+
+def test_the_loss_is_that_of_rationale_and_answer(symbols):
+    """Against plain transformers; the question's tokens are not in it."""
+    samples = [Example("2 1 * 3", "4 2", "1"), Example("2 1 * 3", "4", "1 3")]
+    store = tokenize_examples(samples, symbols)
+    batch = collate(store, np.arange(2), 0)
+    tokens = symbols("2 1 * 3 <eos> 4 2 <eos> #### 1 <eos>", add_special_tokens=False)["input_ids"]
+    assert batch.input_ids[0].tolist() == tokens
+    assert batch.labels[0].tolist() == [-100] * 5 + tokens[5:]
+    model = load_model("gpt2", False, symbols, 16, {"n_layer": 1, "n_embd": 8, "n_head": 1}).eval()
+    with torch.no_grad():
+        whole = model(batch.input_ids, labels=batch.labels).loss
+        log_p = model(batch.input_ids).logits.log_softmax(-1)
+    parts = [
+        -log_p[row, column - 1, batch.input_ids[row, column]]
+        for row in range(2)
+        for column in range(5, int(batch.lengths[row]))
+    ]
+    assert whole == pytest.approx(float(torch.stack(parts).mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("schedule", ["explicit", "no_cot", "icot_si"])
+def test_a_student_is_trained_evaluated_and_resumed(corpus, tmp_path, schedule):
+    train = [
+        *(text for text in SMALL if not text.startswith("task")), "task=rationales",
+        f"task.samples={corpus}", "task.labels=teacher", f"schedule={schedule}",
+        "trainer.max_epochs=4", "trainer.max_steps=-1", "paths.cache_dir=cache",
+        "+model.config.n_positions=32",
+    ]  # fmt: skip
+    whole = icot("train", *train, "hydra.run.dir=whole", cwd=tmp_path)
+    assert whole.returncode == 0, whole.stderr
+    said = (tmp_path / "whole" / "train.log").read_text()
+    assert "80 samples of 20 questions" in said
+    summary = json.loads((tmp_path / "whole" / "summary.json").read_text())
+    assert summary["examples_seen"] == 4 * 18  # each question once an epoch
+    part = icot("train", *train, "hydra.run.dir=part", "trainer.max_epochs=2", cwd=tmp_path)
+    assert part.returncode == 0, part.stderr
+    more = icot("train", "resume=part", "trainer.max_epochs=4", cwd=tmp_path)
+    assert more.returncode == 0, more.stderr
+    weights = [
+        torch.load(tmp_path / run / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
+        for run in ("whole", "part")
+    ]
+    assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
+    done = icot(
+        "evaluate", "run_dir=whole", "split=test", "speed.examples=0", "paths.cache_dir=cache",
+        "out=e", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "e" / "evaluation.json").read_text())["n"] == 40
