@@ -102,7 +102,7 @@ def build_teacher(cfg: SampleConfig, task: Task, questions: Sequence[Example]) -
     Raises:
         UserError: it cannot be loaded, or does not fit.
     """
-    return BUILDERS[cfg.teacher.type](cfg, task, questions)
+    return BUILDERS[cfg.teacher.kind](cfg, task, questions)
 
 
 def _build_run(cfg: SampleConfig, task: Task, questions: Sequence[Example]) -> Asked:

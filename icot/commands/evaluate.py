@@ -4,6 +4,7 @@
     python -m icot.evaluate run_dir=outputs/RUN stage=all split=test   and the trade-off curve
     python -m icot.evaluate run_dir=outputs/RUN budget=[0,6,12]        and that of one set
     python -m icot.evaluate run_dir=outputs/RUN stage=all also=[mult4] on other examples, too
+    python -m icot.evaluate run_dir=outputs/RUN predictor=vote         a majority of samples
     python -m icot.evaluate checkpoint=FILE data_file=FILE
     python -m icot.evaluate predictions=FILE                           what another program wrote
 
@@ -25,14 +26,18 @@ from icot.commands.quiet import quiet_libraries
 from icot.commands.sources import further_sources, own_source
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import EvaluateConfig
+from icot.config.predictor_options import VotePredictorConfig
+from icot.errors import ConfigError
 from icot.evaluation.failures import POSITION, answer_positions
-from icot.evaluation.loading import Source, choose_examples, load_weights
+from icot.evaluation.loading import Source, Weights, choose_examples, load_weights
 from icot.evaluation.measurement import Measured, as_rows, judge, measure, share
 from icot.evaluation.predictions import read_predictions, write_predictions
 from icot.evaluation.tradeoff import tradeoff_rows, write_tradeoff
+from icot.inference.predictor import GreedyPredictor, Predictor
+from icot.inference.voting import VotingPredictor
 from icot.methods.base import PredictorParts
 from icot.reporting.figures import failures, tradeoff
-from icot.reporting.tables import print_evaluations, print_further, print_grid
+from icot.reporting.tables import print_evaluations, print_further, print_grid, print_votes
 from icot.runs.checkpoints import ALL, FINAL, Checkpoint, select, select_stage
 from icot.runs.evaluations import Place, keep_evaluation, slug
 from icot.runs.kept_run import KeptRun
@@ -132,6 +137,7 @@ def _score_into(
     ]
     print_evaluations(Console(), [one.record for one in measured])
     print_further(Console(), [one.record for one in measured])
+    print_votes(Console(), [one.record for one in measured])
     print_grid(Console(), last.failures.get(DIGITS, []))
     write_predictions(place.folder / PREDICTIONS, last.predictions)
     if any(last.failures.values()):
@@ -167,6 +173,8 @@ def _measure(
             ]
             parts = PredictorParts(weights.model, cfg.batch_size, cfg.decode)
             predictor = method.build_predictor(parts, options)
+            if isinstance(cfg.predictor, VotePredictorConfig):
+                predictor = _voting(cfg.predictor, predictor, weights, source)
             with precision_context(predictor.device, cfg.precision):
                 measured = measure(
                     predictor,
@@ -181,12 +189,36 @@ def _measure(
                     name: judge(predictor, one.examples, weights.tokenizer, one.source)
                     for name, one in zip(further, others, strict=True)
                 }
+                if isinstance(predictor, VotingPredictor):
+                    greedy = judge(predictor.reference, own.examples, weights.tokenizer, source)
+                    measured.record["votes"]["greedy"] = greedy.record["accuracy"]
             if further:
                 measured.record["also"] = {
                     name: {**one.where(), **also[name].record}
                     for name, one in zip(further, others, strict=True)
                 }
             yield replace(measured, also=also)
+
+
+def _voting(
+    option: VotePredictorConfig, predictor: Predictor, weights: Weights, source: Source
+) -> VotingPredictor:
+    """The vote over samples of a run's model.
+
+    Raises:
+        ConfigError: the model reads the chain that it would have to write.
+    """
+    if not isinstance(predictor, GreedyPredictor) or predictor.settings.get("reads_the_gold_chain"):
+        raise ConfigError([f"predictor=vote: {weights.run.folder} has no model that writes alone"])
+    return VotingPredictor(
+        predictor,
+        weights.tokenizer,
+        source.task.extract_answer,
+        n=option.n,
+        temperature=option.temperature,
+        top_p=option.top_p,
+        seed=option.seed,
+    )
 
 
 def _tradeoff(
@@ -210,6 +242,8 @@ def _name(cfg: EvaluateConfig, stage: str) -> list[str]:
     """What an evaluation's folder is called after: stage, examples, and what else was set."""
     examples = cfg.split if cfg.data_file is None else Path(cfg.data_file).stem
     name = [f"stage-{stage}" if stage.isdecimal() else stage, examples]
+    if isinstance(cfg.predictor, VotePredictorConfig):
+        name.append(f"vote-{cfg.predictor.n}")
     if cfg.tokens_removed is not None:
         name.append(f"removed-{cfg.tokens_removed}")
     if cfg.budget is not None:

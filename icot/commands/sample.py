@@ -23,6 +23,7 @@ from icot.config.command_line import CommandLine
 from icot.config.entry_points import SampleConfig
 from icot.errors import DataError, RunError
 from icot.inference.completions import Completion, Request
+from icot.inference.sampling import question_seed
 from icot.methods.scotd.corpus import (
     FORMAT,
     CorpusWriter,
@@ -105,8 +106,7 @@ def _request(asked: Asked, seed: int, index: int, example: Example, number: int)
     """The request for a sample; its seed belongs to the question."""
     question = example.question
     prompt = question if asked.prompter is None else asked.prompter.prompt(index, question)
-    own = hashlib.sha256(f"{seed} {index}".encode()).digest()
-    return Request(prompt, number, int.from_bytes(own[:4]) >> 1)
+    return Request(prompt, number, question_seed(seed, index))
 
 
 class _Sampling:

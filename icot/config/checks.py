@@ -148,7 +148,7 @@ def _message(key: str, error: Any, whole: Any) -> str:
         chooser = CHOSEN_BY.get(group, "")
         if not isinstance(given, dict) or chooser not in given:
             return f"{key} must be a group of keys with {chooser}"
-        return f"{key}.{chooser}={given[chooser]}: {choose(given[chooser], SECTIONS[chooser])}"
+        return f"{key}.{chooser}={given[chooser]}: {choose(given[chooser], SECTIONS[group])}"
     if kind == "literal_error":
         allowed = [str(w).strip("'") for w in limits["expected"].replace(" or ", ", ").split(", ")]
         return f"{shown}: {choose(given, allowed)}"
@@ -205,7 +205,7 @@ def _no_such_key(key: str) -> str:
     """The message for a key that the schema does not have."""
     group, _, leaf = key.partition(".")
     if group in CHOSEN_BY:
-        options = SECTIONS[CHOSEN_BY[group]].items()
+        options = SECTIONS[group].items()
         have = [name.rpartition(".")[2] for name, option in options if leaf in option.model_fields]
         if have:
             return f"{key} has no effect with this {group}; it belongs to {' and '.join(have)}"

@@ -341,7 +341,7 @@ def _unknown_key(
 def _keys_of_other_options(group: str) -> dict[str, list[str]]:
     """The keys of all of a group's options, and which options have them."""
     found: dict[str, list[str]] = {}
-    for option, section in SECTIONS.get(CHOSEN_BY.get(group, ""), {}).items():
+    for option, section in SECTIONS.get(group, {}).items():
         for name in section.model_fields:
             found.setdefault(f"{group}.{name}", []).append(option.rpartition(".")[2])
     return found
@@ -370,7 +370,7 @@ def _is_open(override: Override, base: DictConfig) -> bool:
     if not override.is_add() or group not in (*CHOSEN_BY, "method") or group not in base:
         return False
     target = base[group].get("_target_")
-    return target is not None and target not in SECTIONS["_target_"]
+    return target is not None and target not in SECTIONS["task"]
 
 
 def _options_of(override: Override) -> list[Any]:

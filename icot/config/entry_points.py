@@ -6,7 +6,8 @@ from hydra.core.config_store import ConfigStore
 from pydantic import Field
 
 from icot.config.experiments import register_experiments
-from icot.config.options import CHOSEN_BY, OTHER, OTHERS, SECTIONS, AnyTask, AnyTeacher
+from icot.config.options import OTHER, OTHERS, SECTIONS, AnyPredictor, AnyTask, AnyTeacher
+from icot.config.predictor_options import GreedyPredictorConfig
 from icot.config.schema import LARGEST_SEED, PathsConfig, TrainConfig
 from icot.config.section import Section, defaults_of
 from icot.config.teacher_options import TemplateConfig
@@ -94,6 +95,8 @@ class EvaluateConfig(Section):
     """One file of weights."""
     predictions: str | None = None
     """A file of another program's output: JSON lines with target and prediction."""
+    predictor: AnyPredictor = Field(default_factory=GreedyPredictorConfig)
+    """How the run's model answers."""
     stage: Stage = "final"
     """The run's weights to use: final, best, all, or a stage's number."""
     tokens_removed: int | None = Field(None, ge=0)
@@ -233,10 +236,9 @@ def register_schemas() -> None:
     """Register the keys and defaults of every command and of each group's options with Hydra."""
     store = ConfigStore.instance()
     for name, schema in SCHEMAS.items():
-        node = defaults_of(schema, without=tuple(CHOSEN_BY))
+        node = defaults_of(schema, without=tuple(SECTIONS))
         store.store(name=f"{name}_schema", group="schema", node=node)
-    for group, chooser in CHOSEN_BY.items():
-        options = SECTIONS[chooser]
+    for group, options in SECTIONS.items():
         for name, section in options.items():
             short = name if "." not in name else name.split(".")[-2]
             store.store(group=f"schema/{group}", name=short, node=defaults_of(section))

@@ -116,7 +116,7 @@ def _known(
             continue
         inner = inner_section(fields[key])
         if key in CHOSEN_BY and isinstance(value, dict):
-            inner = SECTIONS[CHOSEN_BY[key]].get(str(value.get(CHOSEN_BY[key])))
+            inner = SECTIONS[key].get(str(value.get(CHOSEN_BY[key])))
         if inner is not None and isinstance(value, dict):
             value = _known(value, inner, path, f"{prefix}{key}.")
         known[key] = value

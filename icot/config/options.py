@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, PositiveInt, Tag, field_validator
 
+from icot.config.predictor_options import PREDICTORS, GreedyPredictorConfig, VotePredictorConfig
 from icot.config.section import TARGET, OfAnotherPackage, Section
 from icot.config.task_options import TASKS, EachTask, OtherTaskConfig
 from icot.config.teacher_options import TEACHERS, EachTeacher
@@ -175,16 +176,16 @@ class MethodConfig(OfAnotherPackage):
 # ------------------------------------------------------------------------------------ the choices
 
 
-def _by(key: str) -> Any:
-    """Choose a section by the value of its ``key``; any other is of a user's package."""
+def _of(group: str) -> Any:
+    """Choose a group's section by the value of its key; any other is of a user's package."""
 
     def tag(value: Any) -> str | None:
         if isinstance(value, Section):
             value = value.as_dict()
         if not isinstance(value, dict):
             return None
-        chosen = value.get(key)
-        if isinstance(chosen, str) and chosen in SECTIONS[key]:
+        chosen = value.get(CHOSEN_BY[group])
+        if isinstance(chosen, str) and chosen in SECTIONS[group]:
             return chosen
         return OTHER if TARGET in value else str(chosen)
 
@@ -197,25 +198,37 @@ SCHEDULES: dict[str, type[Section]] = {
     "fixed": FixedScheduleConfig,
 }
 OPTIMIZERS: dict[str, type[Section]] = {"adamw": AdamWConfig, "muon": MuonConfig}
-SECTIONS = {TARGET: TASKS, "kind": SCHEDULES, "name": OPTIMIZERS, "type": TEACHERS}
+SECTIONS = {
+    "task": TASKS,
+    "schedule": SCHEDULES,
+    "optimizer": OPTIMIZERS,
+    "predictor": PREDICTORS,
+    "teacher": TEACHERS,
+}
 OTHERS: dict[str, type[Section]] = {"task": OtherTaskConfig, "schedule": OtherScheduleConfig}
-CHOSEN_BY = {  # the key that chooses
+# The key that chooses.
+CHOSEN_BY = {
     "task": TARGET,
     "schedule": "kind",
     "optimizer": "name",
-    "teacher": "type",
+    "predictor": "kind",
+    "teacher": "kind",
 }
 
-AnyTask = Annotated[EachTask | Annotated[OtherTaskConfig, Tag(OTHER)], _by(TARGET)]
+AnyTask = Annotated[EachTask | Annotated[OtherTaskConfig, Tag(OTHER)], _of("task")]
 AnySchedule = Annotated[
     Annotated[LinearScheduleConfig, Tag("linear")]
     | Annotated[AdaptiveScheduleConfig, Tag("adaptive")]
     | Annotated[FixedScheduleConfig, Tag("fixed")]
     | Annotated[OtherScheduleConfig, Tag(OTHER)],
-    _by("kind"),
+    _of("schedule"),
 ]
 AnyOptimizer = Annotated[
     Annotated[AdamWConfig, Tag("adamw")] | Annotated[MuonConfig, Tag("muon")],
-    _by("name"),
+    _of("optimizer"),
 ]
-AnyTeacher = Annotated[EachTeacher, _by("type")]
+AnyPredictor = Annotated[
+    Annotated[GreedyPredictorConfig, Tag("greedy")] | Annotated[VotePredictorConfig, Tag("vote")],
+    _of("predictor"),
+]
+AnyTeacher = Annotated[EachTeacher, _of("teacher")]

@@ -42,7 +42,7 @@ def reference() -> str:
     for group, key in CHOSEN_BY.items():
         chosen = f"`{group}.{key}` chooses one of these sets of keys."
         parts.append(f"## {group}\n\n{chosen}\n")
-        options: dict[str, type[Section]] = dict(SECTIONS[key])
+        options: dict[str, type[Section]] = dict(SECTIONS[group])
         if group in OTHERS:
             options[OTHER] = OTHERS[group]
         for name, option in options.items():

@@ -23,7 +23,7 @@ class TemplateConfig(Section):
 class RunTeacherConfig(Section):
     """The model of a run at a stage: the question is its prompt, without exemplars."""
 
-    type: Literal["run"]
+    kind: Literal["run"]
     """Which kind of teacher this is."""
     run_dir: str
     """A run directory, of a training with ``schedule=explicit`` for instance."""
@@ -34,7 +34,7 @@ class RunTeacherConfig(Section):
 class ModelTeacherConfig(Section):
     """Any causal LM on this machine."""
 
-    type: Literal["model"]
+    kind: Literal["model"]
     """Which kind of teacher this is."""
     name_or_path: str
     """Hub name or local folder of the model."""

@@ -132,6 +132,7 @@ def numbers(found: Evaluation) -> dict[str, Any]:
         "tokens_per_example": found.tokens_per_example,
         "decoded": found.decoded,
         "near_ties": found.near_ties,
+        **({} if found.votes is None else {"votes": found.votes}),
     }
 
 

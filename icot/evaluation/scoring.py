@@ -8,13 +8,14 @@ offsets are drawn here.
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from math import exp, inf, sqrt
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import detokenize
 from icot.evaluation.predictions import Prediction, WrongToken
+from icot.evaluation.votes import vote_figures
 from icot.inference.greedy import without_end
 from icot.inference.predictor import Predictor
 from icot.tasks.answers import ANSWER_MARK
@@ -64,6 +65,7 @@ class Evaluation(ExactMatch):
     decoded: int = 0
     near_ties: int = 0
     predictions: list[Prediction] = field(default_factory=list)
+    votes: dict[str, Any] | None = None
 
     def __add__(self, other: "Evaluation") -> "Evaluation":
         return Evaluation(
@@ -155,6 +157,9 @@ def evaluate(
         decoded=outputs.decoded,
         near_ties=outputs.near_ties,
         predictions=predictions,
+        votes=None
+        if outputs.votes is None
+        else vote_figures(outputs.votes, [p.target for p in predictions], task),
     )
 
 

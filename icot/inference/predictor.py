@@ -26,6 +26,19 @@ Decode = Literal["verify", "always"]
 
 
 @dataclass(frozen=True)
+class Vote:
+    """One of several outputs for an example.
+
+    Attributes:
+        answer: as the task extracts it; None if it has none.
+        logprob: log-probability of the whole output.
+    """
+
+    answer: str | None
+    logprob: float
+
+
+@dataclass(frozen=True)
 class Outputs:
     """What a predictor wrote for n examples, as tokens or as texts.
 
@@ -37,12 +50,14 @@ class Outputs:
         correct_tokens: [n] tokens of each target that are the most probable one, given all before
             them; None where it is not known.
         decoded: examples that were decoded, wholly or from some token on.
+        votes: [n] the votes of each example's samples, of a predictor that samples; else None.
         near_ties: examples that were decoded because the target's token led by no more than
             rounding, not because another token led.
     """
 
     tokens: list[list[int]] | None = None
     texts: list[str] | None = None
+    votes: list[list[Vote]] | None = None
     nll: NDArray[np.float64] | None = None
     correct_tokens: NDArray[np.int64] | None = None
     decoded: int = 0

@@ -40,6 +40,11 @@ def next_tokens(
     return choose
 
 
+def question_seed(seed: int, index: int) -> int:
+    """The seed of a question's samples, 31 bits, which servers take too."""
+    return int(np.random.SeedSequence([seed, index]).generate_state(1)[0]) >> 1
+
+
 def draw(logits: Tensor, uniform: Tensor, top_p: float = 1.0) -> Tensor:
     """The token [B] at which each row's distribution function passes a number.
 

@@ -108,6 +108,24 @@ def print_further(console: Console, records: Sequence[Mapping[str, Any]]) -> Non
     console.print(table)
 
 
+def print_votes(console: Console, records: Sequence[Mapping[str, Any]]) -> None:
+    """Accuracy by the number of votes; nothing for records without votes."""
+    counted = [r for r in records if "votes" in r]
+    if not counted:
+        return
+    counts = list(counted[0]["votes"]["accuracy_by_votes"])
+    table = Table(title="Accuracy of the majority of so many samples", box=SIMPLE_HEAD)
+    for name in ("stage", *counts, "one", "greedy", "any", "ties", "unparsed"):
+        table.add_column(name, justify="right")
+    for r in counted:
+        votes = r["votes"]
+        figures = [votes["accuracy_by_votes"][count] for count in counts]
+        further = ("accuracy_of_one", "greedy", "any_right", "ties", "unparsed")
+        figures += [votes[key] for key in further]
+        table.add_row(r["name"], *(f"{figure:.3f}" for figure in figures))
+    console.print(table)
+
+
 def print_grid(console: Console, groups: Sequence[Group]) -> None:
     """Accuracy by the digits of both operands; nothing for groups that are not ``n1 × n2``."""
     pairs = {tuple(group.label.split(" × ")): group for group in groups}

@@ -333,3 +333,27 @@ def test_a_damaged_weights_file_in_a_run_is_named(small_run, tmp_path):
     done = icot("evaluate", "run_dir=run", *UNTIMED, cwd=tmp_path)
     assert done.returncode == 2
     assert "config.yaml: cannot be read as a configuration" in done.stderr
+
+
+def test_a_vote_over_samples(small_run, tmp_path):
+    """The figures of any number of votes are those of one set, whatever is decoded at once."""
+    records = []
+    for size in (500, 7):
+        done = icot(
+            "evaluate", f"run_dir={small_run}", "stage=0", "predictor=vote", "predictor.n=6",
+            f"batch_size={size}", f"out={size}", *UNTIMED, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        records.append(evaluation(tmp_path / str(size)))
+    one, other = records
+    assert one["votes"] == other["votes"]
+    assert list(one["votes"]["accuracy_by_votes"]) == ["1", "5", "6"]
+    assert one["accuracy"] == one["votes"]["accuracy_by_votes"]["6"]
+    assert (one["predictor"], one["samples"], one["perplexity"]) == ("vote", 6, None)
+    assert "Accuracy of the majority" in done.stdout
+    timed = icot(
+        "evaluate", f"run_dir={small_run}", "predictor=vote", "predictor.n=3", "examples=8",
+        "out=timed", *QUICK, cwd=tmp_path,
+    )  # fmt: skip
+    assert timed.returncode == 0, timed.stderr
+    assert evaluation(tmp_path / "timed")["speed"]["no_cot"]["tokens_per_example"] == 7
