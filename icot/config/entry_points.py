@@ -170,20 +170,20 @@ class ExportConfig(Section):
 class BenchmarkConfig(TrainConfig):
     """``python -m icot.benchmark``: times icot and a plain loop alternately, in one process."""
 
-    what: Literal["step", "memory", "validation", "data", "start", "decode", "scaling"]
+    what: Literal["step", "memory", "validation", "data", "start", "decode", "sample", "scaling"]
     """What to measure; see docs/performance.md."""
     run_dir: str | None = None
     """what=validation: the run whose weights to use."""
     stage: Stage = "final"
     """what=validation: the run's weights to use."""
     examples: int = Field(1000, ge=1)
-    """what=validation, decode: examples to score or time."""
+    """what=validation, decode, sample: examples to score or time."""
     repeats: int = Field(5, ge=1)
     """Repetitions of each timing."""
     seconds: float = Field(60.0, ge=0, allow_inf_nan=True)
     """what=decode: most seconds of timing."""
     precision: Precision = "32-true"
-    """what=validation, decode: as in icot.evaluate."""
+    """what=validation, decode, sample: as in icot.evaluate."""
     removed: list[Annotated[int, Field(ge=0)]] | None = None
     """what=step, memory: tokens removed at the stages to measure; null is none, half and all."""
     lines: int = Field(100_000, ge=1)

@@ -54,6 +54,18 @@ def test_decoding_is_timed_over_the_answer_alone(tmp_path):
     assert set(found["ratios"]) == {"explicit CoT over No CoT", "fully internalized over No CoT"}
 
 
+def test_sampling_is_timed_against_generate(tmp_path):
+    done = icot(
+        "benchmark", "what=sample", *SMALL, "examples=16", "repeats=1", "paths.cache_dir=cache",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "benchmark-sample.json").read_text())
+    assert found["samples"] == {"batches": 16, "one by one": 8}
+    rates = found["tokens_per_second"]
+    assert found["ratios"]["batches over one by one"] == rates["batches"] / rates["one by one"]
+
+
 NO_DROPOUT = [f"model.config.{name}_pdrop=0.0" for name in ("resid", "embd", "attn")]
 
 

@@ -35,7 +35,8 @@ def hydra():
 @pytest.mark.parametrize("option", [o for o in OPTIONS if o != "task=multiplication"])
 @pytest.mark.parametrize("name", ["train", "prepare"])
 def test_every_file_composes_and_is_valid(name, option, tmp_path):
-    data = [f"task.data_dir={tmp_path}"] if option == "task=text" else []
+    needed = {"task=text": "task.data_dir", "task=rationales": "task.samples"}
+    data = [f"{needed[option]}={tmp_path}"] if option in needed else []
     assert mistakes_in([option, *data], name) == []
 
 
