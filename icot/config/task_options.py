@@ -51,6 +51,9 @@ class MixedMultiplicationConfig(Section):
     """Least significant digit first, most significant first, or the latter in the question only."""
     padding: bool = False
     """Write operands with zeros up to max_digits, and the answer up to twice that."""
+    curriculum: list[tuple[int, float]] | None = None
+    """Phases of an epoch, each the most digits of its operands and its share of the training
+    examples, as [[2, 0.3], [3, 0.7]]; null mixes all."""
     train_size: int | None = Field(None, ge=1)
     """Training examples over all pairs; null is 808,000, or all if there are fewer."""
     valid_size: int | None = Field(None, ge=1)

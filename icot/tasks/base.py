@@ -11,7 +11,7 @@ github.com/da03/Internalize_CoT_Step_by_Step); as a token sequence it is the tok
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -69,6 +69,13 @@ class Task(ABC):
     @abstractmethod
     def fingerprint(self, split: Split) -> Mapping[str, Any]:
         """What determines the examples of ``split``: equal fingerprints mean equal examples."""
+
+    def phases(self) -> Sequence[int]:
+        """Sizes of consecutive parts of the training examples, which an epoch visits in order.
+
+        Within a part the order is random; () is one part.
+        """
+        return ()
 
     def symbols(self) -> tuple[str, ...] | None:
         """All symbols, if the text consists of symbols separated by blanks; else None."""

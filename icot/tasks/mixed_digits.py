@@ -33,6 +33,7 @@ from icot.tasks.multiplication import (
 
 Order = Literal["reversed", "plain", "reversed_product"]
 TRAIN_SIZE, HELD_OUT_SIZE = 808_000, 1_000
+ROUNDING = 1e-6  # by which shares may miss 1
 DIGITS = "digits"  # the measure of difficulty by which an evaluation shows its grid
 
 
@@ -48,6 +49,8 @@ class MixedMultiplication(Task):
         order: ``reversed``, least significant digit first throughout; ``plain``, most significant
             first; ``reversed_product``, plain operands and everything else reversed.
         padding: write operands with zeros up to ``max_digits``, and the answer up to twice that.
+        curriculum: phases of an epoch, one after another: the most digits of a phase's operands,
+            and its share of the training examples (arXiv 2309.03241, section 3); None mixes all.
         train_size, valid_size, test_size: examples of each split, over all pairs; None is 808,000,
             1,000 and 1,000, or less if there are too few questions. A held-out split has at most a
             tenth of a pair's questions.
@@ -69,6 +72,7 @@ class MixedMultiplication(Task):
         chain: Chain = "long",
         order: Order = "reversed",
         padding: bool = False,
+        curriculum: Sequence[tuple[int, float]] | None = None,
         train_size: int | None = None,
         valid_size: int | None = None,
         test_size: int | None = None,
@@ -102,10 +106,40 @@ class MixedMultiplication(Task):
         held_out = zip(self.counts["valid"], self.counts["test"], strict=True)
         left = [count - v - t for count, (v, t) in zip(questions, held_out, strict=True)]
         asked["train"] = train_size
-        self.counts["train"] = shares(train_size or TRAIN_SIZE, weight, left)
+        total = sum(shares(train_size or TRAIN_SIZE, weight, left))
+        self.curriculum = [*(curriculum or [(max_digits, 1.0)])]
+        self._phases = self._divide(total, weight, left)
+        self.counts["train"] = [sum(of_pair) for of_pair in zip(*self._phases, strict=True)]
         for split, size in asked.items():
             if size is not None and sum(self.counts[split]) < size:
                 raise ValueError(f"there are only {sum(self.counts[split])} {split} questions")
+
+    def _divide(self, total: int, weights: list[int], left: list[int]) -> list[list[int]]:
+        """The training examples of each pair in each phase."""
+        most = [digits for digits, _ in self.curriculum]
+        parts = [share for _, share in self.curriculum]
+        if most != sorted(set(most)) or most[-1] != self.max_digits:
+            raise ValueError(f"curriculum: the digits must rise to max_digits={self.max_digits}")
+        if min(parts) <= 0 or abs(sum(parts) - 1) > ROUNDING:
+            raise ValueError("curriculum: the shares must be above 0 and add up to 1")
+        ends = [round(total * sum(parts[: i + 1])) for i in range(len(parts))]
+        phases = []
+        for digits, begin, end in zip(most, [0, *ends], ends, strict=False):
+            free = [
+                n if max(pair) <= digits else 0 for pair, n in zip(self.pairs, left, strict=True)
+            ]
+            if sum(free) < end - begin:
+                raise ValueError(
+                    f"curriculum: {end - begin} examples of at most {digits} digits are wanted, "
+                    f"and there are {sum(free)} that have not been used"
+                )
+            phases.append(shares(end - begin, weights, free))
+            left = [n - taken for n, taken in zip(left, phases[-1], strict=True)]
+        return phases
+
+    def phases(self) -> Sequence[int]:
+        """The examples of each phase of the curriculum."""
+        return [sum(counts) for counts in self._phases]
 
     def size(self, split: Split) -> int:
         """The number of examples in ``split``."""
@@ -125,6 +159,7 @@ class MixedMultiplication(Task):
             "counts": [self.counts[s] for s in SPLITS],
             "easy": [self.easy_share, self.easy_held_out],
             "split": split,
+            **({"phases": self._phases} if len(self._phases) > 1 else {}),
         }
 
     def symbols(self) -> tuple[str, ...]:
@@ -143,8 +178,13 @@ class MixedMultiplication(Task):
     def chunks(self, split: Split) -> Iterator[list[Example]]:
         """The examples of ``split``, 20,000 at a time."""
         questions = [self.operands(split, pair) for pair in self.pairs]
-        of_pair = np.repeat(np.arange(len(self.pairs)), self.counts[split])
-        of_pair = np.random.default_rng([self.seed, SPLITS.index(split)]).permutation(of_pair)
+        generator = np.random.default_rng([self.seed, SPLITS.index(split)])
+        of_pair = np.concatenate(
+            [
+                generator.permutation(np.repeat(np.arange(len(self.pairs)), counts))
+                for counts in (self._phases if split == "train" else [self.counts[split]])
+            ]
+        )
         begin = np.zeros(len(self.pairs), dtype=np.int64)
         for start in range(0, len(of_pair), CHUNK):
             part = of_pair[start : start + CHUNK]

@@ -134,7 +134,13 @@ class CoTDataModule(LightningDataModule):
             (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         )
         return BatchSampler(
-            len(self.split("train")), self.batch_size, self.seed, rank, world_size, self._groups
+            len(self.split("train")),
+            self.batch_size,
+            self.seed,
+            rank,
+            world_size,
+            self._groups,
+            self.task.phases(),
         )
 
     @cached_property

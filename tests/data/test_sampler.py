@@ -27,6 +27,18 @@ def test_every_example_once_and_ranks_make_up_the_one_process_batch(
             assert shares[rank][i].tolist() == batch[rank::world].tolist()
 
 
+def test_phases_are_visited_in_order_and_resumed_across_their_border():
+    sampler = BatchSampler(10, batch_size=3, seed=1, phases=[4, 6])
+    whole = [batch.tolist() for batch in sampler]
+    rows = [row for batch in whole for row in batch]
+    assert sorted(rows[:4]) == [0, 1, 2, 3]
+    assert sorted(rows[4:]) == [4, 5, 6, 7, 8, 9]
+    sampler.cursor = 1
+    assert [batch.tolist() for batch in sampler] == whole[1:]
+    sampler.set_epoch(1)
+    assert [batch.tolist() for batch in sampler] != whole
+
+
 def test_epochs_differ_and_a_cursor_resumes():
     sampler = BatchSampler(20, 3, seed=1)
     first = [b.tolist() for b in sampler]

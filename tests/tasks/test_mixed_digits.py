@@ -105,6 +105,19 @@ def test_order_and_padding():
     assert padded.cot == e["reversed"].cot
 
 
+def test_a_curriculum_orders_the_examples_by_digits():
+    task = MixedMultiplication(1, 3, train_size=4_000, curriculum=[(2, 0.25), (3, 0.75)])
+    assert task.phases() == [1_000, 3_000]
+    found = examples(task, "train")
+    digits = [max(len(t.split()) for t in e.question.split("*")) for e in found]
+    assert max(digits[:1_000]) == 2
+    assert digits[:1_000].count(1) + digits[1_000:].count(1) == task.counts["train"][0]
+    assert digits[1_000:].count(3) > 1_500, "then all pairs"
+    assert len({e.question for e in found}) == 4_000
+    held_out = {e.question for split in ("valid", "test") for e in examples(task, split)}
+    assert not held_out & {e.question for e in found}
+
+
 def test_each_argument_makes_another_fingerprint():
     kinds = [
         {},
@@ -115,6 +128,7 @@ def test_each_argument_makes_another_fingerprint():
         {"chain": "short"},
         {"order": "plain"},
         {"padding": True},
+        {"curriculum": [(2, 0.1), (3, 0.9)], "train_size": 100},
         {"seed": 1},
         {"train_size": 100},
         {"easy_share": 0.5},
@@ -128,6 +142,9 @@ def test_each_argument_makes_another_fingerprint():
     ("kind", "message"),
     [
         ({"min_digits": 3, "max_digits": 2}, "min_digits must be at least 1 and at most"),
+        ({"curriculum": [(3, 0.5), (2, 0.5)]}, "must rise to max_digits=3"),
+        ({"curriculum": [(2, 0.5), (3, 0.6)]}, "add up to 1"),
+        ({"curriculum": [(1, 0.5), (3, 0.5)]}, "404000 examples of at most 1 digits are wanted"),
         ({"train_size": 10**9}, "there are only .* train questions"),
         ({"min_digits": 1, "max_digits": 1, "test_size": 9}, "there are only 8 test questions"),
         ({"order": "up"}, "order one of reversed, plain"),
