@@ -7,6 +7,7 @@
     python -m icot.evaluate run_dir=outputs/RUN predictor=vote         a majority of samples
     python -m icot.evaluate checkpoint=FILE data_file=FILE
     python -m icot.evaluate predictions=FILE                           what another program wrote
+    python -m icot.evaluate predictor=endpoint ... task=mult4          a model that gets prompts
 
 Composes the parts; ``icot.evaluation`` measures.
 """
@@ -22,11 +23,12 @@ from typing import Any
 from rich.console import Console
 
 from icot.commands.build import build_method, model_maker
+from icot.commands.evaluate_prompted import score_prompted
 from icot.commands.quiet import quiet_libraries
 from icot.commands.sources import further_sources, own_source
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import EvaluateConfig
-from icot.config.predictor_options import VotePredictorConfig
+from icot.config.predictor_options import ASKED, VotePredictorConfig
 from icot.errors import ConfigError
 from icot.evaluation.failures import POSITION, answer_positions
 from icot.evaluation.loading import Source, Weights, choose_examples, load_weights
@@ -67,12 +69,14 @@ Point = tuple[Checkpoint, int | None]  # weights, and the budget to use them wit
 
 def run(cfg: EvaluateConfig, command: CommandLine) -> None:
     """Measure, write the files, print the table."""
-    evaluate(cfg)
+    evaluate(cfg, command)
 
 
-def evaluate(cfg: EvaluateConfig) -> dict[str, Any]:
+def evaluate(cfg: EvaluateConfig, command: CommandLine | None = None) -> dict[str, Any]:
     """The same; returns what ``evaluation.json`` says."""
     quiet_libraries()
+    if cfg.predictor.kind in ASKED:
+        return score_prompted(cfg, command or CommandLine("evaluate"))
     return score_run(cfg) if cfg.predictions is None else score_file(cfg)
 
 

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 
 from icot.config.identity import value_at
 from icot.config.options import CHOSEN_BY, OTHER, SECTIONS
+from icot.config.predictor_options import ASKED
 from icot.config.section import MISSING, TARGET, Section
 from icot.errors import ConfigError, first_line
 
@@ -248,6 +249,13 @@ def _of_what_is_evaluated(value: Callable[[str], Any]) -> list[str]:
         mistakes.append("what=validation measures a run's weights: set run_dir=")
     if value("stage") is None or value("what") is not None:
         return mistakes
+    if value("predictor.kind") in ASKED:
+        return _of_what_is_asked(value)
+    mistakes += [
+        f"{key} is for predictor=endpoint or predictor=prompted: leave it out, or choose one"
+        for key in ("task", "prompt", "dry_run")
+        if value(key)
+    ]
     if all(value(source) is None for source in SOURCES):
         scores = value("speed") is not None
         sources = " or ".join(f"{key}=" for key in SOURCES if scores or key != "predictions")
@@ -269,6 +277,30 @@ def _of_what_is_evaluated(value: Callable[[str], Any]) -> list[str]:
         mistakes.append("budget and tokens_removed say the same thing: set one of them")
     if value("merge_lora") is not None and value("stage") == "all":
         mistakes.append("stage=all: export one stage at a time")
+    return mistakes
+
+
+def _of_what_is_asked(value: Callable[[str], Any]) -> list[str]:
+    """The mistakes of a model that gets prompts."""
+    kind = value("predictor.kind")
+    mistakes = [
+        f"predictor={kind} needs a {key}: set {key}={example}"
+        for key, example in (("task", "mult4"), ("prompt", "explicit, no_cot or native"))
+        if value(key) is None
+    ]
+    mistakes += [
+        f"{key} has no effect with predictor={kind}, which asks the questions of a task: leave it "
+        "out"
+        for key in (*SOURCES, "tokens_removed", "budget", "also", "baselines")
+        if value(key)
+    ]
+    if value("stage") != "final":
+        mistakes.append(f"stage={value('stage')} is for a run: leave it out with predictor={kind}")
+    if value("predictor.budget.cost") and value("predictor.price_per_million") is None:
+        mistakes.append(
+            "predictor.budget.cost needs a price: "
+            "predictor.price_per_million={prompt: 30, completion: 60}"
+        )
     return mistakes
 
 

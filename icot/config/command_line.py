@@ -28,7 +28,7 @@ from omegaconf.errors import (
 
 from icot.config.checks import SHAPE, choose, mistakes_of, mistakes_of_callbacks, validate
 from icot.config.entry_points import SCHEMAS, register_schemas
-from icot.config.experiments import CONFIG_MODULE, short_name
+from icot.config.experiments import CONFIG_MODULE, of_another_command, short_name
 from icot.config.experiments import GROUP as EXPERIMENT
 from icot.config.options import CHOSEN_BY, SECTIONS
 from icot.config.section import Section
@@ -184,6 +184,8 @@ def mistakes_in(overrides: Sequence[str], config_name: str, multirun: bool = Fal
             good.append(override)
         elif key in options.groups:
             found = options.mistakes(override, multirun)
+            if key == EXPERIMENT and not found:
+                found = of_another_command(_options_of(override), config_name)
             mistakes += found
             good += [] if found else [override]
         elif override.is_delete():

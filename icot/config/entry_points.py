@@ -6,9 +6,17 @@ from hydra.core.config_store import ConfigStore
 from pydantic import Field
 
 from icot.config.experiments import register_experiments
-from icot.config.options import OTHER, OTHERS, SECTIONS, AnyPredictor, AnyTask, AnyTeacher
+from icot.config.options import (
+    OTHER,
+    OTHERS,
+    SECTIONS,
+    AnyPredictor,
+    AnyPrompt,
+    AnyTask,
+    AnyTeacher,
+)
 from icot.config.predictor_options import GreedyPredictorConfig
-from icot.config.schema import LARGEST_SEED, PathsConfig, TrainConfig
+from icot.config.schema import LARGEST_SEED, PaperConfig, PathsConfig, TrainConfig
 from icot.config.section import Section, defaults_of
 from icot.config.teacher_options import TemplateConfig
 
@@ -87,7 +95,8 @@ class SpeedConfig(Section):
 
 
 class EvaluateConfig(Section):
-    """``python -m icot.evaluate``: set one of ``run_dir``, ``checkpoint`` and ``predictions``."""
+    """``python -m icot.evaluate``: set one of ``run_dir``, ``checkpoint`` and ``predictions``, or a
+    predictor that gets a prompt and a ``task``."""
 
     run_dir: str | None = None
     """A run directory."""
@@ -96,7 +105,13 @@ class EvaluateConfig(Section):
     predictions: str | None = None
     """A file of another program's output: JSON lines with target and prediction."""
     predictor: AnyPredictor = Field(default_factory=GreedyPredictorConfig)
-    """How the run's model answers."""
+    """What answers: a run's model, or one that gets a prompt."""
+    task: AnyTask | None = None
+    """The questions, for a predictor that gets a prompt; a run brings its own."""
+    prompt: AnyPrompt | None = None
+    """How a question becomes a prompt."""
+    dry_run: bool = False
+    """Print a prompt and what the requests can use at most; send and write nothing."""
     stage: Stage = "final"
     """The run's weights to use: final, best, all, or a stage's number."""
     tokens_removed: int | None = Field(None, ge=0)
@@ -117,7 +132,8 @@ class EvaluateConfig(Section):
     examples: int | None = Field(None, ge=1)
     """Examples to score, from the start; null scores all."""
     max_new_tokens: int | None = Field(None, ge=1)
-    """Tokens that may be written; null, or fewer, is the longest correct output of the examples."""
+    """Tokens that may be written; null, or fewer, is the longest correct output of the examples;
+    where a model gets a prompt, null is 600."""
     decode: Literal["verify", "always"] = "verify"
     """verify decodes only what one forward pass does not determine; always decodes everything."""
     batch_size: int = Field(500, ge=1)
@@ -131,9 +147,12 @@ class EvaluateConfig(Section):
     baselines: list[str] = Field(default_factory=list)
     """Other run directories to plot with the stages; needs stage=all."""
     out: str | None = None
-    """The output folder, without an evaluation in it; null is a new one in RUN/evaluations."""
+    """The output folder, without an evaluation in it; null is a new one in RUN/evaluations, or in
+    OUTPUT_ROOT/prompted/evaluations."""
     trust: list[str] = Field(default_factory=list)
     """Packages whose code the run directory may name."""
+    paper: PaperConfig = Field(default_factory=PaperConfig)
+    """The published number that an experiment reproduces."""
     paths: PathsConfig
     """Folders to read and write."""
 

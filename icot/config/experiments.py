@@ -4,10 +4,12 @@
     experiment=icot_si/table2_4x4_icot_si_cpu      its sibling at CPU size, generated here
     experiment=table2_4x4_icot_si                  the short name; also table2_4x4_icot_si_cpu
 
+    experiment=prompted/table2_4x4_gpt4_explicit   one of icot.evaluate, which trains nothing
+
 A sibling is its experiment with ``conf/settings/SIZE.yaml`` on top; ``SIBLINGS`` says which size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
@@ -19,6 +21,7 @@ from omegaconf import OmegaConf
 CONFIG_MODULE = "icot.conf"
 GROUP = "experiment"
 SUFFIX = "_cpu"
+PROMPTED = "prompted"  # the folder of the paper's prompted models, which icot.evaluate asks
 
 # For each paper: patterns of experiment names, and their siblings' settings. First match wins.
 SIBLINGS = {
@@ -49,6 +52,21 @@ def rows() -> tuple[tuple[str, str], ...]:
         if file.name.endswith(".yaml")
     ]
     return tuple(sorted(found))
+
+
+def is_prompted(experiment: str) -> bool:
+    """Whether an experiment asks a model and trains none."""
+    return (PROMPTED, short_name(experiment)) in rows()
+
+
+def of_another_command(experiments: Iterable[Any], command: str) -> list[str]:
+    """What to say of experiments that a command does not run."""
+    evaluates = command == "evaluate"
+    others = [str(name) for name in experiments if name and is_prompted(str(name)) != evaluates]
+    does = "trains no model, it asks one: python -m icot.evaluate"
+    if evaluates:
+        does = "is trained, then its run is evaluated: python -m icot.train"
+    return [f"experiment={name} {does} experiment={name}" for name in others]
 
 
 def sibling_settings(paper: str, name: str) -> str | None:

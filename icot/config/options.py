@@ -9,7 +9,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, PositiveInt, Tag, field_validator
 
-from icot.config.predictor_options import PREDICTORS, GreedyPredictorConfig, VotePredictorConfig
+from icot.config.predictor_options import (
+    PREDICTORS,
+    EndpointPredictorConfig,
+    GreedyPredictorConfig,
+    PromptedPredictorConfig,
+    VotePredictorConfig,
+)
+from icot.config.prompt_options import PROMPTS, ExamplesPromptConfig, NativePromptConfig
 from icot.config.section import TARGET, OfAnotherPackage, Section
 from icot.config.task_options import TASKS, EachTask, OtherTaskConfig
 from icot.config.teacher_options import TEACHERS, EachTeacher
@@ -204,6 +211,7 @@ SECTIONS = {
     "optimizer": OPTIMIZERS,
     "predictor": PREDICTORS,
     "teacher": TEACHERS,
+    "prompt": PROMPTS,
 }
 OTHERS: dict[str, type[Section]] = {"task": OtherTaskConfig, "schedule": OtherScheduleConfig}
 # The key that chooses.
@@ -213,6 +221,7 @@ CHOSEN_BY = {
     "optimizer": "name",
     "predictor": "kind",
     "teacher": "kind",
+    "prompt": "form",
 }
 
 AnyTask = Annotated[EachTask | Annotated[OtherTaskConfig, Tag(OTHER)], _of("task")]
@@ -228,7 +237,14 @@ AnyOptimizer = Annotated[
     _of("optimizer"),
 ]
 AnyPredictor = Annotated[
-    Annotated[GreedyPredictorConfig, Tag("greedy")] | Annotated[VotePredictorConfig, Tag("vote")],
+    Annotated[GreedyPredictorConfig, Tag("greedy")]
+    | Annotated[VotePredictorConfig, Tag("vote")]
+    | Annotated[EndpointPredictorConfig, Tag("endpoint")]
+    | Annotated[PromptedPredictorConfig, Tag("prompted")],
     _of("predictor"),
+]
+AnyPrompt = Annotated[
+    Annotated[ExamplesPromptConfig, Tag("examples")] | Annotated[NativePromptConfig, Tag("native")],
+    _of("prompt"),
 ]
 AnyTeacher = Annotated[EachTeacher, _of("teacher")]

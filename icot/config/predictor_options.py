@@ -1,9 +1,10 @@
-"""The schemas of predictors: how the model of a run answers in ``icot.evaluate``."""
+"""The schemas of predictors: what answers in ``icot.evaluate``, and how."""
 
 from typing import Literal
 
 from pydantic import Field
 
+from icot.config.endpoint_options import BudgetConfig, EndpointOptions
 from icot.config.section import Section
 
 
@@ -29,7 +30,36 @@ class VotePredictorConfig(Section):
     """Random seed of the samples."""
 
 
+class EndpointPredictorConfig(EndpointOptions):
+    """A model on an OpenAI-compatible server, which gets a prompt."""
+
+    kind: Literal["endpoint"]
+    """Which predictor this is."""
+    temperature: float | None = Field(0.0, ge=0)
+    """0 is greedy; null sends none, for models that take none."""
+    top_p: float | None = Field(None, gt=0, le=1)
+    """Of nucleus sampling; null sends none."""
+    budget: BudgetConfig = Field(default_factory=BudgetConfig)
+    """The most to spend."""
+
+
+class PromptedPredictorConfig(Section):
+    """A causal LM in this process, which gets a prompt and is decoded greedily."""
+
+    kind: Literal["prompted"]
+    """Which predictor this is."""
+    name_or_path: str
+    """Hub name or local folder of the model."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Data type of the weights."""
+    chat: bool | None = None
+    """Put the prompt into the tokenizer's chat template; null does so if it has one."""
+
+
 PREDICTORS: dict[str, type[Section]] = {
     "greedy": GreedyPredictorConfig,
     "vote": VotePredictorConfig,
+    "endpoint": EndpointPredictorConfig,
+    "prompted": PromptedPredictorConfig,
 }
+ASKED = ("endpoint", "prompted")  # those that get a prompt

@@ -85,7 +85,7 @@ def _section(
             continue
         if skip_groups and is_group:
             lines.append(f"| `{name}.*` | | | {_text(field)} See below. |")
-        elif inner is not None and name != "paths":
+        elif inner is not None and name not in ("paths", "paper"):  # of sections of their own
             lines += [_row(f"{prefix}{name}.", n, f) for n, f in inner.model_fields.items()]
         elif inner is None:
             lines.append(_row(prefix, name, field))
@@ -103,6 +103,8 @@ def _text(field: FieldInfo) -> str:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, Section):  # the option of a group
+        value = next(iter(value.as_dict().values()))
     if value is None:
         return "`null`"
     if isinstance(value, bool):

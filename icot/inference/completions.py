@@ -6,7 +6,7 @@
 A server on the network (``icot.inference.endpoint``) and a model in this process answer alike.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -92,7 +92,7 @@ class Writer(Protocol):
 
     def sample(
         self, requests: Sequence[Request], one_at_a_time: bool = False
-    ) -> Iterator[tuple[int, Completion]]:
+    ) -> Generator[tuple[int, Completion]]:
         """Each request's index and completion, as they arrive.
 
         Args:

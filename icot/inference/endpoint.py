@@ -15,7 +15,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
@@ -119,7 +119,7 @@ class Endpoint:
 
     def sample(
         self, requests: Sequence[Request], one_at_a_time: bool = False
-    ) -> Iterator[tuple[int, Completion]]:
+    ) -> Generator[tuple[int, Completion]]:
         """Each request's index and completion: those in the cache first, then as they arrive.
 
         Args:
@@ -151,9 +151,7 @@ class Endpoint:
     def _cached(self, request: Request) -> Completion | None:
         return self.cache.get(request_key(self.options, self.decoding, request))
 
-    def _send(
-        self, waiting: deque[Group], alone: bool
-    ) -> Generator[tuple[int, Completion]]:
+    def _send(self, waiting: deque[Group], alone: bool) -> Generator[tuple[int, Completion]]:
         """Send the groups, several at once; when this ends, nothing is in flight."""
         self._stopping.clear()
         self._failing_since = None

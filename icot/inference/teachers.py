@@ -5,7 +5,7 @@ Both write a block of questions at once, with the key-value cache of ``icot.infe
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -56,7 +56,7 @@ class LocalTeacher(ABC):
 
     def sample(
         self, requests: Sequence[Request], one_at_a_time: bool = False
-    ) -> Iterator[tuple[int, Completion]]:
+    ) -> Generator[tuple[int, Completion]]:
         """As of ``Writer``: in order, a batch at a time.
 
         Raises:
@@ -189,7 +189,11 @@ class ModelTeacher(LocalTeacher):
         """Up to the stopping text."""
         eos = separator_id(self.tokenizer)
         return [
-            cut_at_stop(text, "stop" if eos in tokens else LENGTH, self.decoding.stop)
+            cut_at_stop(
+                text,
+                "stop" if tokens.count(eos) == self.separators else LENGTH,
+                self.decoding.stop,
+            )
             for text, tokens in zip(self._decode(written), written, strict=True)
         ]
 

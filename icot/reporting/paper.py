@@ -6,11 +6,20 @@ from importlib.resources import files
 
 import yaml
 
-from icot.config.experiments import CONFIG_MODULE, GROUP, SUFFIX, rows, short_name
+from icot.config.experiments import (
+    CONFIG_MODULE,
+    GROUP,
+    PROMPTED,
+    SUFFIX,
+    is_prompted,
+    rows,
+    short_name,
+)
 from icot.config.schema import PaperConfig
 
 PAPER = "arXiv 2405.14838"
-FOLDER = "icot_si"  # of its experiments
+GPT = ("GPT-3.5 ", "GPT-4 ", "")  # before a row's name in Table 2
+FOLDER = "icot_si"  # of its experiments, besides PROMPTED
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ class PaperRow:
     def command(self) -> str:
         """The command that reproduces it."""
         program = "prepare" if self.tokens else "train"
+        program = "evaluate" if is_prompted(self.experiment) else program
         return f"python -m icot.{program} experiment={self.experiment}"
 
 
@@ -59,17 +69,18 @@ class PaperRow:
 def paper_rows() -> tuple[PaperRow, ...]:
     """Every number that has an experiment, in the order of the paper."""
     found = []
-    folder = files(CONFIG_MODULE).joinpath(GROUP, FOLDER)
-    for name in [name for paper, name in rows() if paper == FOLDER]:
-        text = folder.joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    folder = files(CONFIG_MODULE).joinpath(GROUP)
+    for paper, name in [row for row in rows() if row[0] in (FOLDER, PROMPTED)]:
+        text = folder.joinpath(paper, f"{name}.yaml").read_text(encoding="utf-8")
         number = PaperConfig.model_validate(yaml.safe_load(text).get("paper") or {})
         if not number.place or not number.row:  # an experiment that is for no number
             continue
         values = (number.column or "", number.accuracy, number.speed, tuple(number.tokens))
         found.append(PaperRow(name, number.place, number.row, *values))
     places = ["Table", "Figure", "Appendix"]
-    order = ["full method", "Explicit CoT", "No CoT", "ICoT-SI"]
-    columns = ["GPT-2 small", "GPT-2 medium", "Phi-3 3.8B", "Mistral 7B"]
+    order = ["full method"]
+    order += [f"{model}{way} CoT" for model in GPT for way in ("Explicit", "No")] + ["ICoT-SI"]
+    columns = ["GPT-3.5", "GPT-4", "GPT-2 small", "GPT-2 medium", "Phi-3 3.8B", "Mistral 7B"]
 
     def position(row: PaperRow) -> tuple[int, str, int, int, str]:
         kind = row.place.split()[0]

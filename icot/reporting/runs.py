@@ -15,6 +15,7 @@ from icot.config.kept import read_config
 from icot.config.options import FixedScheduleConfig
 from icot.config.schema import TrainConfig
 from icot.errors import RunError
+from icot.reporting.prompted import Prompted, find_prompted
 from icot.runs.evaluations import KeptEvaluation, find_evaluations
 from icot.runs.layout import (
     COMMAND,
@@ -24,6 +25,7 @@ from icot.runs.layout import (
     SUMMARY,
     SWEEP_INDEX,
     TRADEOFF_TABLE,
+    USAGE,
 )
 from icot.runs.sweeps import FINISHED, read_index
 
@@ -196,11 +198,14 @@ class Missing:
 
 
 class Found(NamedTuple):
-    """Runs, the missing runs of their sweeps, and messages about files that cannot be read."""
+    """Runs, the missing runs of their sweeps, messages about files that cannot be read, and the
+    evaluations of prompted models.
+    """
 
     runs: list[Run]
     missing: list[Missing]
     unreadable: list[str]
+    prompted: Sequence[Prompted] = ()
 
 
 def find_runs(places: Sequence[Path]) -> Found:
@@ -212,13 +217,23 @@ def find_runs(places: Sequence[Path]) -> Found:
     runs: dict[Path, Run] = {}
     missing: dict[tuple[Path, str], Missing] = {}
     unreadable: dict[str, None] = {}
+    prompted: dict[Path, Prompted] = {}
     for place in places:
         if not place.is_dir():
             raise RunError(f"{place}: no such directory.")
+        asked, messages = find_prompted(place)
+        prompted |= {one.folder.resolve(): one for one in asked}
+        unreadable |= dict.fromkeys(messages)
         marks = (path for name in (ENVIRONMENT, SUMMARY) for path in place.rglob(name))
-        folders = sorted({path.parent for path in marks if (path.parent / CONFIG).is_file()})
+        folders = sorted(
+            {
+                path.parent
+                for path in marks
+                if (path.parent / CONFIG).is_file() and not (path.parent / USAGE).is_file()
+            }
+        )
         indices = sorted(place.rglob(SWEEP_INDEX))
-        if not folders and not indices:
+        if not folders and not indices and not asked and not messages:
             raise RunError(
                 f"{place} holds no run: no folder in it has {CONFIG} and {ENVIRONMENT}. A run "
                 "directory is what icot.train writes, outputs/... by default."
@@ -239,9 +254,11 @@ def find_runs(places: Sequence[Path]) -> Found:
             except RunError as error:
                 messages = [str(error)]
             unreadable |= dict.fromkeys(messages)
-    if unreadable and not runs and not missing:
+    if unreadable and not runs and not missing and not prompted:
         raise RunError("no run can be read. " + " ".join(unreadable))
-    return Found(list(runs.values()), list(missing.values()), list(unreadable))
+    return Found(
+        list(runs.values()), list(missing.values()), list(unreadable), list(prompted.values())
+    )
 
 
 def read_run(folder: Path) -> tuple[Run, list[str]]:

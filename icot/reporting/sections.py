@@ -10,11 +10,12 @@ from typing import Any
 from icot.config.options import LinearScheduleConfig
 from icot.config.task_options import MultiplicationConfig
 from icot.removal import offset_probabilities
-from icot.reporting import charts
+from icot.reporting import charts, prompted
 from icot.reporting.comparison import outside, tasks_and_methods
 from icot.reporting.differences import differences, nearest, of_experiment
 from icot.reporting.document import Code, Document, Picture, Section, Table
 from icot.reporting.paper import PAPER, paper_rows
+from icot.reporting.prompted import paper_cell
 from icot.reporting.runs import Found, Missing, Run
 from icot.reporting.series import SYMBOLS, Series, gather_series
 from icot.reporting.statistics import mean_interval
@@ -29,7 +30,8 @@ def document(found: Found) -> Document:
     done = [one for one in series if one.accuracies]
     sections = [
         not_read(found.unreadable),
-        against_the_paper(runs),
+        against_the_paper(runs, found.prompted),
+        prompted.section(found.prompted),
         *tasks_and_methods(runs),
         seeds(done),
         *by_sweep(runs),
@@ -62,7 +64,7 @@ def not_read(messages: Sequence[str]) -> Section | None:
     return Section("Not read", text, [Table(("what is wrong",), [[m] for m in messages])])
 
 
-def against_the_paper(runs: Sequence[Run]) -> Section:
+def against_the_paper(runs: Sequence[Run], asked: Sequence[prompted.Prompted] = ()) -> Section:
     """The paper's numbers next to ours, and how ours differ."""
     rows, notes = [], []
     for row in paper_rows():
@@ -74,7 +76,8 @@ def against_the_paper(runs: Sequence[Run]) -> Section:
             if ours:
                 notes.append([Code(name), "; ".join(differences(ours.seeds, row.experiment))])
         what = f"{row.place}, {row.row}" + (f", {row.column}" if row.column else "")
-        rows.append([what, row.number, cells[0] or MISSING, cells[1], Code(row.command)])
+        own = paper_cell(row.experiment, asked) or cells[0] or MISSING
+        rows.append([what, row.number, own, cells[1], Code(row.command)])
     header = ("number", "paper", "ours", "ours at CPU size", "command")
     tables = [Table(header, rows, frozenset({1, 2, 3}))]
     if notes:

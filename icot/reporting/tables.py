@@ -93,6 +93,20 @@ def print_evaluations(console: Console, records: Sequence[Mapping[str, Any]]) ->
         )
 
 
+def print_prompted(console: Console, record: Mapping[str, Any]) -> None:
+    """A prompted model's figures (the record of its evaluation.json)."""
+    table = _table(f"{record['title']}: {record['n']:,} questions of {record['data']}", ("", ""))
+    low, high = record["accuracy_low"], record["accuracy_high"]
+    table.add_row(f"accuracy ({record['comparison']})", f"{record['accuracy']:.4f}")
+    table.add_row("95 %", f"{low:.3f}-{high:.3f}")
+    for name in ("accuracy_strict", "accuracy_numeric", "broken_format", "truncated"):
+        table.add_row(name.replace("_", " "), f"{record[name]:.4f}")
+    table.add_row("tokens written", f"{record['tokens_per_example']:.1f}")
+    if "speed" in record:
+        table.add_row("examples/s, one at a time", f"{record['speed']['examples_per_second']:.3g}")
+    console.print(table)
+
+
 def print_further(console: Console, records: Sequence[Mapping[str, Any]]) -> None:
     """Accuracy on the further examples of the same records, a column each; nothing without."""
     names = list(records[-1].get("also", {}))

@@ -19,6 +19,7 @@ RECOVERIES, LOCK, WANDB_ID = "recoveries.json", "run.lock", "wandb_id.txt"
 MODEL, CHECKPOINTS = "model", "checkpoints"  # folders
 EVALUATIONS, EVALUATIONS_INDEX = "evaluations", "evaluations.csv"  # the folder, a row for each
 EVALUATION, FAILURES = "evaluation.json", "failures.png"
+USAGE = "usage.json"  # of a prompted model's evaluation
 TRADEOFF_TABLE, TRADEOFF_FIGURE = "tradeoff.csv", "tradeoff.png"
 
 LAST_FILE, GOOD_FILE, BEST_FILE = "last.ckpt", "good.ckpt", "best.ckpt"

@@ -93,6 +93,10 @@ class Task(ABC):
         """Measures of an example's difficulty, by name; evaluation groups failures by them."""
         return {}
 
+    def prose(self, example: Example) -> Example:
+        """The example as a model that icot has not trained reads it; by default as it is."""
+        return example
+
     def extract_answer(self, text: str) -> str:
         """The answer in a text; by default the official extraction."""
         return extract_answer(text)

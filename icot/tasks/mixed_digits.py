@@ -30,6 +30,7 @@ from icot.tasks.multiplication import (
     work_out,
     write_parts,
 )
+from icot.tasks.prose import long_multiplication
 
 Order = Literal["reversed", "plain", "reversed_product"]
 TRAIN_SIZE, HELD_OUT_SIZE = 808_000, 1_000
@@ -174,6 +175,15 @@ class MixedMultiplication(Task):
         n1, n2 = (len(text.split()) for text in match.groups())
         more = difficulty(example.question) if self.order == "reversed" else {}
         return {DIGITS: f"{n1} × {n2}", **more}
+
+    def prose(self, example: Example) -> Example:
+        """With the digits in ordinary order, without zeros in front, and the chain in words."""
+        match = QUESTION.fullmatch(example.question)
+        if match is None:
+            return example
+        step = -1 if self.order == "reversed" else 1
+        a, b = (int("".join(text.split()[::step])) for text in match.groups())
+        return long_multiplication(a, b)
 
     def chunks(self, split: Split) -> Iterator[list[Example]]:
         """The examples of ``split``, 20,000 at a time."""

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from icot.tasks.answers import ANSWER_MARK
 from icot.tasks.base import SPLITS, Example, Split, Task
+from icot.tasks.prose import long_multiplication
 
 Digits = NDArray[np.int64]  # [n, width], least significant first
 Chain = Literal["long", "short", "tree"]
@@ -162,6 +163,14 @@ class Multiplication(Task):
     def difficulty(self, example: Example) -> Mapping[str, float]:
         """Carries, and the size of the operands."""
         return difficulty(example.question)
+
+    def prose(self, example: Example) -> Example:
+        """With the digits in ordinary order, and the chain in words."""
+        match = QUESTION.fullmatch(example.question)
+        if match is None:
+            return example
+        a, b = (_number([int(digit) for digit in text.split()]) for text in match.groups())
+        return long_multiplication(a, b)
 
     def chunks(self, split: Split) -> Iterator[list[Example]]:
         """The examples of ``split``, 20,000 at a time."""

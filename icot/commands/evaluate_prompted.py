@@ -1,0 +1,243 @@
+"""``icot.evaluate`` of a model that gets prompts: on a server, or in this process.
+
+Composes the parts; ``icot.methods.prompting`` makes prompts and judges texts.
+"""
+
+import json
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from torch import nn
+
+from icot.commands.build import build_task
+from icot.config.command_line import CommandLine
+from icot.config.entry_points import EvaluateConfig
+from icot.config.experiments import GROUP as EXPERIMENT
+from icot.config.predictor_options import EndpointPredictorConfig, PromptedPredictorConfig
+from icot.config.prompt_options import NativePromptConfig
+from icot.data.leading_tokens import decide_bos
+from icot.errors import ConfigError
+from icot.evaluation.failures import by_difficulty
+from icot.evaluation.loading import Source
+from icot.evaluation.measurement import as_rows
+from icot.evaluation.predictions import write_predictions
+from icot.inference.completions import Decoding, Writer
+from icot.inference.request_cache import RequestCache
+from icot.inference.usage import Usage
+from icot.methods.prompting.asking import ask, speed_of
+from icot.methods.prompting.few_shot import AnyPrompt, name_of, prompt_hash
+from icot.methods.prompting.local import PromptedModel
+from icot.methods.prompting.questions import (
+    Questions,
+    figures_of,
+    has_chain,
+    judge_texts,
+    read_questions,
+)
+from icot.models.loading import load_model
+from icot.models.tokenizers import load_tokenizer
+from icot.reporting.figures import failures
+from icot.reporting.tables import print_prompted
+from icot.runs.directory import describe
+from icot.runs.evaluations import keep_evaluation
+from icot.runs.layout import (
+    COMMAND,
+    CONFIG,
+    ENVIRONMENT,
+    EVALUATION,
+    FAILURES,
+    PREDICTIONS,
+    SUMMARY,
+    USAGE,
+)
+from icot.system.files import write_text
+from icot.system.hardware import device_for
+from icot.system.machine import machine
+from icot.tasks.text_files import TextFiles
+
+if TYPE_CHECKING:
+    from icot.inference.endpoint import Endpoint
+
+HOME = "prompted"  # folder in paths.output_root
+MAX_NEW_TOKENS = 600  # published, except for the chains of multiplication
+WRITTEN = (EVALUATION, PREDICTIONS, USAGE, CONFIG, COMMAND, ENVIRONMENT, SUMMARY, FAILURES)
+SUMMARIZED = ("title", "model", "task", "accuracy", "n", "speed")
+AnyAsked = EndpointPredictorConfig | PromptedPredictorConfig
+
+
+def score_prompted(cfg: EvaluateConfig, command: CommandLine) -> dict[str, Any]:
+    """Ask, judge, write the files, print the table; returns what ``evaluation.json`` says."""
+    predictor, prompt = cfg.predictor, cfg.prompt
+    assert isinstance(predictor, AnyAsked)
+    assert prompt is not None
+    max_tokens = cfg.max_new_tokens or MAX_NEW_TOKENS
+    source = _source(cfg)
+    questions = read_questions(source, prompt, cfg.examples)
+    if cfg.dry_run:
+        return _dry_run(cfg, predictor, prompt, questions, max_tokens)
+    home = Path(cfg.paths.output_root) / HOME
+    home.mkdir(parents=True, exist_ok=True)
+    named = (source.task.name, _name(predictor), name_of(prompt), cfg.split)
+    with keep_evaluation(home, cfg.out, WRITTEN, *named) as place:
+        writer, usage = _build_writer(cfg, predictor, prompt, max_tokens)
+        begun = datetime.now()
+        try:
+            written = ask(
+                writer,
+                questions.requests,
+                timed=cfg.speed.examples,
+                seconds=cfg.speed.seconds,
+                max_truncated=prompt.max_truncated,
+                max_tokens=max_tokens,
+            )
+        finally:
+            _print_usage(usage)
+        predictions = judge_texts(questions, written, prompt)
+        difficulties = [source.task.difficulty(example) for example in questions.examples]
+        groups = by_difficulty(predictions, difficulties)
+        speed = speed_of(written[: cfg.speed.examples])
+        record = place.keep(
+            {
+                "name": _name(predictor),
+                "title": f"{_name(predictor)}, {name_of(prompt)}",
+                "predictor": predictor.kind,
+                "model": _model(predictor),
+                "prompt": name_of(prompt),
+                "with_chain": has_chain(prompt),
+                "prompts_hash": prompt_hash("\0".join(r.prompt for r in questions.requests)),
+                "max_new_tokens": max_tokens,
+                "comparison": prompt.comparison,
+                "task": source.task.name,
+                "data": source.name,
+                "split": source.split,
+                **figures_of(predictions, written),
+                **({"speed": speed} if speed else {}),
+                "usage": usage.as_dict(),
+                **machine(),
+                "failures": {name: as_rows(found) for name, found in groups.items()},
+            }
+        )
+        write_predictions(place.folder / PREDICTIONS, predictions)
+        _write_json(place.folder / USAGE, usage.as_dict())
+        if any(groups.values()):
+            failures(groups, place.folder / FAILURES, f"{record['title']}: where it fails")
+        choices = dict(command.choices)
+        facts = {"experiment": choices.get(EXPERIMENT), "choices": choices}
+        describe(place.folder, cfg, command.text, facts, machine(), 0)
+        took = {"seconds": (datetime.now() - begun).total_seconds()}
+        summary = {key: record[key] for key in SUMMARIZED if key in record} | took
+        _write_json(place.folder / SUMMARY, summary)
+    print_prompted(Console(), record)
+    print(f"Written into {place.folder}")
+    return record
+
+
+def _source(cfg: EvaluateConfig) -> Source:
+    """The task's split, or ``data_file``; the task judges the answers of both."""
+    assert cfg.task is not None
+    task = build_task(cfg.task)
+    if cfg.data_file is None:
+        return Source.own(task, cfg.split)
+    path = Path(cfg.data_file)
+    texts = TextFiles(path.parent, None, path.name, None, on_bad_line=cfg.on_bad_line)
+    return Source(task, texts, "valid", str(path))
+
+
+def _model(predictor: AnyAsked) -> str:
+    """The model as it was asked for."""
+    if isinstance(predictor, EndpointPredictorConfig):
+        return predictor.model
+    return predictor.name_or_path
+
+
+def _name(predictor: AnyAsked) -> str:
+    """The same without its folders."""
+    return _model(predictor).rstrip("/").rpartition("/")[2]
+
+
+def _build_writer(
+    cfg: EvaluateConfig, predictor: AnyAsked, prompt: AnyPrompt, max_tokens: int
+) -> tuple[Writer, Usage]:
+    """What writes the texts, and what it will have used.
+
+    Raises:
+        UserError: the model cannot be loaded, or a package is missing.
+    """
+    if isinstance(predictor, EndpointPredictorConfig):
+        decoding = _decoding(predictor, prompt, max_tokens)
+        endpoint = _build_endpoint(cfg, predictor, decoding)
+        return endpoint, endpoint.usage
+    tokenizer = decide_bos(load_tokenizer(predictor.name_or_path, None), None)
+    is_native = isinstance(prompt, NativePromptConfig)
+    has_template = bool(getattr(tokenizer, "chat_template", None))
+    if predictor.chat and (is_native or not has_template):
+        reason = "prompt=native is no chat" if is_native else "the tokenizer has no chat template"
+        raise ConfigError([f"predictor.chat=true: {reason}"])
+    model: nn.Module = load_model(predictor.name_or_path, True, tokenizer, 1, dtype=predictor.dtype)
+    local = PromptedModel(
+        model.to(device_for(cfg.accelerator)),
+        tokenizer,
+        Decoding(max_tokens, stop=tuple(prompt.stop)),
+        cfg.batch_size,
+        chat=has_template and not is_native and predictor.chat is not False,
+        separators=3 - prompt.separators if isinstance(prompt, NativePromptConfig) else 1,
+    )
+    return local, local.usage
+
+
+def _decoding(predictor: EndpointPredictorConfig, prompt: AnyPrompt, max_tokens: int) -> Decoding:
+    return Decoding(max_tokens, predictor.temperature, predictor.top_p, tuple(prompt.stop))
+
+
+def _build_endpoint(
+    cfg: EvaluateConfig, predictor: EndpointPredictorConfig, decoding: Decoding
+) -> "Endpoint":
+    """The client of a server.
+
+    Raises:
+        ConfigError: a package is missing.
+    """
+    try:
+        from icot.inference.endpoint import Endpoint  # of the extra "teachers"
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            [f"predictor=endpoint needs the package {error.name}: pip install 'icot[teachers]'"]
+        ) from None
+    cache = RequestCache(Path(cfg.paths.cache_dir))
+    return Endpoint(predictor, decoding, cache, predictor.budget)
+
+
+def _dry_run(
+    cfg: EvaluateConfig,
+    predictor: AnyAsked,
+    prompt: AnyPrompt,
+    questions: Questions,
+    max_tokens: int,
+) -> dict[str, Any]:
+    """Print the first prompt, and the number of requests with their bounds."""
+    print(f"The first of {len(questions.requests)} prompts:\n\n{questions.requests[0].prompt}\n")
+    if not isinstance(predictor, EndpointPredictorConfig):
+        return {}
+    decoding = _decoding(predictor, prompt, max_tokens)
+    bounds = _build_endpoint(cfg, predictor, decoding).bounds(questions.requests)
+    cost = "no price is given" if bounds.cost is None else f"cost {bounds.cost:,.2f}"
+    print(
+        f"{bounds.requests} requests would be sent, {bounds.cached} answers are in the cache. At "
+        f"most {bounds.tokens.prompt:,} prompt tokens (a token is at least a byte) and "
+        f"{bounds.tokens.completion:,} completion tokens; {cost}."
+    )
+    return {"requests": bounds.requests, "cached": bounds.cached, "cost": bounds.cost}
+
+
+def _print_usage(usage: Usage) -> None:
+    cost = "" if usage.cost is None else f"; cost {usage.cost:,.4f}, cached answers included"
+    print(
+        f"{usage.sent} requests sent, {usage.cached} answers from the cache, {usage.retried} "
+        f"retries; {usage.new.total:,} tokens{cost}."
+    )
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    write_text(path, json.dumps(content, indent=2) + "\n")

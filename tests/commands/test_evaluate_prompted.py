@@ -1,0 +1,203 @@
+"""``icot.evaluate`` of models that get prompts, as a user calls it: real server, real model."""
+
+import json
+import re
+
+import pytest
+
+from icot.inference.endpoint_requests import ENVELOPE
+from icot.tasks.multiplication import Multiplication
+from icot.tasks.prose import long_multiplication
+from tests.conftest import icot
+from tests.hostile_texts import hostile_texts
+from tests.http_server import Reply, Server
+from tests.running import assert_refused
+
+TASK = ("task=mult2", "task.train_size=50", "task.valid_size=40", "task.test_size=30")
+KEY = "sk-very-secret-0123456789"
+
+
+def calculate(prompt: str, choice: int = 0) -> str:
+    """What a model writes that can multiply, with a chain if the examples have one."""
+    a, b = map(int, re.findall(r"\nQ:(\d+) \* (\d+)$", prompt)[0])
+    solved = long_multiplication(a, b)
+    chain = f"{solved.cot} " if "partial sum" in prompt else ""
+    return f"A: {chain}#### {solved.answer}"
+
+
+@pytest.fixture
+def server():
+    started = Server(write=calculate)
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def evaluate(server, tmp_path):
+    def run(*overrides: str, prompt: str = "explicit"):
+        return icot(
+            "evaluate",
+            *("predictor=endpoint", f"predictor.base_url={server.base_url}", "predictor.model=m"),
+            *(f"prompt={prompt}", "paths.cache_dir=cache", "paths.output_root=o"),
+            *TASK,
+            *overrides,
+            cwd=tmp_path,
+            OPENAI_API_KEY=KEY,
+        )
+
+    return run
+
+
+def read(folder, name="evaluation.json"):
+    return json.loads((folder / name).read_text())
+
+
+def test_a_model_on_a_server(server, evaluate, tmp_path):
+    done = evaluate("out=e", "speed.examples=6")
+    assert done.returncode == 0, done.stderr
+    found = read(tmp_path / "e")
+    assert (found["accuracy"], found["n"], found["broken_format"]) == (1.0, 40, 0.0)
+    assert (found["accuracy_strict"], found["accuracy_numeric"]) == (1.0, 1.0)
+    assert (found["model"], found["models_served"], found["task"]) == ("m", ["m"], "mult2")
+    assert found["title"] == "m, 5-shot explicit CoT"
+    assert found["speed"]["examples"] == 6
+    assert set(found["failures"]) == {"carries", "operand size"}
+    assert found["usage"]["requests"]["sent"] == 40 == len(server.bodies)
+    lines = [json.loads(line) for line in (tmp_path / "e" / "predictions.jsonl").open()]
+    valid = [
+        one for chunk in Multiplication(2, "long", 50, 40, 30).chunks("valid") for one in chunk
+    ]
+    asked = [Multiplication(2).prose(one) for one in valid]
+    assert [line["question"] for line in lines] == [one.question for one in asked]
+    assert [line["target"] for line in lines] == [f"#### {one.answer}" for one in asked]
+    assert all(line["correct"] and line["finish_reason"] == "stop" for line in lines)
+    for name in ("config.yaml", "environment.json", "summary.json", "usage.json", "command.txt"):
+        assert (tmp_path / "e" / name).is_file()
+    assert "accuracy (numeric)" in done.stdout
+    again = evaluate("out=again", "speed.examples=6")
+    assert len(server.bodies) == 40
+    assert "0 requests sent, 40 answers from the cache" in again.stdout
+    second = read(tmp_path / "again")
+    for key in ("accuracy", "speed", "prompts_hash", "failures"):
+        assert second[key] == found[key]
+    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [text for text in files if b"very-secret" in text]
+    assert_refused(evaluate("out=e"), "holds evaluation.json already")
+
+
+def test_without_a_chain_and_the_report_of_both(server, evaluate, tmp_path):
+    for prompt in ("no_cot", "explicit"):
+        assert evaluate("speed.examples=5", prompt=prompt).returncode == 0
+    folders = {path.name for path in (tmp_path / "o/prompted/evaluations").iterdir()}
+    assert folders >= {"mult2_m_5-shot-No-CoT_valid", "mult2_m_5-shot-explicit-CoT_valid"}
+    done = icot("report", "o", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "o/report/report.md").read_text()
+    section = text[text.index("Prompted models") :]
+    assert "m, 5-shot explicit CoT" in section
+    assert re.search(r"No CoT \|.*\| 1\.000 \(0\.912-1\.000\) .* 1\.00× ", section)
+
+
+def test_a_dry_run_sends_nothing_and_writes_nothing(server, evaluate, tmp_path):
+    price = "predictor.price_per_million={prompt: 1, completion: 1000000}"
+    done = evaluate("dry_run=true", "examples=3", "max_new_tokens=10", price)
+    assert done.returncode == 0, done.stderr
+    assert server.bodies == []
+    assert not (tmp_path / "o").exists()
+    assert "Solved examples:\n\nQ: " in done.stdout
+    most = re.search(r"At most ([\d,]+) prompt tokens", done.stdout)
+    assert "3 requests would be sent, 0 answers are in the cache" in done.stdout
+    assert most is not None
+    assert int(most[1].replace(",", "")) > 3 * ENVELOPE
+    assert "30 completion tokens; cost 30.00" in done.stdout
+
+
+def test_too_many_cut_answers_end_the_command_and_are_kept(server, evaluate, tmp_path):
+    server.script = lambda number, body: (
+        Reply(server.answer(body, finish_reason="length")) if number % 5 == 0 else None
+    )
+    refused = evaluate("out=e", "speed.examples=0", "predictor.concurrency=1")
+    assert_refused(refused, "more than 5% of the 40 answers are cut after 600 tokens")
+    sent = len(server.bodies)
+    assert sent < 20  # it does not go on paying
+    server.script = lambda number, body: None
+    done = evaluate("out=e", "speed.examples=0", "prompt.max_truncated=1")
+    assert done.returncode == 0, done.stderr
+    assert len(server.bodies) == 40
+    found = read(tmp_path / "e")
+    assert (found["truncated"], found["accuracy"]) == (3 / 40, 37 / 40)
+
+
+def test_hidden_reasoning_is_counted_and_marked(server, evaluate, tmp_path):
+    def script(number, body):
+        content = server.answer(body)
+        content["usage"]["completion_tokens_details"] = {"reasoning_tokens": 7}
+        return Reply(content)
+
+    server.script = script
+    assert evaluate("out=o/e", "speed.examples=5", prompt="no_cot").returncode == 0
+    assert read(tmp_path / "o/e")["reasoning_tokens_per_example"] == 7
+    icot("report", "o", cwd=tmp_path)
+    section = (tmp_path / "o/report/report.md").read_text().split("Prompted models")[1]
+    assert "No CoT (reasons unseen)" in section
+    assert "1.00×" not in section.split("\n## ")[0]
+
+
+def test_hostile_answers_do_not_end_the_command(server, evaluate, tmp_path):
+    texts = list(hostile_texts(2_000))[:500]
+    server.script = lambda number, body: Reply(
+        server.answer(body, message={"role": "assistant", "content": texts[number]})
+    )
+    done = evaluate(
+        *("out=e", "task.valid_size=500", "speed.examples=0", "prompt.stop=[Q:]"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert (read(tmp_path / "e")["n"], len(server.bodies)) == (500, 500)
+    assert read(tmp_path / "e")["broken_format"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (("run_dir=o",), "run_dir has no effect with predictor=endpoint"),
+        (("stage=all",), "stage=all is for a run"),
+        (("predictor.budget.cost=3",), "predictor.budget.cost needs a price"),
+        (("predictor.base_url=http://a:b@c/v1",), "must have no user name, password or query"),
+        (("predictor.name_or_path=x",), "predictor.name_or_path has no effect"),
+        (("prompt.exemplars=none.txt",), "prompt.exemplars=none.txt: no such file"),
+        (("prompt.shots=51",), "and prompt.shots is 51"),
+    ],
+)
+def test_mistakes(evaluate, server, overrides, says):
+    assert_refused(evaluate(*overrides), says)
+    assert server.bodies == []
+
+
+def test_a_prompt_needs_something_to_ask(tmp_path):
+    assert_refused(icot("evaluate", "task=mult2", cwd=tmp_path), "task is for predictor=endpoint")
+    done = icot("evaluate", "experiment=table2_4x4_icot_si", cwd=tmp_path)
+    assert_refused(done, "is evaluated: python -m icot.train experiment=table2_4x4_icot_si")
+    done = icot("train", "experiment=table2_4x4_gpt4_explicit", cwd=tmp_path)
+    assert_refused(done, "python -m icot.evaluate experiment=table2_4x4_gpt4_explicit")
+
+
+def test_a_model_in_this_process_writes_what_icot_evaluate_says(small_run, tmp_path):
+    exported = icot("export", f"run_dir={small_run}", "out=m", "paths.cache_dir=c", cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    asked = ("predictor=prompted", "predictor.name_or_path=m", "prompt=native", "max_new_tokens=12")
+    sizes = ("task=mult2", "task.train_size=200", "task.valid_size=40", "task.test_size=10")
+    done = icot("evaluate", *asked, *sizes, "speed.examples=5", "out=e", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    own = ("speed.examples=0", "paths.cache_dir=c", "max_new_tokens=12", "out=own")
+    assert icot("evaluate", f"run_dir={small_run}", *own, cwd=tmp_path).returncode == 0
+    written, expected = (
+        [json.loads(line) for line in (tmp_path / name / "predictions.jsonl").open()]
+        for name in ("e", "own")
+    )
+    for key in ("question", "target", "correct"):
+        assert [one[key] for one in written] == [one[key] for one in expected]
+    texts = [" ".join(one["prediction"].split()) for one in written]
+    assert texts == [one["prediction"] for one in expected]
+    found = read(tmp_path / "e")
+    assert (found["predictor"], found["speed"]["examples"], found["n"]) == ("prompted", 5, 40)
+    assert found["accuracy"] == read(tmp_path / "own")["accuracy"]
