@@ -3,6 +3,7 @@
 A sample trains, one experiment of each shape.
 """
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from hydra import compose, initialize_config_module
 import icot
 from icot.config.command_line import GroupOptions, chosen_options, compose_config, mistakes_in
 from icot.config.entry_points import register_schemas
-from icot.config.experiments import CONFIG_MODULE, rows
+from icot.config.experiments import CONFIG_MODULE, PROMPTED, rows
 from icot.reporting.paper import paper_row, paper_rows
 from tests.conftest import REPOSITORY
 
 CONF = REPOSITORY / "conf"
 FOLDER = CONF / "experiment" / "icot_si"
+ASKED = sorted(path.stem for path in (CONF / "experiment" / PROMPTED).glob("*.yaml"))
 ROWS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 EXPERIMENTS = [name for row in ROWS for name in (row, f"{row}_cpu")]
 OF_NO_PAPER = sorted(path.stem for path in FOLDER.parent.glob("*.yaml"))
@@ -104,6 +106,19 @@ RESULTS = {
     "table3_mistral": ((0.68, None), (0.38, None), (0.51, None)),
 }
 METHODS = ("explicit", "no_cot", "icot_si")
+# The same of the models that are asked.
+PROMPTED_RESULTS = {
+    "table2_4x4_gpt35": ((0.43, 0.10), (0.02, 1)),
+    "table2_5x5_gpt35": ((0.05, 0.07), (0.00, 1)),
+    "table2_7x7_gpt35": ((0.00, 0.15), (0.00, 1)),
+    "table2_9x9_gpt35": ((0.00, 0.11), (0.00, 1)),
+    "table2_4x4_gpt4": ((0.77, 0.14), (0.04, 1)),
+    "table2_5x5_gpt4": ((0.44, 0.14), (0.00, 1)),
+    "table2_7x7_gpt4": ((0.03, 0.09), (0.00, 1)),
+    "table2_9x9_gpt4": ((0.00, 0.07), (0.00, 1)),
+    "table3_gpt35": ((0.62, None), (0.03, None)),
+    "table3_gpt4": ((0.91, None), (0.44, None)),
+}
 
 
 def composed(*overrides: str):
@@ -137,8 +152,10 @@ def gsm8k_lines(tmp_path_factory) -> Path:
 
 
 def test_every_file_is_known_and_has_a_sibling(hydra):
-    assert list(rows()) == [("icot_si", name) for name in ROWS]
+    asked = [(PROMPTED, name) for name in ASKED]
+    assert list(rows()) == [*(("icot_si", name) for name in ROWS), *asked]
     of_papers = {name for short in EXPERIMENTS for name in (short, f"icot_si/{short}")}
+    of_papers |= {name for short in ASKED for name in (short, f"{PROMPTED}/{short}")}
     assert set(GroupOptions().of("experiment")) == of_papers | set(OF_NO_PAPER)
 
 
@@ -300,11 +317,29 @@ def test_tasks_and_models_of_the_rows():
             assert resolved(f"table3_{short}_{method}").model.name_or_path == model
 
 
+@pytest.mark.parametrize("name", ASKED)
+def test_the_settings_of_the_models_that_are_asked(name):
+    cfg = compose_config("evaluate", [f"experiment={name}"])
+    place, model, way = re.fullmatch(r"table(\d(?:_\dx\d)?)_(gpt\d+)_(\w+)", name).groups()
+    assert cfg.predictor.kind == "endpoint"
+    assert cfg.predictor.model == {"gpt35": "gpt-3.5-turbo", "gpt4": "gpt-4"}[model]
+    assert (cfg.predictor.temperature, cfg.predictor.api, cfg.split) == (0.0, "chat", "test")
+    assert (cfg.prompt.shots, cfg.prompt.chain, cfg.prompt.stop) == (5, way == "explicit", [])
+    is_multiplication = place.startswith("2")
+    assert cfg.max_new_tokens == (1200 if is_multiplication and way == "explicit" else 600)
+    if is_multiplication:
+        assert cfg.task.digits == int(place[2])
+    else:
+        assert (cfg.task.format, cfg.task.dataset) == ("gsm8k_nl", "openai/gsm8k")
+    assert cfg.paper.accuracy == paper_row(name).accuracy
+    assert paper_row(name).command == f"python -m icot.evaluate experiment={name}"
+
+
 def test_the_papers_results():
     rows = {row.experiment: row for row in paper_rows()}
-    assert sorted(rows) == sorted(ROWS)
-    for name, results in RESULTS.items():
-        for method, (accuracy, speed) in zip(METHODS, results, strict=True):
+    assert sorted(rows) == sorted([*ROWS, *ASKED])
+    for name, results in (RESULTS | PROMPTED_RESULTS).items():
+        for method, (accuracy, speed) in zip(METHODS, results, strict=False):
             row = rows[f"{name}_{method}"]
             assert (row.accuracy, row.speed) == (accuracy, speed)
     assert rows["table1_9x9"].tokens == (19, 246, 19)
