@@ -205,6 +205,11 @@ def remove_cot(
     )
 
 
+def with_second_separator(batch: CoTBatch) -> CoTBatch:
+    """The batch with the separator behind each chain as the chain's last token."""
+    return replace(batch, cot_end=batch.cot_end + 1)
+
+
 def whole_chains(batch: CoTBatch) -> Chains:
     """The chains of a batch from which nothing is removed. For the host: a GPU would wait."""
     lengths = (batch.cot_end - batch.cot_start) * (batch.labels != IGNORED).any(1)

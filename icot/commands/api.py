@@ -109,6 +109,7 @@ class Run(KeptRun):
             tokens_removed=removed or 0,
             side=self.cfg.schedule.side,
             keep_position_ids=self.cfg.schedule.keep_position_ids,
+            separators=self.cfg.schedule.separators,
         )
 
     def evaluate(self, stage: str = "final", **options: Any) -> dict[str, Any]:

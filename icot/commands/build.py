@@ -179,6 +179,30 @@ def build_method(option: MethodConfig, overrides: Sequence[str] = ()) -> tuple[M
         raise ConfigError([f"method.{mistake}" for mistake in error.mistakes]) from None
 
 
+def check_schedule(method: Method, schedule: AnySchedule) -> None:
+    """Check that a method can train at what a schedule leaves.
+
+    Raises:
+        ConfigError: the method answers at once, and the schedule leaves something of the chain, or
+            has a loss on it.
+    """
+    if not method.answers_at_once:
+        return
+    removed = schedule.tokens_removed if isinstance(schedule, FixedScheduleConfig) else None
+    mistakes = []
+    if removed != "all":
+        mistakes.append(
+            f"method={method.name} trains on questions and answers alone: set schedule=no_cot, or "
+            "leave the schedule out"
+        )
+    if schedule.chain_loss:
+        mistakes.append(
+            f"schedule.chain_loss has no effect with method={method.name}; leave it out"
+        )
+    if mistakes:
+        raise ConfigError(mistakes)
+
+
 def model_maker(method: Method, options: Options) -> MakeModel:
     """Makes what a method trains from a causal LM."""
 
@@ -201,6 +225,7 @@ def build_view(cfg: TrainConfig, method: Method, options: Options, eos_token_id:
         packing=cfg.data.packing,
         width_multiple=1 if cfg.model.compile is None else COMPILED_WIDTHS,
         with_chains=cfg.schedule.chain_loss > 0,
+        separators=cfg.schedule.separators,
     )
     return method.build_view(parts, options)
 
@@ -271,6 +296,7 @@ def build_module(
         longest_cot=data.longest_cot,
         tokenizer=data.tokenizer,
         task=cfg.task.as_dict(),
+        separators=cfg.schedule.separators,
     )
     return method.build_module(parts, options)
 

@@ -133,6 +133,7 @@ def _build_run(cfg: SampleConfig, task: Task, questions: Sequence[Example]) -> A
         tokens_removed=removed,
         side=how.side,
         keep_position_ids=how.keep_position_ids,
+        before_answer=how.separators,
     )
     identity = {**option.as_dict(), "weights": hash_of_weights(weights.model)}
     return Asked(teacher, _with(decoding, identity), None, ANSWER_MARK, cfg.batch_size)

@@ -96,7 +96,7 @@ def _run_callbacks(
         return method.build_predictor(PredictorParts(model, v.batch_size, v.decode), options)
 
     validation: list[Callback] = [
-        ValidationAccuracy(predictor, v.examples),
+        ValidationAccuracy(predictor, v.examples, method.measures),
         StageCheckpoint(folder / CHECKPOINTS, c.every_stage),
     ]
     if method.build_validation is not None:
@@ -117,7 +117,7 @@ def _run_callbacks(
         Clock(cfg.seed),
         *validation,
         Stages(build_schedule(cfg.schedule, recoveries)),
-        RunRecord(folder, facts=known, show=show),
+        RunRecord(folder, facts=known, show=show, measures=method.measures),
     ]
 
 

@@ -21,6 +21,7 @@ from icot.commands.build import (
     build_tokenizer,
     build_view,
     check_lengths,
+    check_schedule,
 )
 from icot.commands.build_trainer import (
     add_user_callbacks,
@@ -117,6 +118,7 @@ def fit(
     check_devices(cfg)
     own_callbacks = build_user_callbacks(cfg.callbacks)
     method, options = build_method(cfg.method, command.overrides)
+    check_schedule(method, cfg.schedule)
     task = build_task(cfg.task)
     tokenizer = build_tokenizer(cfg.model, task)
     add_bos = bool(leading_tokens(tokenizer))  # the configuration that is kept says what was done

@@ -5,9 +5,9 @@ schedule.tokens_per_epoch=4``). ``_target_`` names a task, schedule or method of
 its class checks the other keys when it is made (``docs/extending.md``).
 """
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Discriminator, Field, PositiveInt, Tag, field_validator
+from pydantic import Discriminator, Field, PositiveInt, Tag, field_validator, model_validator
 
 from icot.config.predictor_options import (
     PREDICTORS,
@@ -57,6 +57,7 @@ class RemovalOptions(ScheduleOptions):
     """Discard the optimizer's moments whenever more tokens are removed."""
     reset_warmup_steps: int = Field(0, ge=0)
     """Updates over which the learning rate rises again after a reset."""
+    separators: ClassVar[int] = 2
 
 
 class LinearScheduleConfig(RemovalOptions):
@@ -116,6 +117,15 @@ class FixedScheduleConfig(ScheduleOptions):
     """Which schedule this is."""
     tokens_removed: Annotated[int, Field(ge=0)] | Literal["all"] = 0
     """Tokens removed from every chain: 0 is explicit CoT, all is No CoT."""
+    separators: Literal[1, 2] = 2
+    """Separators between question and answer once everything is removed; 1 removes the second with
+    the chain, as the published code of ICoT-KD does."""
+
+    @model_validator(mode="after")
+    def _one_separator_without_chain(self) -> Self:
+        if self.separators == 1 and self.tokens_removed != "all":
+            raise ValueError("1 is for tokens_removed=all: a chain ends at the second separator")
+        return self
 
     # The stage never changes, so there is no smoothing and no reset.
     smoothing_lambda: ClassVar[float] = float("inf")

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from icot.data.batches import collate
 from icot.data.tokenized import TokenizedSplit
-from icot.removal import CoTBatch, KeepIds, Side, length_after, remove_cot
+from icot.removal import (
+    CoTBatch,
+    KeepIds,
+    Side,
+    length_after,
+    remove_cot,
+    with_second_separator,
+)
 from icot.tasks.base import Example
 
 CHUNK = 4096  # rows per batch where all rows are read
@@ -32,6 +39,7 @@ class StagedExamples:
         side: the end of the chain to remove from.
         keep_position_ids: whether tokens after the removed ones keep their position ids, and where
             these jump.
+        separators: 1 removes the second separator with the whole chain; part of a chain keeps both.
         max_new_tokens: tokens that may be written if that is more than the longest correct output,
             for examples without the chain that a model writes.
     """
@@ -43,6 +51,7 @@ class StagedExamples:
     side: Side = "left"
     keep_position_ids: KeepIds = False
     max_new_tokens: int = 0
+    separators: int = 2
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -57,7 +66,12 @@ class StagedExamples:
         """Tokens of each example of the whole split at the stage."""
         store = self.store
         whole = np.asarray(np.diff(store.offsets))
-        return length_after(whole, store.cot_start, store.cot_end, self.tokens_removed)
+        left = length_after(whole, store.cot_start, store.cot_end, self.tokens_removed)
+        return left - self._has_one_separator
+
+    @property
+    def _has_one_separator(self) -> bool:
+        return self.separators == 1 and self.tokens_removed >= self.store.longest_cot
 
     @cached_property
     def whole_lengths(self) -> NDArray[np.int64]:
@@ -119,7 +133,11 @@ class StagedExamples:
         """The examples ``index`` [B], counted within ``rows``."""
         whole = collate(self.store, self.rows[index], self.eos_token_id)
         n_removed = torch.full_like(whole.lengths, self.tokens_removed)
+        if self._has_one_separator:
+            whole, n_removed = with_second_separator(whole), n_removed + 1
         short = remove_cot(whole, n_removed, self.side, self.keep_position_ids)
+        if self._has_one_separator:  # the first one is where the second would be, too
+            short = replace(short, cot_end=short.cot_start - 1)
         return short.columns(int(short.lengths.max()))
 
     @cached_property

@@ -22,6 +22,7 @@ from icot.removal import (
     length_after,
     remove_cot,
     whole_chains,
+    with_second_separator,
 )
 from icot.schedule import Stage
 
@@ -36,6 +37,10 @@ class View(Protocol):
     @property
     def keep_position_ids(self) -> KeepIds:
         """Whether what follows the removed tokens keeps its position ids, and where they jump."""
+
+    @property
+    def separators(self) -> int:
+        """Separators between question and answer where the whole chain is removed, 1 or 2."""
 
     def plan(self, batch: CoTBatch, stage: Stage, positions: Tensor) -> CoTBatch:
         """On the host: the batch, perhaps without some of its rows, with a plan for the device.
@@ -78,6 +83,7 @@ class StageView:
         width_multiple: batches are padded to a multiple of so many columns, where that is no more
             than their whole examples have.
         with_chains: the plan also has the whole chains.
+        separators: 1 removes the second separator with the chain; for a stage that removes all.
     """
 
     eos_token_id: int
@@ -87,6 +93,7 @@ class StageView:
     packing: bool = False
     width_multiple: int = 1
     with_chains: bool = False
+    separators: int = 2
 
     def draw_offsets(self, stage: Stage, positions: Tensor) -> Tensor:
         """Tokens [B] that each row loses beyond the stage, below 0 where it loses fewer."""
@@ -95,8 +102,9 @@ class StageView:
     def plan(self, batch: CoTBatch, stage: Stage, positions: Tensor) -> CoTBatch:
         """On the host: the rows and columns that the stage leaves, and what is supervised there."""
         offsets = self.draw_offsets(stage, positions)
-        removed = stage.tokens_removed + offsets
-        left = length_after(batch.lengths, batch.cot_start, batch.cot_end, removed)
+        one = int(self.separators == 1)
+        removed = stage.tokens_removed + offsets + one
+        left = length_after(batch.lengths, batch.cot_start, batch.cot_end + one, removed)
         trained = (batch.labels != IGNORED).any(1)  # not the row of a device without a share
         dropped = 0
         if self.max_train_tokens is not None and int(left.max()) > self.max_train_tokens:
@@ -125,6 +133,8 @@ class StageView:
         """On the device: the removal, and the packing."""
         plan = batch.plan
         assert isinstance(plan, StagePlan)
+        if self.separators == 1:
+            batch = with_second_separator(batch)
         short = remove_cot(batch, plan.n_removed, self.side, self.keep_position_ids)
         if plan.layout is not None:
             return pack(short, plan.layout, self.eos_token_id)

@@ -255,6 +255,7 @@ def choose_examples(
         run.cfg.schedule.side,
         run.cfg.schedule.keep_position_ids,
         max_new_tokens,
+        run.cfg.schedule.separators,
     )
     _check_fit(weights.model, examples, source, tokenizer.unk_token_id)
     if internalized is None:

@@ -37,6 +37,7 @@ def answer(
     tokens_removed: int = 0,
     side: Side = "left",
     keep_position_ids: KeepIds = False,
+    separators: int = 2,
     batch_size: int = 500,
 ) -> list[str]:
     """What the model writes for each question, decoded greedily.
@@ -53,6 +54,7 @@ def answer(
         side: the end of the chain that was removed; the jump is before the rest of the chain
             (``left``) or after it (``right``).
         keep_position_ids: ``schedule.keep_position_ids`` of the run.
+        separators: ``schedule.separators`` of the run; with 1 an output ends at its first one.
         batch_size: questions decoded at once; fewer if their cache does not fit.
 
     Returns:
@@ -67,7 +69,8 @@ def answer(
         raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
     eos = separator_id(tokenizer)
     rows = tokenize_questions(questions, tokenizer)
-    jump = tokens_removed if keep_position_ids else 0
+    removed = tokens_removed + (separators == 1)  # the second separator as well
+    jump = removed if keep_position_ids else 0
     told = keep_position_ids == "from_separator"
     longest = max(map(len, rows), default=0)
     positions = positions_for(model, longest + jump * told)  # the separator's id is behind the jump
@@ -78,7 +81,9 @@ def answer(
     with evaluation_mode(model):
         for start in range(0, len(order), size):
             part = order[start : start + size]
-            prompts = Prompts.of_questions([rows[i] for i in part], eos, jump, side, told)
+            prompts = Prompts.of_questions(
+                [rows[i] for i in part], eos, jump, side, told, one_separator=separators == 1
+            )
             limit = torch.full((len(part),), max_new_tokens)
             device = device_of(model)
             new = greedy(model, prompts.to(device), limit.to(device), eos, positions)

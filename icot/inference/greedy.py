@@ -86,6 +86,7 @@ class Prompts:
         jump: int,
         side: Side,
         from_separator: bool = False,
+        one_separator: bool = False,
     ) -> "Prompts":
         """The prompts of questions, on the CPU.
 
@@ -95,6 +96,7 @@ class Prompts:
             jump: the jump of the output's position ids; 0 for none.
             side: where they jump.
             from_separator: they jump at the question's separator already.
+            one_separator: the question's separator is the only one before the answer.
         """
         lengths = torch.tensor([len(row) for row in rows])
         width = int(lengths.max())
@@ -104,7 +106,8 @@ class Prompts:
         real, position_ids = column >= 0, column.clamp(min=0)
         if from_separator:
             position_ids[:, -1] += jump
-        return cls(ids, real, position_ids, lengths, zeros, zeros + jump, side)
+        seen = zeros + one_separator
+        return cls(ids, real, position_ids, lengths, seen, zeros + jump, side)
 
     def to(self, device: torch.device) -> "Prompts":
         """The prompts on ``device``."""

@@ -107,6 +107,7 @@ class Predictor(Protocol):
         tokens_removed: int = 0,
         side: Side = "left",
         keep_position_ids: KeepIds = False,
+        separators: int = 2,
     ) -> list[str]:
         """Texts for questions whose chain and answer nobody knows.
 

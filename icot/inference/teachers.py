@@ -130,6 +130,7 @@ class RunTeacher(LocalTeacher):
 
     Args:
         tokens_removed, side, keep_position_ids: of the stage, as in ``icot.inference.answering``.
+        before_answer: its ``separators``.
     """
 
     separators = END_SEPARATORS
@@ -140,11 +141,13 @@ class RunTeacher(LocalTeacher):
         tokens_removed: int,
         side: Side,
         keep_position_ids: KeepIds,
+        before_answer: int = 2,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.side: Side = side
-        self.jump = tokens_removed if keep_position_ids else 0
+        self.one = before_answer == 1
+        self.jump = tokens_removed + self.one if keep_position_ids else 0
         self.told = keep_position_ids == "from_separator"
         self.jump_in_prompt = self.jump * self.told
 
@@ -155,14 +158,14 @@ class RunTeacher(LocalTeacher):
     def prompts(self, rows: list[list[int]]) -> Prompts:
         """With the position ids of the stage."""
         eos = separator_id(self.tokenizer)
-        return Prompts.of_questions(rows, eos, self.jump, self.side, self.told)
+        return Prompts.of_questions(rows, eos, self.jump, self.side, self.told, self.one)
 
     def texts(self, written: list[list[int]]) -> list[tuple[str, str]]:
         """What is left of the chain, the mark and the answer."""
         eos = separator_id(self.tokenizer)
         texts = detokenize(self.tokenizer, [without_end(tokens, eos) for tokens in written])
         return [
-            (text, "stop" if tokens.count(eos) == END_SEPARATORS else LENGTH)
+            (text, "stop" if tokens.count(eos) == END_SEPARATORS - self.one else LENGTH)
             for text, tokens in zip(texts, written, strict=True)
         ]
 

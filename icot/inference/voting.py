@@ -134,6 +134,7 @@ class VotingPredictor:
         tokens_removed: int = 0,
         side: Side = "left",
         keep_position_ids: KeepIds = False,
+        separators: int = 2,
     ) -> list[str]:
         """The texts of the winners for bare questions."""
         teacher = RunTeacher(
@@ -144,6 +145,7 @@ class VotingPredictor:
             tokens_removed=tokens_removed,
             side=side,
             keep_position_ids=keep_position_ids,
+            before_answer=separators,
         )
         requests = [
             Request(question, sample, question_seed(self.seed, i))

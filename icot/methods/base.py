@@ -58,8 +58,8 @@ class ModuleParts:
         method: name of the method, for checkpoints.
         chain_loss, chain_loss_layers: of the schedule; 0 is no such loss.
         longest_cot: tokens of the longest chain.
-        tokenizer, task: of the run, for methods that compare them with another run's; the task as
-            its keys.
+        tokenizer, task, separators: of the run, for methods that compare them with another run's;
+            the task as its keys.
     """
 
     model: nn.Module
@@ -73,6 +73,7 @@ class ModuleParts:
     longest_cot: int
     tokenizer: PreTrainedTokenizerBase
     task: Mapping[str, Any]
+    separators: int
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,7 @@ class ViewParts:
     packing: bool
     width_multiple: int
     with_chains: bool
+    separators: int
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,10 @@ class Method:
             answers, for a model that answers nothing; None is the exact match.
         options: the schema of the method's own keys; any other key is an error.
         ignores: groups of the configuration that the method does not use; setting one is an error.
+        answers_at_once: it trains on what ``schedule=no_cot`` leaves, the question and the answer;
+            another schedule is an error.
+        measures: the name, before ``accuracy``, of what validation measures where that is no result
+            of the method: ``mind_reading_``.
         title: what a model card calls it, as Markdown: ``distillation ([Doe 2026](https://...))``;
             its name if there is none.
         is_removal: the method is the gradual removal of the chain and nothing else. A run with
@@ -192,6 +198,8 @@ class Method:
     build_validation: Callable[[ValidationParts, Options], list[Callback]] | None = None
     options: type[Section] = NoOptions
     ignores: tuple[str, ...] = ()
+    answers_at_once: bool = False
+    measures: str = ""
     title: str = ""
     is_removal: bool = False
 

@@ -36,6 +36,7 @@ def show_finished_run(
     print_stages(console, rows, longest_cot)
     if len(per_device) > 1:
         print_devices(console, per_device)
-    if predictions:
+    if predictions and rows[-1].get("val_accuracy") is not None:
         accuracy_by_tokens_removed(rows, longest_cot, folder / FIGURE, title)
+    if predictions:
         print_examples(console, predictions, examples)

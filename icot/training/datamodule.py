@@ -207,6 +207,7 @@ class CoTDataModule(LightningDataModule):
             self.eos_token_id,
             self.view.side,
             self.view.keep_position_ids,
+            separators=self.view.separators,
         )
 
     def state_dict(self) -> dict[str, Any]:

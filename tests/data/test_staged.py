@@ -1,12 +1,17 @@
 """Held-out examples at a stage, from a store on disk and from one in memory."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from icot.data.batches import collate
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import tokenize_examples
-from icot.removal import length_after
+from icot.data.views import StageView
+from icot.removal import IGNORED, length_after
+from icot.schedule import Stage
 from icot.tasks.base import Example
 
 EOS = 0
@@ -50,3 +55,34 @@ def test_prompts_and_targets(store):
     prompts, targets = StagedExamples(store, np.arange(3), 2, EOS).prompts_and_targets
     assert [len(p) for p in prompts] == [3, 2, 4]
     assert [t.count(EOS) for t in targets] == [2, 2, 2]
+
+
+def test_one_separator_where_the_whole_chain_is_removed(store):
+    """Question, separator, mark, answer, separator: the published text of ICoT-KD."""
+    whole = StagedExamples(store, np.arange(3), 4, EOS, separators=1)
+    assert whole.lengths.tolist() == [6, 6, 7]
+    prompts, targets = whole.prompts_and_targets
+    assert [len(p) for p in prompts] == [3, 2, 4]
+    assert [t.count(EOS) for t in targets] == [1, 1, 1]
+    both = StagedExamples(store, np.arange(3), 4, EOS).prompts_and_targets[1]
+    assert [[EOS, *t] for t in targets] == both
+    assert whole.longest_target == 4
+    part = whole.at(2)  # keeps both
+    assert part.prompts_and_targets == replace(part, separators=2).prompts_and_targets
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_training_has_the_text_of_validation(store, packing):
+    held_out = StagedExamples(store, np.arange(3), 4, EOS, separators=1).batch(np.arange(3))
+    view = StageView(EOS, separators=1, packing=packing)
+    whole = collate(store, np.arange(3), EOS)
+    planned = view.plan(whole, Stage(tokens_removed=4), torch.arange(3))
+    short = view.apply(planned)
+    places = planned.places
+    assert places is not None
+    found = short.input_ids[places[:, 0], places[:, 1]]
+    supervised = held_out.labels != IGNORED
+    assert torch.equal(found, held_out.input_ids[supervised])
+    assert int((short.labels != IGNORED).sum()) == len(places) == int(supervised.sum())
+    if not packing:
+        assert torch.equal(short.input_ids, held_out.input_ids)

@@ -40,11 +40,15 @@ def sharp(name: str, symbols, config: dict, positions: int):
     ("keep", "side"),
     [*product((False, True), ("left", "right")), ("from_separator", "left")],
 )
-@pytest.mark.parametrize("removed", [0, 3, CHAIN])
-def test_the_texts_are_those_of_evaluate(mult2, symbols, name, config, keep, side, removed):
+@pytest.mark.parametrize(("removed", "separators"), [(0, 2), (3, 2), (CHAIN, 2), (CHAIN, 1)])
+def test_the_texts_are_those_of_evaluate(
+    mult2, symbols, name, config, keep, side, removed, separators
+):
     store = tokenize_examples(next(mult2.chunks("valid")), symbols)
     model = sharp(name, symbols, config, store.longest)
-    examples = StagedExamples(store, np.arange(len(store)), removed, 0, side, keep)
+    examples = StagedExamples(
+        store, np.arange(len(store)), removed, 0, side, keep, separators=separators
+    )
     expected = evaluate(GreedyPredictor(model), examples, mult2, symbols).predictions
     found = answer(
         model,
@@ -54,6 +58,7 @@ def test_the_texts_are_those_of_evaluate(mult2, symbols, name, config, keep, sid
         tokens_removed=removed,
         side=side,
         keep_position_ids=keep,
+        separators=separators,
         batch_size=7,
     )
     assert found == [p.prediction for p in expected]

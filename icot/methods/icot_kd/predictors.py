@@ -30,6 +30,11 @@ class CoupledPredictor(GreedyPredictor):
         super().__init__(model, batch_size, decode)
         self.reference = GreedyPredictor(model.student.model, batch_size, decode)
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """As of greedy decoding, under the method's name."""
+        return {**super().settings, "title": "ICoT-KD, emulator and student"}
+
 
 class MindReadingPredictor(GreedyPredictor):
     """Greedy decoding of a student that is fed the states of the gold chain.
@@ -47,7 +52,8 @@ class MindReadingPredictor(GreedyPredictor):
     @property
     def settings(self) -> Mapping[str, Any]:
         """As of greedy decoding, and that the chain was read."""
-        return {**super().settings, "reads_the_gold_chain": True}
+        title = "mind reading: with the states of a teacher that reads the gold chain"
+        return {**super().settings, "title": title, "reads_the_gold_chain": True}
 
     def predict(self, examples: StagedExamples) -> Outputs:
         """Tokens, and the likelihood of the targets, with the teacher's states in place."""

@@ -39,7 +39,9 @@ from icot.methods.icot_kd.view import WholeView
 from icot.training.module import TrainingModule
 
 PAPER = "[ICoT-KD](https://arxiv.org/abs/2311.01460)"
-OF_THE_VIEW = ("eos_token_id", "side", "keep_position_ids", "max_train_tokens", "packing")
+OF_THE_VIEW = (
+    *("eos_token_id", "side", "keep_position_ids", "max_train_tokens", "packing", "separators"),
+)
 OF_THE_MODULE = ("model", "optimizer", "warmup_steps", "decay_steps", "method")
 Stage = Literal["final", "best"]
 
@@ -208,6 +210,8 @@ MIND_READING = Method(
     _mind_reading_predictor,
     options=TeacherOptions,
     build_model=_student,
+    answers_at_once=True,
+    measures="mind_reading_",
     title=f"mind reading, the student of {PAPER}, which needs a teacher that reads the chain",
 )
 EMULATOR = Method(
@@ -219,6 +223,7 @@ EMULATOR = Method(
     options=EmulatorOptions,
     build_model=_emulator,
     build_validation=_emulator_validation,
+    answers_at_once=True,
     title=f"the thought emulator of {PAPER}",
 )
 COUPLED = Method(
@@ -229,5 +234,6 @@ COUPLED = Method(
     _coupled_predictor,
     options=CoupledOptions,
     build_model=_both,
+    answers_at_once=True,
     title=f"implicit chain of thought by knowledge distillation ({PAPER})",
 )

@@ -63,6 +63,11 @@ def restore(
             if (theirs := getattr(config_of(model), name))
             != (ours := getattr(config_of(parts.model), name))
         ]
+        theirs = schedule.separators
+        if method == "mind_reading" and theirs != parts.separators:
+            wrong.append(
+                f"it was trained with {theirs} separators, this run has {parts.separators}"
+            )
         if wrong:
             raise ConfigError([f"method.{key}={folder}: {'; '.join(wrong)}"])
     return model

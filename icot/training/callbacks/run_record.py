@@ -40,6 +40,7 @@ COLUMNS = (
     "epoch",
     "batches",
 )
+SCORES = ("accuracy", "accuracy_low", "accuracy_high", "token_accuracy", "perplexity")
 
 
 class Show(Protocol):
@@ -72,6 +73,8 @@ class RunRecord(RunCallback):
         folder: the run directory.
         facts: facts known before training, for the summary.
         show: shows the run at its end; None shows nothing.
+        measures: before the names of scores, where they are not the method's result: the columns of
+            stages.csv are then ``val_mind_reading_accuracy`` ..., and ``accuracy`` is null.
     """
 
     state_key = "run_record"
@@ -81,8 +84,10 @@ class RunRecord(RunCallback):
         folder: str | Path,
         facts: dict[str, Any] | None = None,
         show: Show | None = None,
+        measures: str = "",
     ) -> None:
         self.folder, self.facts, self.show = Path(folder), dict(facts or {}), show
+        self.measures = measures
         self.rows: list[dict[str, Any]] = []
         self._newest: Validated | None = None
         self._seconds_before = 0.0
@@ -125,7 +130,9 @@ class RunRecord(RunCallback):
     def _write_stages(self, trainer: Trainer) -> None:
         if trainer.is_global_zero:
             with replace_file(self.folder / STAGES) as file:
-                writer = csv.DictWriter(file, COLUMNS)
+                renamed = {f"val_{name}": f"val_{self.measures}{name}" for name in SCORES}
+                columns = [renamed.get(name, name) for name in COLUMNS]
+                writer = csv.DictWriter(file, columns, extrasaction="ignore")
                 writer.writeheader()
                 writer.writerows(self.rows)
 
@@ -147,11 +154,8 @@ class RunRecord(RunCallback):
         longest = datamodule.longest_cot
         summary: dict[str, Any] = {
             **self.facts,
-            "accuracy": last.get("val_accuracy"),
-            "accuracy_low": last.get("val_accuracy_low"),
-            "accuracy_high": last.get("val_accuracy_high"),
-            "token_accuracy": last.get("val_token_accuracy"),
-            "perplexity": last.get("val_perplexity"),
+            "accuracy": None,
+            **{f"{self.measures}{n}": last.get(f"val_{self.measures}{n}") for n in SCORES},
             "validation_examples": last.get("val_examples"),
             "tokens_removed": last["tokens_removed"],
             "longest_cot": longest,
@@ -191,14 +195,9 @@ class RunRecord(RunCallback):
             return {}
         result = self._newest.result
         low, high = result.interval
-        return {
-            "val_accuracy": round(result.accuracy, 6),
-            "val_token_accuracy": _round(result.token_accuracy),
-            "val_perplexity": _round(result.perplexity),
-            "val_accuracy_low": round(low, 6),
-            "val_accuracy_high": round(high, 6),
-            "val_examples": result.n,
-        }
+        scores = (result.accuracy, low, high, result.token_accuracy, result.perplexity)
+        named = {f"val_{self.measures}{n}": _round(s) for n, s in zip(SCORES, scores, strict=True)}
+        return {**named, "val_examples": result.n}
 
     def state_dict(self) -> dict[str, Any]:
         """The rows so far, and the training time."""

@@ -33,6 +33,7 @@ class ValidationAccuracy(RunCallback):
         build_predictor: makes the predictor for the model in training.
         examples: the number of examples to score at the end of a stage or epoch; None is all. The
             end of training always scores all.
+        measures: before the names in the log, where this is not the method's result.
 
     Attributes:
         latest: the newest evaluation.
@@ -45,8 +46,10 @@ class ValidationAccuracy(RunCallback):
         self,
         build_predictor: Callable[[nn.Module], Predictor] = GreedyPredictor,
         examples: int | None = None,
+        measures: str = "",
     ) -> None:
         self.build_predictor, self.examples = build_predictor, examples
+        self.measures = measures
         self.latest = Evaluation()
         self.stage: Stage | None = None
         self._accuracy = 0.0  # what validations are compared by
@@ -152,7 +155,11 @@ class ValidationAccuracy(RunCallback):
             TOKEN_ACCURACY: self.latest.token_accuracy,
             PERPLEXITY: self.latest.perplexity,
         }
-        values = {name: value for name, value in measured.items() if value is not None}
+        values = {
+            name.replace("/", f"/{self.measures}"): value
+            for name, value in measured.items()
+            if value is not None
+        }
         trainer.callback_metrics.update({k: torch.tensor(v) for k, v in values.items()})
         # One call with both, so that W&B can plot accuracy against tokens removed.
         with_axis = {**values, TOKENS_REMOVED: float(stage.tokens_removed)}

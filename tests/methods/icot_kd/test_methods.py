@@ -2,16 +2,19 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from icot.commands.api import load
 from icot.commands.build import build_method, build_task, model_maker
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import separator_id, tokenize_split
 from icot.evaluation.loading import restore_weights
 from icot.methods.base import PredictorParts
+from icot.reporting.runs import find_runs
 from icot.runs.checkpoints import select_stage
 from icot.runs.kept_run import KeptRun
 from tests.conftest import icot
@@ -95,6 +98,42 @@ def test_each_makes_the_updates_of_a_loop_over_rows(place, name):
     assert found["stages"]["8"]["utilisation"]["ours"] > 0
 
 
+def test_mind_reading_is_never_called_accuracy(place):
+    run = place / "student"
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["accuracy"] is None
+    assert 0 <= summary["mind_reading_accuracy"] <= summary["mind_reading_accuracy_high"]
+    for name in ("metrics.csv", "stages.csv"):
+        header = (run / name).read_text().splitlines()[0].replace("/", "_").split(",")
+        assert "val_mind_reading_accuracy" in header
+        assert "val_accuracy" not in header
+    done = icot("evaluate", "run_dir=student", "speed.examples=0", "out=m", cwd=place)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((place / "m" / "evaluation.json").read_text())
+    assert record["title"].startswith("mind reading")
+    found = find_runs([place])
+    assert {run.folder.name: run.accuracy is None for run in found.runs} == {
+        "teacher": False,
+        "student": True,
+        "emulator": True,
+        "coupled": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["schedule=icot_si"], "method=emulator trains on questions and answers alone"),
+        (["schedule=explicit"], "set schedule=no_cot, or leave the schedule out"),
+        (["schedule.tokens_removed=3"], "set schedule=no_cot, or leave the schedule out"),
+        (["schedule.chain_loss=0.5"], "schedule.chain_loss has no effect with method=emulator"),
+    ],
+)
+def test_a_schedule_that_leaves_something_is_refused(place, overrides, said):
+    run = ("method=emulator", "method.teacher=teacher", "hydra.run.dir=wrong", *overrides)
+    assert_refused(icot("train", *COMMON, *run, cwd=place), said)
+
+
 def test_no_checkpoint_holds_the_teacher_and_none_changes_it(place):
     of_student = list(weights(place / "student"))
     assert all(n.startswith(("model.model.", "model.maps.")) for n in of_student)
@@ -119,6 +158,32 @@ def test_coupling_starts_from_both_and_trains_both(place):
                 unmoved.append(coupled)
     behind = ("ln_f", "components")  # what an emulator does not use, or one component alone
     assert all(any(part in name for part in behind) for name in unmoved), unmoved
+
+
+def test_the_published_text_has_one_separator(place):
+    official = ("schedule=no_cot_official",)
+    train(place, "student_1", "method=mind_reading", "method.teacher=teacher", *official)
+    both = ("method=coupled", "method.student=student_1", "method.emulator=emulator")
+    train(place, "coupled_1", *both, *official)
+    assert_refused(
+        icot("train", *COMMON, *both, "hydra.run.dir=wrong", cwd=place),
+        "method.student=student_1: it was trained with 1 separators, this run has 2",
+    )
+    kept, (model, tokenizer) = restored(place / "coupled_1")
+    method, options = build_method(kept.cfg.method)
+    examples = replace(staged(kept, tokenizer), separators=1)
+    found = [
+        method.build_predictor(PredictorParts(model, 7, decode), options).predict(examples).tokens
+        for decode in ("verify", "always")
+    ]
+    assert found[0] == found[1]
+    eos = examples.eos_token_id
+    assert all(eos not in row[:-1] for row in found[0])
+    questions = [e.question for e in next(build_task(kept.cfg.task).chunks("valid"))]
+    rows = [json.loads(r) for r in (place / "coupled_1" / "predictions.jsonl").open()]
+    longest = examples.longest_target
+    answers = load(place / "coupled_1").answer(questions, max_new_tokens=longest)
+    assert answers == [row["prediction"] for row in rows]
 
 
 @pytest.mark.parametrize("name", ["student", "coupled"])
