@@ -10,6 +10,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from string import Template
@@ -27,20 +28,23 @@ from omegaconf.errors import OmegaConfBaseException
 
 from icot.config.checks import validate
 from icot.config.command_line import (
+    PIPELINE,
     CommandLine,
     GroupOptions,
     chosen_options,
+    compose_config,
     compose_values,
     mistakes_in,
     name_folders,
     named_values,
     unquote,
 )
-from icot.config.entry_points import SCHEMAS, register_schemas
+from icot.config.entry_points import SCHEMAS, PipelineConfig, register_schemas
 from icot.config.experiments import CONFIG_MODULE, SUFFIX
 from icot.config.experiments import GROUP as EXPERIMENT
 from icot.errors import ConfigError, UserError, first_line
 from icot.runs.kept_run import check_sources
+from icot.runs.pipelines import check_steps, plan_steps, split_overrides
 from icot.runs.places import directory_overrides, find_run_to_resume, run_options
 from icot.runs.resume import resolve_config
 from icot.system.files import check_writable
@@ -72,15 +76,18 @@ def run(name: str) -> None:
     typed = _program_call(name)
     if name == "report":
         sys.argv[1:] = name_folders(sys.argv[1:])
+    for_steps: tuple[str, ...] = ()
     try:
-        added = _check(name, sys.argv[1:])
+        if name == PIPELINE:
+            sys.argv[1:], for_steps = _take_overrides_of_steps(sys.argv[1:])
+        added = _check(name, sys.argv[1:], for_steps)
     except UserError as error:
         _stop(name, error)
     sys.argv += added
 
     def run_command(composed: DictConfig) -> str | None:
         try:
-            command_line = _command_line(name, typed, added)
+            command_line = replace(_command_line(name, typed, added), for_steps=for_steps)
             trains = name == "train"  # or goes on, by the run's own configuration
             cfg = (
                 resolve_config(composed, command_line)
@@ -100,6 +107,19 @@ def run(name: str) -> None:
         version_base="1.3", config_path=f"pkg://{CONFIG_MODULE}", config_name=name
     )(run_command)
     command()
+
+
+def _take_overrides_of_steps(arguments: list[str]) -> tuple[list[str], tuple[str, ...]]:
+    """The command line of icot.pipeline itself, and the overrides of its steps.
+
+    Raises:
+        ConfigError: it asks for several pipelines.
+    """
+    args, _ = get_args_parser().parse_known_args(arguments)
+    if args.multirun:
+        raise ConfigError(["-m: a pipeline is one at a time; start it again for another seed"])
+    _, for_steps = split_overrides(args.overrides)
+    return [word for word in arguments if word not in for_steps], tuple(for_steps)
 
 
 def _program_call(name: str) -> tuple[str, ...]:
@@ -126,8 +146,13 @@ def _command_line(name: str, typed: tuple[str, ...], added: Sequence[str]) -> Co
     )
 
 
-def _check(name: str, arguments: Sequence[str]) -> list[str]:
+def _check(name: str, arguments: Sequence[str], for_steps: Sequence[str] = ()) -> list[str]:
     """Judge a command line; returns what it has to say further, so that the run finds its place.
+
+    Args:
+        name: of the command.
+        arguments: the command line.
+        for_steps: the overrides of a pipeline's steps.
 
     Raises:
         UserError: with all mistakes.
@@ -150,6 +175,10 @@ def _check(name: str, arguments: Sequence[str]) -> list[str]:
         mistakes = mistakes_in([*own, *args.overrides], name, args.multirun)
         if mistakes:
             raise ConfigError(mistakes)
+        if name == PIPELINE and not shown:
+            cfg = compose_config(name, args.overrides)
+            assert isinstance(cfg, PipelineConfig)
+            check_steps(plan_steps(cfg.steps, for_steps))
         if not shown:
             _check_directory(
                 "hydra.sweep.dir" if args.multirun else "hydra.run.dir", args.overrides

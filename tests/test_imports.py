@@ -10,7 +10,9 @@ import pytest
 from tests.conftest import REPOSITORY
 
 FILES = sorted((REPOSITORY / "icot").rglob("*.py"))
-OPTIONAL = {"datasets", "peft", "sentence_transformers", "wandb", "wandb_workspaces"}
+OPTIONAL = {
+    *("datasets", "peft", "sentence_transformers", "submitit", "wandb", "wandb_workspaces"),
+}
 MOST_LINES = 400
 
 

@@ -6,10 +6,11 @@ import shlex
 import pytest
 from hydra import initialize_config_module
 
-from icot.config.command_line import mistakes_in, name_folders
+from icot.config.command_line import compose_config, mistakes_in, name_folders
 from icot.config.entry_points import register_schemas
 from icot.config.experiments import CONFIG_MODULE
 from icot.reporting.paper import paper_rows
+from icot.runs.pipelines import check_steps, plan_steps, split_overrides
 from tests.conftest import REPOSITORY
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -34,7 +35,12 @@ def test_every_command_composes(name, arguments):
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
     register_schemas()
     with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+        for_steps = []
+        if name == "pipeline":
+            overrides, for_steps = split_overrides(overrides)
         assert mistakes_in(overrides, name, multirun="-m" in words) == []
+        if name == "pipeline":
+            check_steps(plan_steps(compose_config(name, overrides).steps, for_steps))
 
 
 def test_every_number_of_the_paper_is_in_the_table_with_its_command():

@@ -22,7 +22,7 @@ from icot.config.options import AnySchedule
 from icot.data.leading_tokens import leading_tokens
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import detokenize
-from icot.errors import RunError
+from icot.errors import ModelError, RunError
 from icot.evaluation.loading import Source, Subject, load_for_evaluation
 from icot.evaluation.measurement import numbers
 from icot.evaluation.scoring import Evaluation, evaluate
@@ -46,12 +46,12 @@ from icot.reporting.cards import (
     model_card,
 )
 from icot.runs.checkpoints import select
+from icot.runs.layout import CARD
 from icot.system.files import write_text
 from icot.system.output import lock_output, write_at_once
 from icot.tasks.answers import ANSWER_MARK
 
 COMPARED = 20  # questions that the folder answers
-CARD = "README.md"
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,11 @@ def _export(cfg: ExportConfig, out: Path) -> None:
     )
     model, tokenizer = subject.weights.model, subject.weights.tokenizer
     schedule = run_.cfg.schedule
+    if schedule.separators == 1:
+        raise ModelError(
+            "schedule.separators=1: the prompt of an exported model ends with both separators; to "
+            "export, train with schedule=no_cot."
+        )
     predictor = method.build_predictor(PredictorParts(model, cfg.batch_size), options)
     is_dial = cfg.tokens_removed is None and _is_dial(schedule, subject)
     uses = [

@@ -49,6 +49,7 @@ REQUIRED = (
 )
 RECIPE = "recipe"
 SWEEP = "sweep"  # the group that is added, not chosen: -m +sweep=NAME
+PIPELINE = "pipeline"  # as well: icot.pipeline +pipeline=NAME
 NOT_RESOLVED = "paths.output_dir"  # Hydra knows it only when it runs
 
 
@@ -63,6 +64,7 @@ class CommandLine:
         sweep: the directory of the sweep that the run belongs to, None for a single run.
         subdir: the run's place in it.
         program: what was typed, to the program's own additions, as words of a shell.
+        for_steps: overrides of a pipeline's steps.
     """
 
     name: str
@@ -71,6 +73,7 @@ class CommandLine:
     sweep: Path | None = None
     subdir: str = ""
     program: tuple[str, ...] = ()
+    for_steps: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
@@ -175,7 +178,7 @@ def mistakes_in(overrides: Sequence[str], config_name: str, multirun: bool = Fal
             parsed.append(override)
         except HydraException as error:
             mistakes.append(f"{text}: {first_line(error)}")
-    options = GroupOptions()
+    options = GroupOptions(config_name)
     good: list[Override] = []
     values: list[Override] = []
     for override in parsed:
@@ -219,7 +222,8 @@ class GroupOptions:
     Hydra's own look-up copies all that it has read at every call, which takes seconds in all.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config_name: str = "") -> None:
+        self._has_steps = config_name == PIPELINE
         loader: Any = GlobalHydra.instance().config_loader()
         self._repository = loader.repository
         found = self._repository.get_group_options("", ObjectType.GROUP)
@@ -239,6 +243,9 @@ class GroupOptions:
         key = override.key_or_group
         if key == SWEEP and not (multirun and override.is_add()):
             return [f"{override.input_line}: start a sweep with -m +{key}=NAME"]
+        if key == PIPELINE and not (self._has_steps and override.is_add()):
+            start = f"python -m icot.{key} +{key}=NAME"
+            return [f"{override.input_line}: start a pipeline with {start}"]
         chosen = _options_of(override)
         if override.is_sweep_override() and not chosen:
             return [f"{override.input_line}: there is no {key} of that name"]
@@ -258,7 +265,7 @@ def _as_choice(override: Override) -> str:
     key = override.key_or_group
     option = next(iter(_options_of(override)), None)
     shown = NOTHING if option is None else option
-    return f"{'+' * (key == SWEEP)}{key}={shown}"
+    return f"{'+' * (key in (SWEEP, PIPELINE))}{key}={shown}"
 
 
 def _varied_by_sweep(config_name: str, chosen: Sequence[str], given: set[str]) -> list[Override]:

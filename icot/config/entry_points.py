@@ -222,6 +222,39 @@ class ReportConfig(Section):
     """Folders to read and write."""
 
 
+class StepConfig(Section):
+    """A step of a pipeline: a command, and its overrides as one types them.
+
+    ``<teacher>`` in an override is the directory of the step ``teacher``, which comes first.
+    """
+
+    command: str
+    """The command, such as train."""
+    fixed: list[str] = Field(default_factory=list)
+    """Overrides that make the step what it is. An override for all steps does not change the groups
+    of these; one for this step does."""
+    settings: list[str] = Field(default_factory=list)
+    """Overrides that set how the step is done, its length for instance; the command line may change
+    them."""
+
+
+class PipelineConfig(Section):
+    """``python -m icot.pipeline +pipeline=NAME``: the steps of a method, each an ordinary run."""
+
+    steps: dict[str, StepConfig] = Field(default_factory=dict)
+    """The steps by name, in order; ``+pipeline=NAME`` brings them."""
+    out: str | None = None
+    """The pipeline's directory, with one of each step in it; null is one named after the settings,
+    in paths.output_root/pipelines."""
+    parallel: int | None = Field(None, ge=1)
+    """Steps to run side by side where they do not need each other; null is one for each GPU, or one
+    if there is none or a step uses several."""
+    dry_run: bool = False
+    """Print the commands, or the jobs with hydra/launcher=slurm, and do nothing."""
+    paths: PathsConfig
+    """Folders to read and write."""
+
+
 class DashboardConfig(Section):
     """``python -m icot.dashboard``: the W&B workspace for ablations, and a report."""
 
@@ -247,6 +280,7 @@ SCHEMAS: dict[str, type[Section]] = {
     "export": ExportConfig,
     "benchmark": BenchmarkConfig,
     "report": ReportConfig,
+    "pipeline": PipelineConfig,
     "dashboard": DashboardConfig,
 }
 

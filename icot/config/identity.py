@@ -37,7 +37,9 @@ CHANGEABLE = (
 COMMAND_LINE_ONLY = ("paths", "callbacks", "trust")
 
 
-def digest(cfg: Section, without: tuple[str, ...] = ()) -> str:
+def digest(
+    cfg: Section, without: tuple[str, ...] = (), changeable: tuple[str, ...] = CHANGEABLE
+) -> str:
     """Eight hexadecimal digits of the values that change the result.
 
     Values that equal the schema's default do not count, so that a new key in a later version
@@ -46,6 +48,7 @@ def digest(cfg: Section, without: tuple[str, ...] = ()) -> str:
     Args:
         cfg: the configuration.
         without: more keys that do not count.
+        changeable: the keys that do not count otherwise.
     """
     chosen = {f"{group}.{key}" for group, key in CHOSEN_BY.items()}
     values = leaves(cfg.as_dict())
@@ -53,9 +56,14 @@ def digest(cfg: Section, without: tuple[str, ...] = ()) -> str:
     content = {
         key: str(value)
         for key, value in values.items()
-        if (key in own or key in chosen) and not matches(key, (*CHANGEABLE, *without))
+        if (key in own or key in chosen) and not matches(key, (*changeable, *without))
     }
-    return hashlib.sha256(repr(sorted(content.items())).encode()).hexdigest()[:8]
+    return short_hash(sorted(content.items()))
+
+
+def short_hash(content: Any) -> str:
+    """Eight hexadecimal digits of plain values."""
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:8]
 
 
 def leaves(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -201,6 +201,17 @@ def print_sweep(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     console.print(table, markup=False, highlight=False)
 
 
+def print_pipeline(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """One line per step of a pipeline (the rows of its steps.csv)."""
+    done = sum(row["state"] == "finished" for row in rows)
+    table = Table(title=f"{done} of {len(rows)} steps finished", box=SIMPLE_HEAD, padding=(0, 1))
+    for name in ("step", "state", "result"):
+        table.add_column(name)
+    for row in rows:
+        table.add_row(row["step"], row["state"], row["result"] or "-")
+    console.print(table, markup=False, highlight=False)
+
+
 def print_examples(console: Console, predictions: Sequence[Prediction], count: int) -> None:
     """``count`` predictions, alternating wrong and correct ones."""
     wrong = [p for p in predictions if not p.correct]

@@ -27,6 +27,8 @@ STAGE_FILES, STEP_FILES = "stage-*.ckpt", "step-*.ckpt"
 DAMAGED = ".damaged"  # suffix of a checkpoint that is set aside
 
 SWEEP_INDEX, SWEEP_LOCK = "index.csv", ".index.lock"  # of a sweep's directory
+STEPS_INDEX, STEPS_LOCK = "steps.csv", ".steps.lock"  # of a pipeline's directory
+CARD = "README.md"  # of an exported model
 
 
 def stage_file(stage: int) -> str:
@@ -48,3 +50,8 @@ def step_file(step: int) -> str:
 def predictions_file(stage: str) -> str:
     """The name of the predictions of one stage when several are evaluated."""
     return f"predictions-{stage}.jsonl"
+
+
+def step_log(pipeline: Path, step: str) -> Path:
+    """The file with what a pipeline's step has printed."""
+    return pipeline / f"{step}.log"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the server of tests.running, before torch
 
-from tests.chaos import commands, fuzz, inputs, interruptions, memory, storage
+from tests.chaos import commands, fuzz, inputs, interruptions, memory, pipelines, storage
 from tests.chaos.harness import Outcome
 
 Part = Callable[[Path], list[Outcome]]
@@ -29,6 +29,7 @@ def parts(count: int | None, seconds: int) -> dict[str, Part]:
             interruptions.kills_of_two_ranks(folder, count or 8),
         ],
         "commands": lambda folder: commands.kills_of_commands(folder, count or 25),
+        "pipeline": lambda folder: [pipelines.kills_of_pipeline(folder, count or 20)],
         "signals": lambda folder: [
             interruptions.signals(folder, count or 10),
             interruptions.two_interrupts(folder),
