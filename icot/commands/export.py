@@ -15,6 +15,7 @@ from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
 from icot.commands.build import build_method, build_task, model_maker
+from icot.commands.export_parts import export_parts
 from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import ExportConfig
@@ -103,12 +104,20 @@ def _export(cfg: ExportConfig, out: Path) -> None:
     )
     model, tokenizer = subject.weights.model, subject.weights.tokenizer
     schedule = run_.cfg.schedule
+    predictor = method.build_predictor(PredictorParts(model, cfg.batch_size), options)
+    if method.export_parts is not None:
+        export_parts(cfg, out, subject, method, options)
+        return
+    if not hasattr(model, "save_pretrained"):
+        raise ModelError(
+            f"a {method.name} run is not a model that answers by itself; export the run of "
+            "method=coupled that uses it."
+        )
     if schedule.separators == 1:
         raise ModelError(
             "schedule.separators=1: the prompt of an exported model ends with both separators; to "
             "export, train with schedule=no_cot."
         )
-    predictor = method.build_predictor(PredictorParts(model, cfg.batch_size), options)
     is_dial = cfg.tokens_removed is None and _is_dial(schedule, subject)
     uses = [
         Use(

@@ -181,6 +181,8 @@ class Method:
         ignores: groups of the configuration that the method does not use; setting one is an error.
         answers_at_once: it trains on what ``schedule=no_cot`` leaves, the question and the answer;
             another schedule is an error.
+        export_parts: the causal LMs within what is trained, by name, for a model that plain
+            transformers cannot use; the first has the shape and the tokenizer of the whole.
         measures: the name, before ``accuracy``, of what validation measures where that is no result
             of the method: ``mind_reading_``.
         title: what a model card calls it, as Markdown: ``distillation ([Doe 2026](https://...))``;
@@ -199,6 +201,7 @@ class Method:
     options: type[Section] = NoOptions
     ignores: tuple[str, ...] = ()
     answers_at_once: bool = False
+    export_parts: Callable[[nn.Module], dict[str, nn.Module]] | None = None
     measures: str = ""
     title: str = ""
     is_removal: bool = False

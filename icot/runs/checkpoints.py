@@ -18,11 +18,13 @@ from torch import Tensor
 from icot.errors import RunError
 from icot.runs import checkpoint_file
 from icot.runs.checkpoint_header import read_header
+from icot.runs.exported import read_parts
 from icot.runs.kept_run import KeptRun
 from icot.runs.layout import (
     BEST_FILE,
     CHECKPOINTS,
     LAST_FILE,
+    PARTS,
     STAGE_FILES,
     STEP_FILES,
     stage_file,
@@ -58,7 +60,7 @@ class Checkpoint:
     @property
     def name(self) -> str:
         """Its selector: ``final``, ``best`` or the stage's number; else the file's name."""
-        names = {LAST_FILE: FINAL, BEST_FILE: BEST}
+        names = {LAST_FILE: FINAL, BEST_FILE: BEST, PARTS: FINAL}
         number = stage_of_file(self.path)
         selector = names.get(self.path.name)
         return selector or (self.path.stem if number is None else str(number))
@@ -133,6 +135,9 @@ def select_stage(run: KeptRun, stage: str) -> list[Checkpoint]:
 
 
 def _select_one(run: KeptRun, stage: str) -> Checkpoint:
+    if run.is_exported and stage == FINAL:
+        weights, about = read_parts(run.folder)
+        return Checkpoint(run.folder / PARTS, weights, **about["trained_at"])
     folder = run.folder / CHECKPOINTS
     names = {FINAL: LAST_FILE, BEST: BEST_FILE}
     if stage in names:

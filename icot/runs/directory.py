@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from icot.config.section import Section
-from icot.runs.layout import COMMAND, CONFIG, ENVIRONMENT, SUMMARY
+from icot.errors import RunError
+from icot.runs.layout import COMMAND, CONFIG, ENVIRONMENT, PARTS, SUMMARY
 from icot.system.files import write_text
 
 PACKAGES = (
@@ -84,6 +85,19 @@ def read_environment(folder: Path) -> dict[str, Any]:
 def read_summary(folder: Path) -> dict[str, Any]:
     """The content of summary.json; empty if the run has not finished."""
     return _read_json(folder / SUMMARY)
+
+
+def first_part(folder: Path) -> str:
+    """The name of the folder that has the shape and the tokenizer of an exported model.
+
+    Raises:
+        RunError: parts.json cannot be read.
+    """
+    parts = _read_json(folder / PARTS).get("parts")
+    name = next(iter(parts), None) if isinstance(parts, dict) else None
+    if name is None or Path(name).name != name:
+        raise RunError(f"{folder / PARTS}: cannot be read as a list of a model's parts.")
+    return str(name)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

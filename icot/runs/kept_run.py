@@ -9,8 +9,8 @@ from icot.config.kept import check_trusted, read_config
 from icot.config.schema import TrainConfig
 from icot.config.section import Section
 from icot.errors import DataError, RunError
-from icot.runs.directory import read_environment, read_summary
-from icot.runs.layout import CONFIG, MODEL
+from icot.runs.directory import first_part, read_environment, read_summary
+from icot.runs.layout import CONFIG, MODEL, PARTS
 
 
 class KeptRun:
@@ -52,7 +52,12 @@ class KeptRun:
     @property
     def model_folder(self) -> Path:
         """The folder of the tokenizer and the model's configuration."""
-        return self.folder / MODEL
+        return self.folder / (first_part(self.folder) if self.is_exported else MODEL)
+
+    @property
+    def is_exported(self) -> bool:
+        """Whether it is a folder of ``icot.export`` rather than of training."""
+        return (self.folder / PARTS).is_file()
 
     @cached_property
     def environment(self) -> dict[str, Any]:

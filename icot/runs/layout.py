@@ -28,7 +28,7 @@ DAMAGED = ".damaged"  # suffix of a checkpoint that is set aside
 
 SWEEP_INDEX, SWEEP_LOCK = "index.csv", ".index.lock"  # of a sweep's directory
 STEPS_INDEX, STEPS_LOCK = "steps.csv", ".steps.lock"  # of a pipeline's directory
-CARD = "README.md"  # of an exported model
+CARD, PARTS, REST = "README.md", "parts.json", "rest.safetensors"  # of an exported model
 
 
 def stage_file(stage: int) -> str:

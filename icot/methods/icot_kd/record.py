@@ -202,6 +202,12 @@ def _coupled_predictor(parts: PredictorParts, options: CoupledOptions) -> Predic
     return CoupledPredictor(parts.model, parts.batch_size, parts.decode)
 
 
+def _parts_of_both(model: nn.Module) -> dict[str, nn.Module]:
+    """The two causal LMs; the emulator's is without its last block."""
+    assert isinstance(model, Coupled)
+    return {"student": model.student.model, "emulator": model.emulator.trunk}
+
+
 MIND_READING = Method(
     "mind_reading",
     _mind_reading_module,
@@ -235,5 +241,6 @@ COUPLED = Method(
     options=CoupledOptions,
     build_model=_both,
     answers_at_once=True,
+    export_parts=_parts_of_both,
     title=f"implicit chain of thought by knowledge distillation ({PAPER})",
 )

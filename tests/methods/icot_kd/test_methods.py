@@ -18,7 +18,7 @@ from icot.reporting.runs import find_runs
 from icot.runs.checkpoints import select_stage
 from icot.runs.kept_run import KeptRun
 from tests.conftest import icot
-from tests.running import assert_refused
+from tests.running import alone, assert_refused
 from tests.small import SMALL, TWO_RANKS
 
 COMMON = (*SMALL, "model.config.n_layer=3", "paths.cache_dir=cache", "trainer.max_steps=12")
@@ -276,3 +276,53 @@ def test_unlike_runs_and_mistakes_are_one_message(place, overrides, said):
 def test_an_emulator_and_a_teacherless_student_answer_nothing(place):
     done = icot("evaluate", "run_dir=emulator", "speed.examples=0", "out=e", cwd=place)
     assert_refused(done, "an emulator answers no questions")
+
+
+def test_an_exported_pair_is_loaded_and_answers_as_the_run(place):
+    done = icot("export", "run_dir=coupled", "out=pair", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert "the folder writes the same for all 40" in done.stdout
+    pair = place / "pair"
+    card = (pair / "README.md").read_text()
+    assert "There is no plain pipeline for the whole" in card
+    run, loaded = load(place / "coupled"), load(pair)
+    questions = [e.question for e in next(build_task(run.cfg.task).chunks("valid"))]
+    answers = loaded.answer(questions, max_new_tokens=7)
+    assert answers == run.answer(questions, max_new_tokens=7)
+    assert "max_new_tokens=7" in card
+    assert repr([answers[0]]) in card
+    assert all(
+        torch.equal(value, other)
+        for value, other in zip(
+            restored(place / "coupled")[1][0].state_dict().values(),
+            restored(pair)[1][0].state_dict().values(),
+            strict=True,
+        )
+    )
+    depths = {name: config["n_layer"] for name, config in configs_of(pair).items()}
+    assert depths == {"student": 3, "emulator": 2}
+    alone(
+        "from transformers import AutoModelForCausalLM as M, AutoTokenizer\n"
+        "for name in ('student', 'emulator'):\n"
+        "    _, info = M.from_pretrained(name, output_loading_info=True)\n"
+        "    assert not info['missing_keys'] and not info['unexpected_keys'], info\n"
+        "    AutoTokenizer.from_pretrained(name)\n",
+        pair,
+    )
+    measured = icot("evaluate", "run_dir=pair", "speed.examples=0", "out=again", cwd=place)
+    assert measured.returncode == 0, measured.stderr
+    found = json.loads((place / "again" / "evaluation.json").read_text())
+    assert found["accuracy"] == json.loads((place / "coupled/summary.json").read_text())["accuracy"]
+    (pair / "rest.safetensors").write_bytes(b"torn")
+    again = icot("evaluate", "run_dir=pair", "speed.examples=0", "out=torn", cwd=place)
+    assert_refused(again, "cannot be read as an exported model of several parts")
+
+
+def configs_of(pair):
+    return {n: json.loads((pair / n / "config.json").read_text()) for n in ("student", "emulator")}
+
+
+@pytest.mark.parametrize("name", ["student", "emulator"])
+def test_parts_alone_are_not_exported(place, name):
+    done = icot("export", f"run_dir={name}", f"out={name}_alone", cwd=place)
+    assert_refused(done, "is not a model that answers by itself")
