@@ -176,7 +176,15 @@ def build_method(option: MethodConfig, overrides: Sequence[str] = ()) -> tuple[M
     try:
         return method, validate(option.arguments(), method.options)
     except ConfigError as error:
-        raise ConfigError([f"method.{mistake}" for mistake in error.mistakes]) from None
+        no_key = "there is no "
+        raise ConfigError(
+            [
+                f"{no_key}method.{m.removeprefix(no_key)}"
+                if m.startswith(no_key)
+                else f"method.{m}"
+                for m in error.mistakes
+            ]
+        ) from None
 
 
 def check_schedule(method: Method, schedule: AnySchedule) -> None:

@@ -5,9 +5,9 @@ schedule.tokens_per_epoch=4``). ``_target_`` names a task, schedule or method of
 its class checks the other keys when it is made (``docs/extending.md``).
 """
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Discriminator, Field, PositiveInt, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, PositiveInt, Tag, ValidationInfo, field_validator
 
 from icot.config.predictor_options import (
     PREDICTORS,
@@ -121,11 +121,12 @@ class FixedScheduleConfig(ScheduleOptions):
     """Separators between question and answer once everything is removed; 1 removes the second with
     the chain, as the published code of ICoT-KD does."""
 
-    @model_validator(mode="after")
-    def _one_separator_without_chain(self) -> Self:
-        if self.separators == 1 and self.tokens_removed != "all":
-            raise ValueError("1 is for tokens_removed=all: a chain ends at the second separator")
-        return self
+    @field_validator("separators")
+    @classmethod
+    def _one_separator_without_chain(cls, separators: int, info: ValidationInfo) -> int:
+        if separators == 1 and info.data.get("tokens_removed") != "all":
+            raise ValueError("needs tokens_removed=all: a chain ends at the second separator")
+        return separators
 
     # The stage never changes, so there is no smoothing and no reset.
     smoothing_lambda: ClassVar[float] = float("inf")

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Literal
 
 from lightning import Callback
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from torch import nn
 
 from icot.config.section import Section
@@ -78,6 +78,21 @@ class EmulatorOptions(TeacherOptions):
 class CoupledOptions(Section):
     """The keys of ``method=coupled``."""
 
+    teacher: str | None = None
+    """The run directory of the teacher, for further losses of the emulator; null has none."""
+    teacher_stage: Stage = "final"
+    """The teacher's weights to use."""
+    delta: Literal["dynamic"] | int = "dynamic"
+    """The emulator's."""
+    subset: Subset = "diagonal"
+    """The emulator's."""
+    distance_weight: float = Field(0.0, ge=0)
+    """Weight of the distance to the teacher's states, a loss beside the answer's."""
+    component_weight: float = Field(0.0, ge=0)
+    """Weight of the loss that tells the component, beside the answer's."""
+    component_offset: int = 0
+    """Columns from a state to its component's token."""
+
     student: str
     """The run directory of the student, a run with method=mind_reading."""
     emulator: str
@@ -92,6 +107,13 @@ class CoupledOptions(Section):
     """The emulator's."""
     temperature: float = Field(0.05, gt=0)
     """The emulator's."""
+
+    @field_validator("distance_weight", "component_weight")
+    @classmethod
+    def _needs_the_teacher(cls, weight: float, info: ValidationInfo) -> float:
+        if weight and info.data.get("teacher") is None:
+            raise ValueError("needs the states of the teacher: set method.teacher")
+        return weight
 
 
 def build_view(parts: ViewParts, options: Any) -> View:
@@ -111,6 +133,21 @@ def _common(parts: ModuleParts) -> dict[str, Any]:
 def _teacher(options: TeacherOptions, parts: ModuleParts | None = None) -> Teacher:
     model = restore("teacher", options.teacher, options.teacher_stage, parts=parts)
     return Teacher(model, options.delta, options.subset)
+
+
+def _check_components(options: EmulatorOptions | CoupledOptions, parts: ModuleParts) -> None:
+    """Check that each token that may be right has a component.
+
+    Raises:
+        ConfigError: there are fewer components.
+    """
+    if options.component_weight and options.mixture_size < len(parts.tokenizer):
+        raise ConfigError(
+            [
+                f"method.component_weight needs a component for each token: set "
+                f"method.mixture_size={len(parts.tokenizer)}, the tokenizer's vocabulary"
+            ]
+        )
 
 
 def _student(parts: ModelParts, options: Any) -> MindReader:
@@ -147,6 +184,7 @@ def _emulator(parts: ModelParts, options: EmulatorOptions | CoupledOptions) -> E
 def _emulator_module(parts: ModuleParts, options: EmulatorOptions) -> TrainingModule:
     if parts.compile_mode is not None:
         raise ConfigError(["model.compile: an emulator is trained without; leave it out"])
+    _check_components(options, parts)
     teacher = _teacher(options, parts)
     if options.init == "teacher":
         assert isinstance(parts.model, Emulator)
@@ -177,6 +215,7 @@ def _both(parts: ModelParts, options: CoupledOptions) -> Coupled:
 def _coupled_module(parts: ModuleParts, options: CoupledOptions) -> TrainingModule:
     model = parts.model
     assert isinstance(model, Coupled)
+    _check_components(options, parts)
 
     def make_student(model: nn.Module, *, eos_token_id: int) -> nn.Module:
         return _student(ModelParts(model, eos_token_id), options)
@@ -194,7 +233,26 @@ def _coupled_module(parts: ModuleParts, options: CoupledOptions) -> TrainingModu
     model.student.load_state_dict(student.state_dict())
     model.emulator.load_state_dict(emulator.state_dict())
     compiled = {"compile_mode": parts.compile_mode}
-    return CoupledLM(**_common(parts), **compiled, fix_emulator=options.fix_emulator)
+    teacher = None
+    if options.teacher is not None:
+        if options.fix_emulator or not (options.distance_weight or options.component_weight):
+            raise ConfigError(
+                [
+                    "method.teacher has no effect: it is for method.distance_weight and "
+                    "method.component_weight, while the emulator is trained"
+                ]
+            )
+        model_of_teacher = restore("teacher", options.teacher, options.teacher_stage, parts=parts)
+        teacher = Teacher(model_of_teacher, options.delta, options.subset)
+    return CoupledLM(
+        **_common(parts),
+        **compiled,
+        fix_emulator=options.fix_emulator,
+        teacher=teacher,
+        distance_weight=options.distance_weight,
+        component_weight=options.component_weight,
+        component_offset=options.component_offset,
+    )
 
 
 def _coupled_predictor(parts: PredictorParts, options: CoupledOptions) -> Predictor:

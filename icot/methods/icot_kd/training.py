@@ -17,10 +17,12 @@ from icot.methods.icot_kd.emulator import Emulated, Emulator
 from icot.methods.icot_kd.mind_reading import MindReader
 from icot.methods.icot_kd.states import Teacher, positions
 from icot.methods.icot_kd.view import PlanWithWhole
+from icot.models.forward import SupervisedTokens
 from icot.removal import IGNORED, CoTBatch
 from icot.training.causal_lm import CausalLM
 from icot.training.module import LOSS, StepResult, TrainingModule
 
+DISTANCE_LOSS = "train/distance"
 COMPONENT_LOSS = "train/component_loss"
 COMPONENT_ACCURACY = "train/component_accuracy"
 
@@ -99,16 +101,38 @@ class MindReadingLM(StudentLM):
 
 
 class CoupledLM(StudentLM):
-    """(c) Emulator and student, trained on the answer alone.
+    """(c) Emulator and student, trained on the answer, as published alone.
 
     Args:
         fix_emulator: train the student only.
+        teacher: needed by further losses of the emulator; no part of the checkpoints.
+        distance_weight: of the distance to the teacher's states.
+        component_weight, component_offset: as of ``EmulatorModule``.
     """
 
-    def __init__(self, *arguments: Any, fix_emulator: bool = False, **named: Any) -> None:
+    def __init__(
+        self,
+        *arguments: Any,
+        fix_emulator: bool = False,
+        teacher: Teacher | None = None,
+        distance_weight: float = 0.0,
+        component_weight: float = 0.0,
+        component_offset: int = 0,
+        **named: Any,
+    ) -> None:
         super().__init__(*arguments, **named)
+        self._teacher = [teacher]
+        self.distance_weight, self.component_weight = distance_weight, component_weight
+        self.component_offset = component_offset
+        self._emulated: Emulated | None = None  # of the batch in hand
         if fix_emulator:
             self.coupled.emulator.requires_grad_(False)
+
+    def on_fit_start(self) -> None:
+        """Move the teacher, if there is one, to the device."""
+        if self._teacher[0] is not None:
+            self._teacher[0].model.to(self.device)
+        super().on_fit_start()
 
     @property
     def coupled(self) -> Coupled:
@@ -124,7 +148,34 @@ class CoupledLM(StudentLM):
     def states(self, whole: CoTBatch, question: int) -> Tensor:
         """The emulator's, which sees the question alone."""
         found: Emulated = self.coupled.emulator(whole.input_ids[:, :question], whole.cot_start - 1)
+        self._emulated = found
         return found.states
+
+    def further_loss(self, batch: CoTBatch, found: SupervisedTokens) -> Tensor | float:
+        """The weighted losses of the emulator, summed.
+
+        A row with n supervised tokens counts n times, so the sum fits the count of supervised
+        tokens by which it is divided.
+        """
+        emulated, self._emulated = self._emulated, None
+        teacher, plan = self._teacher[0], batch.plan
+        if teacher is None:
+            return 0.0
+        assert emulated is not None
+        assert isinstance(plan, PlanWithWhole)
+        assert plan.whole is not None
+        row, _ = batch.of_examples(found.places)
+        of_row = torch.zeros(len(batch.lengths), device=row.device)
+        if self.distance_weight:
+            far = distance(emulated.states, teacher.states(plan.whole))
+            of_row = of_row + self.distance_weight * far
+            self.log(DISTANCE_LOSS, far.detach()[row].mean(), batch_size=max(1, len(row)))
+        if self.component_weight:
+            gold = gold_components(plan.whole, teacher, self.component_offset)
+            missed = component_losses(emulated.scores, gold)
+            of_row = of_row + self.component_weight * missed
+            self.log(COMPONENT_LOSS, missed.detach()[row].mean(), batch_size=max(1, len(row)))
+        return of_row[row].sum()
 
 
 class EmulatorModule(TrainingModule):
@@ -190,10 +241,8 @@ class EmulatorModule(TrainingModule):
         of_row = distance(emulated.states, self.teacher.states(whole)) * trained
         if gold is None:
             return of_row, trained, None
-        scores = emulated.scores.float()
-        component = F.cross_entropy(scores.flatten(0, 1), gold.flatten(), reduction="none")
-        component = component.view_as(gold).sum(1) * trained
-        right = (scores.argmax(-1) == gold).float().mean(1) * trained
+        component = component_losses(emulated.scores, gold) * trained
+        right = (emulated.scores.argmax(-1) == gold).float().mean(1) * trained
         count = trained.sum().clamp(min=1)
         measured = {
             COMPONENT_LOSS: component.detach().sum() / count,
@@ -202,11 +251,21 @@ class EmulatorModule(TrainingModule):
         return of_row + self.component_weight * component, trained, measured
 
     def components(self, whole: CoTBatch) -> Tensor:
-        """The tokens [B, L] at the teacher's columns, by the offset further, at most at s."""
-        teacher = self.teacher
-        columns = positions(whole.cot_start - 1, whole.cot_end, teacher.depth, teacher.delta)
-        columns = torch.minimum(columns + self.component_offset, whole.cot_end[:, None])
-        return whole.input_ids.gather(1, columns.clamp(min=0))
+        """The right components [B, L] of whole examples."""
+        return gold_components(whole, self.teacher, self.component_offset)
+
+
+def gold_components(whole: CoTBatch, teacher: Teacher, offset: int) -> Tensor:
+    """The tokens [B, L] at the teacher's columns, by the offset further, at most at s."""
+    columns = positions(whole.cot_start - 1, whole.cot_end, teacher.depth, teacher.delta)
+    columns = torch.minimum(columns + offset, whole.cot_end[:, None])
+    return whole.input_ids.gather(1, columns.clamp(min=0))
+
+
+def component_losses(scores: Tensor, gold: Tensor) -> Tensor:
+    """The cross-entropy [B] of components [B, L] by their scores [B, L, M], summed over layers."""
+    losses = F.cross_entropy(scores.float().flatten(0, 1), gold.flatten(), reduction="none")
+    return losses.view_as(gold).sum(1)
 
 
 def distance(states: Tensor, targets: Tensor) -> Tensor:

@@ -160,6 +160,53 @@ def test_coupling_starts_from_both_and_trains_both(place):
     assert all(any(part in name for part in behind) for name in unmoved), unmoved
 
 
+def test_further_losses_of_the_emulator_while_coupling(place):
+    """With the answer's loss scaled away, the emulator comes closer to the teacher's states."""
+    both = ("method=coupled", "method.student=student", "method.emulator=emulator")
+    further = ("method.teacher=teacher", "method.distance_weight=10", "method.emulator_stage=final")
+    run = train(place, "with_teacher", *both, *further)
+    with (run / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["train/distance"]]
+    far = [float(row["train/distance"]) for row in rows]
+    summary = json.loads((place / "emulator" / "summary.json").read_text())
+    assert far[0] == pytest.approx(summary["distance"], rel=0.2)
+    assert far[-1] < far[0]
+    assert not any("teacher" in name for name in weights(run))
+
+
+def test_the_components_may_be_told_while_coupling(place):
+    size = ("method.mixture_size=17",)
+    told = (*size, "method.teacher=teacher", "method.component_weight=1")
+    train(place, "mixture", "method=emulator", *told)
+    both = ("method=coupled", "method.student=student", "method.emulator=mixture")
+    run = train(place, "coupled_mixture", *both, *told)
+    with (run / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["train/component_loss"]]
+    found = [float(row["train/component_loss"]) for row in rows]
+    assert 0 < found[-1] < found[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["method.distance_weight=1"], "method.distance_weight=1 needs the states of the teacher"),
+        (["method.teacher=teacher"], "method.teacher has no effect"),
+        (
+            ["method.teacher=teacher", "method.component_weight=1"],
+            "method.component_weight needs a component for each token: set method.mixture_size=",
+        ),
+        (
+            ["method.teacher=teacher", "method.distance_weight=1", "method.fix_emulator=true"],
+            "while the emulator is trained",
+        ),
+    ],
+)
+def test_further_losses_that_have_no_effect_are_refused(place, overrides, said):
+    both = ("method=coupled", "method.student=student", "method.emulator=emulator")
+    run = ("hydra.run.dir=wrong", *both, *overrides)
+    assert_refused(icot("train", *COMMON, *run, cwd=place), said)
+
+
 def test_the_published_text_has_one_separator(place):
     official = ("schedule=no_cot_official",)
     train(place, "student_1", "method=mind_reading", "method.teacher=teacher", *official)
