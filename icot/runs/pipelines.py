@@ -40,14 +40,17 @@ class Command:
     Attributes:
         place: the overrides that name its directory, and let it go on there.
         record: the JSON or text file of the directory that says, by being there, that it has ended.
+        complete: a key that it then has.
     """
 
     place: tuple[str, ...]
     record: str
+    complete: str | None = None
 
 
 COMMANDS = {
     "train": Command(("resume=auto", "hydra.run.dir={}"), SUMMARY),
+    "sample": Command(("out={}",), "samples.json", complete="content_hash"),
     "evaluate": Command(("out={}",), EVALUATION),
     "export": Command(("out={}",), CARD),
 }
@@ -84,8 +87,11 @@ class Step:
 
     def is_finished(self, pipeline: Path) -> bool:
         """Whether its directory holds all that the command writes."""
-        path = pipeline / self.name / COMMANDS[self.command].record
-        return path.is_file() and "unfinished" not in _read(path)
+        command = COMMANDS[self.command]
+        path = pipeline / self.name / command.record
+        found = _read(path)
+        is_complete = command.complete is None or command.complete in found
+        return path.is_file() and is_complete and "unfinished" not in found
 
     def result(self, pipeline: Path) -> str:
         """Its most important figure, ``accuracy 0.970``; "" if it has none yet."""

@@ -1,5 +1,6 @@
 """Which overrides each step of a pipeline gets, and what its index says."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def test_what_no_step_takes_is_an_error(typed, said):
     ("steps", "said"),
     [
         ({}, "there is no pipeline"),
-        ({"a": StepConfig(command="brew")}, "steps.a.command=brew: choose one of train, evaluate"),
+        ({"a": StepConfig(command="brew")}, "steps.a.command=brew: choose one of train, sample"),
         ({"a": StepConfig(command="train", fixed=["method.teacher=<b>"])}, "<b> is no earlier"),
         ({"model": StepConfig(command="train")}, "model is a key of a command"),
         ({"a b": StepConfig(command="train")}, "letters, digits and _"),
@@ -80,3 +81,19 @@ def test_the_pipelines_own_overrides():
     own, for_steps = split_overrides([*typed, "hydra/launcher=slurm", "student.seed=1"])
     assert own == ["+pipeline=icot_kd", "out=x", "paths.output_root=y", "hydra/launcher=slurm"]
     assert for_steps == ["task=mult4", "paths.data_dir=z", "student.seed=1"]
+
+
+def test_a_step_has_finished_when_its_record_says_so(tmp_path):
+    steps = {
+        "corpus": StepConfig(command="sample", fixed=["teacher=run"]),
+        "judge": StepConfig(command="evaluate", fixed=["run_dir=x"]),
+    }
+    corpus, judge = plan_steps(steps, [])
+    found = []
+    for content in ({}, {"content_hash": "1"}, {"accuracy": 0.25, "unfinished": "1 of 2"}):
+        for name, file in (("corpus", "samples.json"), ("judge", "evaluation.json")):
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / file).write_text(json.dumps(content))
+        found.append((corpus.is_finished(tmp_path), judge.is_finished(tmp_path)))
+    assert found == [(False, True), (True, True), (False, False)]
+    assert judge.result(tmp_path) == "accuracy 0.25"
