@@ -244,8 +244,7 @@ class GroupOptions:
         if key == SWEEP and not (multirun and override.is_add()):
             return [f"{override.input_line}: start a sweep with -m +{key}=NAME"]
         if key == PIPELINE and not (self._has_steps and override.is_add()):
-            start = f"python -m icot.{key} +{key}=NAME"
-            return [f"{override.input_line}: start a pipeline with {start}"]
+            return [f"{override.input_line}: start it with python -m icot.{key} +{key}=NAME"]
         chosen = _options_of(override)
         if override.is_sweep_override() and not chosen:
             return [f"{override.input_line}: there is no {key} of that name"]

@@ -41,17 +41,19 @@ class Command:
         place: the overrides that name its directory, and let it go on there.
         record: the JSON or text file of the directory that says, by being there, that it has ended.
         complete: a key that it then has.
+        own: keys that no override for all steps sets, as the run that the step reads has them.
     """
 
     place: tuple[str, ...]
     record: str
     complete: str | None = None
+    own: tuple[str, ...] = ()
 
 
 COMMANDS = {
     "train": Command(("resume=auto", "hydra.run.dir={}"), SUMMARY),
     "sample": Command(("out={}",), "samples.json", complete="content_hash"),
-    "evaluate": Command(("out={}",), EVALUATION),
+    "evaluate": Command(("out={}",), EVALUATION, own=("task",)),
     "export": Command(("out={}",), CARD),
 }
 
@@ -222,7 +224,8 @@ def _takes(step: StepConfig, group: str) -> bool:
     schema = SCHEMAS[step.command]
     trains = issubclass(schema, TrainConfig)
     known = group in schema.model_fields or (trains and group in GROUPS_WITHOUT_KEYS)
-    return known and group not in {_group(text) for text in step.fixed}
+    own = {*COMMANDS[step.command].own, *(_group(text) for text in step.fixed)}
+    return known and group not in own
 
 
 def _nobody_takes(text: str, group: str, steps: Mapping[str, StepConfig]) -> list[str]:
