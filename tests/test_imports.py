@@ -38,8 +38,9 @@ def test_imports_stand_at_the_top_but_for_optional_packages(path):
                     inner += [alias.name.split(".")[0] for alias in node.names]
                 if isinstance(node, ast.ImportFrom):
                     inner.append((node.module or "").split(".")[0])
-    # These bring the optional wandb_workspaces and openai.
-    own = {"icot"} if path.name in ("dashboard.py", "evaluate_prompted.py") else set()
+    # These bring the optional wandb_workspaces, openai and gradio.
+    brings = ("dashboard.py", "evaluate_prompted.py", "demo.py")
+    own = {"icot"} if path.name in brings else set()
     assert set(inner) <= OPTIONAL | own
 
 

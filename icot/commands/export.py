@@ -6,6 +6,7 @@ Measures the accuracy that goes onto the model card, writes the folder, loads it
 and compares the tokens of all questions, and the answers to some, with those of the evaluation.
 """
 
+import json
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,7 @@ from icot.commands.export_parts import export_parts
 from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import ExportConfig
-from icot.config.options import AnySchedule
+from icot.config.options import AnySchedule, AnyTask
 from icot.data.leading_tokens import leading_tokens
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import detokenize
@@ -47,7 +48,7 @@ from icot.reporting.cards import (
     model_card,
 )
 from icot.runs.checkpoints import select
-from icot.runs.layout import CARD
+from icot.runs.layout import CARD, EXPORTED
 from icot.system.files import write_text
 from icot.system.output import lock_output, write_at_once
 from icot.tasks.answers import ANSWER_MARK
@@ -174,6 +175,7 @@ def _export(cfg: ExportConfig, out: Path) -> None:
             loading=loading,
         )
         write_text(folder / CARD, card)
+        write_text(folder / EXPORTED, _facts(uses, run_.cfg.task, loading, is_dial) + "\n")
     console = Console(highlight=False, soft_wrap=True)
     for used in on_card:
         found = used.figures
@@ -183,6 +185,29 @@ def _export(cfg: ExportConfig, out: Path) -> None:
         )
         console.print(used.check.text)
     console.print(f"Written: {out}")
+
+
+def _facts(uses: list[Use], task: AnyTask, loading: dict[str, Any], is_dial: bool) -> str:
+    """What icot must know to use the folder: ``icot.demo`` reads it."""
+    names = ("accuracy", "accuracy_low", "accuracy_high")
+    return json.dumps(
+        {
+            "task": task.as_dict(),
+            "side": uses[0].examples.side,
+            "longest_cot": uses[0].examples.store.longest_cot,
+            "fully_internalized": uses[0].internalized,
+            "told_by_position": is_dial,
+            "loading": loading,
+            "stages": [
+                {
+                    "tokens_removed": use.examples.tokens_removed,
+                    **{name: numbers(use.found)[name] for name in names},
+                }
+                for use in uses
+            ],
+        },
+        indent=2,
+    )
 
 
 def _is_dial(schedule: AnySchedule, subject: Subject) -> bool:

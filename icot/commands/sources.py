@@ -35,18 +35,27 @@ def own_source(cfg: EvaluateConfig, run: KeptRun) -> Source:
         DataError: it cannot be read.
     """
     if cfg.data_file is None:
-        try:
-            task = build_task(run.cfg.task)
-        except DataError as error:
-            raise DataError(
-                f"{run.folder}: the run's own data cannot be read: {error} Start the evaluation "
-                "in the directory where the training was started, or set data_file=."
-            ) from None
-        return Source.own(task, cfg.split)
+        return split_of_run(run, cfg.split)
     path = Path(cfg.data_file)
     if not path.is_file():
         raise DataError(f"data_file={path}: no such file.")
     return _file_source(path, cfg, run)
+
+
+def split_of_run(run: KeptRun, split: Split) -> Source:
+    """A split of the run's task.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        task = build_task(run.cfg.task)
+    except DataError as error:
+        raise DataError(
+            f"{run.folder}: the run's own data cannot be read: {error} Start the command "
+            "in the directory where the training was started, or set data_file=."
+        ) from None
+    return Source.own(task, split)
 
 
 def further_sources(cfg: EvaluateConfig, run: KeptRun) -> dict[str, Source]:

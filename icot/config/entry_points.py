@@ -255,6 +255,36 @@ class PipelineConfig(Section):
     """Folders to read and write."""
 
 
+class DemoConfig(Section):
+    """``python -m icot.demo``: a local page, to ask a run's stages and see what each writes."""
+
+    run_dir: str | Annotated[list[str], Field(min_length=1)]
+    """A run directory, a folder of icot.export, or a list of several."""
+    split: Literal["valid", "test"] = "valid"
+    """The held-out split that random questions are drawn from."""
+    host: str = "127.0.0.1"
+    """The address to listen at; 0.0.0.0 shows the page to other machines, too."""
+    port: int = Field(7860, ge=1, le=65535)
+    """The port to listen at."""
+    keep_loaded: int = Field(8, ge=1)
+    """Most weights in memory at once; writers that do not fit answer after the others."""
+    tally: int = Field(20, ge=1, le=1000)
+    """Random questions that one click of the tally asks."""
+    waiting: int = Field(64, ge=1)
+    """Most questions that wait while another one is answered."""
+    accelerator: Accelerator = "auto"
+    """The device; auto uses a GPU if there is one."""
+    trust: list[str] = Field(default_factory=list)
+    """Packages whose code the run directory may name."""
+    paths: PathsConfig
+    """Folders to read and write."""
+
+    @property
+    def run_dirs(self) -> list[str]:
+        """The folders as a list."""
+        return [self.run_dir] if isinstance(self.run_dir, str) else self.run_dir
+
+
 class DashboardConfig(Section):
     """``python -m icot.dashboard``: the W&B workspace for ablations, and a report."""
 
@@ -282,6 +312,7 @@ SCHEMAS: dict[str, type[Section]] = {
     "report": ReportConfig,
     "pipeline": PipelineConfig,
     "dashboard": DashboardConfig,
+    "demo": DemoConfig,
 }
 
 

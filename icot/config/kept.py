@@ -14,9 +14,10 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import TypeAdapter, ValidationError
 
 from icot.config.checks import wrong_values
-from icot.config.options import CHOSEN_BY, SECTIONS
+from icot.config.options import CHOSEN_BY, SECTIONS, AnyTask
 from icot.config.schema import TrainConfig
 from icot.config.section import TARGET, Section, inner_section, key_of
 from icot.errors import RunError
@@ -66,14 +67,9 @@ def check_trusted(cfg: TrainConfig, trusted: Iterable[str], path: Path) -> None:
     """
     allowed = trusted_packages(trusted)
     for key, target in targets_of(cfg).items():
-        package = target.partition(".")[0]
         if "." not in target and key.startswith("method."):  # the name of a folder of icot.methods
             continue
-        if package not in allowed:
-            raise RunError(
-                f"{path}: {key} is {target!r}; a run directory may run code only of icot and of "
-                f"packages that you trust. If you trust {package}, add trust=[{package}]."
-            )
+        _check_package(key, target, allowed, path)
 
     attention = cfg.model.attn_implementation or ""
     owner = attention.partition("/")[0]
@@ -87,6 +83,29 @@ def check_trusted(cfg: TrainConfig, trusted: Iterable[str], path: Path) -> None:
 def trusted_packages(trusted: Iterable[str] = ()) -> set[str]:
     """The packages whose code a file may name: icot, installed ones that extend it, and these."""
     return {OURS, *trusted, *(point.value for point in entry_points(group=PLUGINS))}
+
+
+def read_task(content: Any, trusted: Iterable[str], path: Path) -> AnyTask:
+    """The task that the file of an exported model names, checked as that of a run is.
+
+    Raises:
+        RunError: it is not valid, or names code of an untrusted package.
+    """
+    try:
+        task: AnyTask = TypeAdapter(AnyTask).validate_python(content)
+    except ValidationError:
+        raise RunError(f"{path}: its task is not one of this version of icot.") from None
+    _check_package(f"task.{TARGET}", str(task.target), trusted_packages(trusted), path)
+    return task
+
+
+def _check_package(key: str, target: str, allowed: set[str], path: Path) -> None:
+    package = target.partition(".")[0]
+    if package not in allowed:
+        raise RunError(
+            f"{path}: {key} is {target!r}; a run directory may run code only of icot and of "
+            f"packages that you trust. If you trust {package}, add trust=[{package}]."
+        )
 
 
 def targets_of(cfg: TrainConfig) -> dict[str, str]:

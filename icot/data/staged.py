@@ -67,10 +67,11 @@ class StagedExamples:
         store = self.store
         whole = np.asarray(np.diff(store.offsets))
         left = length_after(whole, store.cot_start, store.cot_end, self.tokens_removed)
-        return left - self._has_one_separator
+        return left - self.has_one_separator
 
     @property
-    def _has_one_separator(self) -> bool:
+    def has_one_separator(self) -> bool:
+        """Whether the second separator is removed with the chains, which are removed whole."""
         return self.separators == 1 and self.tokens_removed >= self.store.longest_cot
 
     @cached_property
@@ -133,10 +134,10 @@ class StagedExamples:
         """The examples ``index`` [B], counted within ``rows``."""
         whole = collate(self.store, self.rows[index], self.eos_token_id)
         n_removed = torch.full_like(whole.lengths, self.tokens_removed)
-        if self._has_one_separator:
+        if self.has_one_separator:
             whole, n_removed = with_second_separator(whole), n_removed + 1
         short = remove_cot(whole, n_removed, self.side, self.keep_position_ids)
-        if self._has_one_separator:  # the first one is where the second would be, too
+        if self.has_one_separator:  # the first one is where the second would be, too
             short = replace(short, cot_end=short.cot_start - 1)
         return short.columns(int(short.lengths.max()))
 

@@ -9,7 +9,7 @@ padded on the left, so that all rows write their next token in the same column:
 Once half of the rows have ended, they are removed from the batch.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -182,7 +182,6 @@ def greedy(
     )
 
 
-@torch.no_grad()
 def continue_prompts(
     model: nn.Module,
     prompts: Prompts,
@@ -207,6 +206,37 @@ def continue_prompts(
         separators: a row ends when it has so many.
         is_over: a further reason to end, [B] of the tokens [B, n] that the rows have written.
     """
+    steps = write_tokens(
+        model,
+        prompts,
+        max_new_tokens,
+        eos_token_id,
+        positions,
+        choose=choose,
+        separators=separators,
+        is_over=is_over,
+    )
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            decoded: Decoded = end.value
+            return decoded
+
+
+@torch.no_grad()
+def write_tokens(
+    model: nn.Module,
+    prompts: Prompts,
+    max_new_tokens: Tensor,
+    eos_token_id: int,
+    positions: int | None,
+    *,
+    choose: Choose,
+    separators: int = END_SEPARATORS,
+    is_over: Callable[[Tensor], Tensor] | None = None,
+) -> Generator[Tensor, None, Decoded]:
+    """``continue_prompts`` step by step: yields the new tokens of the rows still in the batch."""
     ids, position_ids = prompts.ids, prompts.position_ids
     mask = None if bool(prompts.real.all()) else prompts.real.long()
     rows = torch.arange(len(ids), device=ids.device)  # original row of each current row
@@ -223,6 +253,7 @@ def continue_prompts(
         token = choose(logits, rows, count)
         log_p = logits.gather(-1, token[:, None])[:, 0] - logits.logsumexp(-1)
         new[rows, count - 1] = token
+        yield token
         log_probability[rows] += log_p.masked_fill(ended, 0)
         seen = seen + (token == eos_token_id)
         after = jump if prompts.side == "left" else jump * (seen > 0)

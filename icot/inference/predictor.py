@@ -5,9 +5,9 @@ method. A predictor may decode greedily, sample, vote over another one's samples
 after the other, or ask a server.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -17,9 +17,17 @@ from transformers import PreTrainedTokenizerBase
 
 from icot.data.staged import StagedExamples
 from icot.inference.answering import answer
-from icot.inference.greedy import decode, evaluation_mode, rows_per_cache
+from icot.inference.greedy import (
+    Prompts,
+    decode,
+    evaluation_mode,
+    most_probable,
+    rows_per_cache,
+    write_tokens,
+)
 from icot.inference.verification import Verified, verify
-from icot.models.introspection import device_of
+from icot.models.introspection import config_of, device_of
+from icot.models.positions import learned_positions
 from icot.removal import KeepIds, Side
 
 Decode = Literal["verify", "always"]
@@ -115,6 +123,19 @@ class Predictor(Protocol):
         """
 
 
+@runtime_checkable
+class Streaming(Protocol):
+    """A predictor that shows each token as soon as it is there."""
+
+    model: nn.Module
+
+    def stream(self, prompt: Prompts, max_new_tokens: int, eos_token_id: int) -> Iterator[int]:
+        """The output for one prompt, as of ``decode``: at most ``max_new_tokens``, up to its end.
+
+        The model must be in evaluation mode.
+        """
+
+
 class GreedyPredictor:
     """The most probable token, one after the other, of a Hugging Face causal LM.
 
@@ -172,6 +193,16 @@ class GreedyPredictor:
     ) -> list[str]:
         """What greedy decoding writes for bare questions."""
         return answer(self.model, tokenizer, questions, batch_size=self.batch_size, **settings)
+
+    def stream(self, prompt: Prompts, max_new_tokens: int, eos_token_id: int) -> Iterator[int]:
+        """The most probable tokens, up to the second separator."""
+        limit = torch.tensor([max_new_tokens], device=self.device)
+        positions = learned_positions(config_of(self.model))
+        prompt = prompt.to(self.device)
+        for tokens in write_tokens(
+            self.model, prompt, limit, eos_token_id, positions, choose=most_probable
+        ):
+            yield int(tokens[0])
 
     def _complete(
         self, examples: StagedExamples, sure: NDArray[np.int64], batch_size: int

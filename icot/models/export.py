@@ -26,11 +26,12 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from icot.errors import ModelError
+from icot.errors import ModelError, first_line
 from icot.models.adapters import find_trained_whole
 from icot.models.hub import hub_is_reachable
 from icot.models.introspection import config_of
 from icot.models.positions import learned_positions, position_tables
+from icot.system.hardware import device_for
 
 
 def prompt_for(question: str, eos: str, internalized: bool) -> str:
@@ -198,6 +199,25 @@ def tokenize_prompts(folder: Path, prompts: list[str]) -> list[list[int]]:
     """The tokens that plain transformers makes of each prompt with the folder's tokenizer."""
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return [list(tokenizer(prompt)["input_ids"]) for prompt in prompts]
+
+
+def load_standalone(folder: Path, loading: Mapping[str, Any], accelerator: str) -> nn.Module:
+    """The model of an exported folder, to decode with.
+
+    Args:
+        folder: of the model.
+        loading: what ``loading_arguments`` said of it.
+        accelerator: as of ``device_for``.
+
+    Raises:
+        ModelError: it cannot be loaded.
+    """
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(folder, **loading)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{folder}: the model cannot be loaded: {first_line(error)}") from None
+    made: nn.Module = model.eval().to(device_for(accelerator))
+    return made
 
 
 def generate_outputs(

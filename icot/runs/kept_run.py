@@ -10,7 +10,7 @@ from icot.config.schema import TrainConfig
 from icot.config.section import Section
 from icot.errors import DataError, RunError
 from icot.runs.directory import first_part, read_environment, read_summary
-from icot.runs.layout import CONFIG, MODEL, PARTS
+from icot.runs.layout import CONFIG, EXPORTED, MODEL, PARTS
 
 
 class KeptRun:
@@ -93,9 +93,11 @@ def check_sources(cfg: Section) -> None:
     """
     trusted = getattr(cfg, "trust", ())
     run_dir = getattr(cfg, "run_dir", None)
-    folders = [*([run_dir] if run_dir else []), *getattr(cfg, "baselines", ())]
+    run_dirs = run_dir if isinstance(run_dir, list) else [run_dir] if run_dir else []
+    folders = [*run_dirs, *getattr(cfg, "baselines", ())]
     for folder in folders:
-        _ = KeptRun(folder, trusted).cfg
+        if not (Path(folder) / EXPORTED).is_file():
+            _ = KeptRun(folder, trusted).cfg
     checkpoint, data_file = getattr(cfg, "checkpoint", None), getattr(cfg, "data_file", None)
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise RunError(f"checkpoint {checkpoint}: no such file.")

@@ -26,6 +26,8 @@ LAST_FILE, GOOD_FILE, BEST_FILE = "last.ckpt", "good.ckpt", "best.ckpt"
 STAGE_FILES, STEP_FILES = "stage-*.ckpt", "step-*.ckpt"
 DAMAGED = ".damaged"  # suffix of a checkpoint that is set aside
 
+EXPORTED = "icot.json"  # in a folder of icot.export: what icot must know of the model
+
 SWEEP_INDEX, SWEEP_LOCK = "index.csv", ".index.lock"  # of a sweep's directory
 STEPS_INDEX, STEPS_LOCK = "steps.csv", ".steps.lock"  # of a pipeline's directory
 CARD, PARTS, REST = "README.md", "parts.json", "rest.safetensors"  # of an exported model

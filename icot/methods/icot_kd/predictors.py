@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from icot.data.staged import StagedExamples
 from icot.errors import UserError
+from icot.inference.greedy import Prompts
 from icot.inference.predictor import Decode, GreedyPredictor, Outputs
 from icot.methods.icot_kd.coupled import Coupled
 from icot.methods.icot_kd.mind_reading import MindReader
@@ -71,6 +72,13 @@ class MindReadingPredictor(GreedyPredictor):
         self, questions: Sequence[str], tokenizer: PreTrainedTokenizerBase, **settings: Any
     ) -> NoReturn:
         """Refused: without its chain a question has no states."""
+        self._refuse()
+
+    def stream(self, prompt: Prompts, max_new_tokens: int, eos_token_id: int) -> NoReturn:
+        """Refused, as answers are."""
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
         raise UserError(
             "a mind-reading student answers only questions whose chains a teacher can read; train "
             "an emulator and couple both (method=coupled)."
