@@ -51,7 +51,9 @@ def build_page(service: Service, waiting: int) -> gr.Blocks:
         gr.on(asked, service.answer, typed, shown, api_name="answer", **IN_TURN)
         moved = {"trigger_mode": "always_last", **HIDDEN, **IN_TURN}
         slider.input(service.answer, typed, shown, **moved)
-        drawn = surprise.click(service.draw, None, fields, api_name="random", queue=False)
+        drawn = surprise.click(
+            service.draw, None, fields, api_name="random", show_progress="hidden"
+        )
         drawn.then(service.answer, typed, shown, **HIDDEN, **IN_TURN)
         counted = [tally, table, said]
         more.click(service.count, [slider, tally], counted, api_name="tally", **IN_TURN)
