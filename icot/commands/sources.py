@@ -53,7 +53,7 @@ def split_of_run(run: KeptRun, split: Split) -> Source:
     except DataError as error:
         raise DataError(
             f"{run.folder}: the run's own data cannot be read: {error} Start the command "
-            "in the directory where the training was started, or set data_file=."
+            "in the directory where the training was started."
         ) from None
     return Source.own(task, split)
 
