@@ -17,11 +17,13 @@ from icot.config.entry_points import register_schemas
 from icot.config.experiments import CONFIG_MODULE, PROMPTED, rows
 from icot.reporting.paper import paper_row, paper_rows
 from tests.conftest import REPOSITORY
+from tests.conftest import icot as command
 
 CONF = REPOSITORY / "conf"
 FOLDER = CONF / "experiment" / "icot_si"
 ASKED = sorted(path.stem for path in (CONF / "experiment" / PROMPTED).glob("*.yaml"))
 ROWS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+DISTILLED = sorted(path.stem for path in (CONF / "experiment" / "icot_kd").glob("*.yaml"))
 EXPERIMENTS = [name for row in ROWS for name in (row, f"{row}_cpu")]
 OF_NO_PAPER = sorted(path.stem for path in FOLDER.parent.glob("*.yaml"))
 # Two experiments have one shape if the same code reads them: the numbers alone differ.
@@ -153,9 +155,11 @@ def gsm8k_lines(tmp_path_factory) -> Path:
 
 def test_every_file_is_known_and_has_a_sibling(hydra):
     asked = [(PROMPTED, name) for name in ASKED]
-    assert list(rows()) == [*(("icot_si", name) for name in ROWS), *asked]
+    distilled = [("icot_kd", name) for name in DISTILLED]
+    assert list(rows()) == [*distilled, *(("icot_si", name) for name in ROWS), *asked]
     of_papers = {name for short in EXPERIMENTS for name in (short, f"icot_si/{short}")}
     of_papers |= {name for short in ASKED for name in (short, f"{PROMPTED}/{short}")}
+    of_papers |= {name for short in DISTILLED for name in (short, f"icot_kd/{short}")}
     assert set(GroupOptions().of("experiment")) == of_papers | set(OF_NO_PAPER)
 
 
@@ -260,6 +264,24 @@ def test_every_row_has_a_sibling_and_says_which_number_it_is_for(name):
     assert own.model.config["n_layer"] == 2
 
 
+@pytest.mark.parametrize("name", DISTILLED)
+def test_a_row_of_distillation_is_a_pipeline_with_the_published_epochs(name, tmp_path):
+    row = paper_row(name, "coupled")
+    assert paper_row(name) is None, "its teacher is not the row's number"
+    text = (FOLDER.parent / "icot_kd" / f"{name}.yaml").read_text()
+    assert row.command in text
+    assert f"exact match {row.accuracy:.2f} at {row.speed:.2f}" in text
+    done = command("pipeline", *row.command.split()[3:], "dry_run=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    epochs = re.findall(r"trainer\.max_epochs=(\d+)", done.stdout)
+    assert epochs == (
+        ["15", "10", "60", "10"] if "gsm8k" in row.pipeline else ["1", "40", "40", "40"]
+    )
+    cfg = resolved(name)
+    assert (cfg.optimizer.lr, cfg.data.batch_size, cfg.seed) == (5e-5, 32, 1234)
+    assert (cfg.trainer.precision, cfg.schedule.separators) == ("32-true", 1)
+
+
 @pytest.mark.parametrize("name", ROWS)
 def test_the_papers_hyperparameters(name):
     cfg = resolved(name)
@@ -337,7 +359,7 @@ def test_the_settings_of_the_models_that_are_asked(name):
 
 def test_the_papers_results():
     rows = {row.experiment: row for row in paper_rows()}
-    assert sorted(rows) == sorted([*ROWS, *ASKED])
+    assert sorted(rows) == sorted([*ROWS, *ASKED, *DISTILLED])
     for name, results in (RESULTS | PROMPTED_RESULTS).items():
         for method, (accuracy, speed) in zip(METHODS, results, strict=False):
             row = rows[f"{name}_{method}"]

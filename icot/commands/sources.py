@@ -35,15 +35,20 @@ def own_source(cfg: EvaluateConfig, run: KeptRun) -> Source:
         DataError: it cannot be read.
     """
     if cfg.data_file is None:
-        return split_of_run(run, cfg.split)
+        return split_of_run(run, cfg.split, ", or set data_file=")
     path = Path(cfg.data_file)
     if not path.is_file():
         raise DataError(f"data_file={path}: no such file.")
     return _file_source(path, cfg, run)
 
 
-def split_of_run(run: KeptRun, split: Split) -> Source:
+def split_of_run(run: KeptRun, split: Split, or_else: str = "") -> Source:
     """A split of the run's task.
+
+    Args:
+        run: the run.
+        split: of its task.
+        or_else: what else the command could do without the data, for the message.
 
     Raises:
         DataError: it cannot be read.
@@ -53,7 +58,7 @@ def split_of_run(run: KeptRun, split: Split) -> Source:
     except DataError as error:
         raise DataError(
             f"{run.folder}: the run's own data cannot be read: {error} Start the command "
-            "in the directory where the training was started."
+            f"in the directory where the training was started{or_else}."
         ) from None
     return Source.own(task, split)
 

@@ -5,6 +5,7 @@
     experiment=table2_4x4_icot_si                  the short name; also table2_4x4_icot_si_cpu
 
     experiment=prompted/table2_4x4_gpt4_explicit   one of icot.evaluate, which trains nothing
+    experiment=icot_kd/table2_4x4_icot_kd          one of icot.pipeline, for all of its steps
 
 A sibling is its experiment with ``conf/settings/SIZE.yaml`` on top; ``SIBLINGS`` says which size.
 """

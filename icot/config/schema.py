@@ -217,6 +217,8 @@ class LoggerConfig(Section):
 class PaperConfig(Section):
     """The published number that an experiment reproduces; no computation uses it."""
 
+    source: str = "arXiv 2405.14838"
+    """The paper."""
     place: str | None = None
     """Table or figure, such as Table 2."""
     row: str | None = None
@@ -229,6 +231,10 @@ class PaperConfig(Section):
     """Published speed over No CoT."""
     tokens: list[int] = Field(default_factory=list)
     """Published median tokens of question, chain and answer."""
+    method: str = "icot_si"
+    """The method of the run that has the number."""
+    pipeline: str | None = None
+    """The pipeline that has that run as a step; null if it is trained by itself."""
 
 
 class PathsConfig(Section):

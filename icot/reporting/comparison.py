@@ -65,8 +65,7 @@ def _task(run: Run) -> str:
 
 def _method(run: Run) -> str:
     """The schedule of stepwise internalization, or the name of another method."""
-    method = run.environment.get("choices", {}).get("method", "icot_si")
-    return str(run.environment.get("schedule") if method == "icot_si" else method)
+    return str(run.environment.get("schedule")) if run.method == "icot_si" else run.method
 
 
 def _cell(runs: Sequence[Run]) -> str:

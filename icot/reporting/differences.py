@@ -52,12 +52,15 @@ def compose_experiment(experiment: str) -> Section:
     return compose_config("train", [f"experiment={experiment}"])
 
 
-def of_experiment(runs: Sequence[Run], experiment: str) -> tuple[list[Run], list[Run]]:
-    """The finished runs of an experiment: those comparable to its number, and the others.
+def of_experiment(
+    runs: Sequence[Run], experiment: str, method: str = "icot_si"
+) -> tuple[list[Run], list[Run]]:
+    """A method's finished runs of an experiment: those comparable to its number, and the others.
 
     Comparable runs have removed the whole chain, or nothing if the number is for explicit CoT.
     """
-    own = [run for run in runs if run.experiment == experiment and run.finished]
+    named = [run for run in runs if run.experiment == experiment and run.method == method]
+    own = [run for run in named if run.finished]
     if not own:
         return [], []
     explicit = leaves(compose_experiment(experiment).as_dict()).get("schedule.tokens_removed") == 0

@@ -1,4 +1,4 @@
-"""The paper's numbers (arXiv 2405.14838), read from the experiment files."""
+"""The papers' numbers, read from the experiment files."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -9,7 +9,6 @@ import yaml
 from icot.config.experiments import (
     CONFIG_MODULE,
     GROUP,
-    PROMPTED,
     SUFFIX,
     is_prompted,
     rows,
@@ -19,7 +18,6 @@ from icot.config.schema import PaperConfig
 
 PAPER = "arXiv 2405.14838"
 GPT = ("GPT-3.5 ", "GPT-4 ", "")  # before a row's name in Table 2
-FOLDER = "icot_si"  # of its experiments, besides PROMPTED
 
 
 @dataclass(frozen=True)
@@ -27,12 +25,15 @@ class PaperRow:
     """One number of the paper, or one curve.
 
     Attributes:
-        experiment: the short name of its experiment; ``sibling`` is at CPU size.
+        experiment: the short name of its experiment; ``siblings`` are at CPU size.
         place: the table or figure, such as Table 2.
         row, column: its headings there.
         accuracy: exact match; None if the paper shows a curve.
         speed: examples per second over No CoT's; None if it is not given.
         tokens: median tokens of question, chain and answer (Table 1).
+        source: the paper.
+        method: of the run that has the number.
+        pipeline: that has the run as a step; None if there is none.
     """
 
     experiment: str
@@ -42,11 +43,20 @@ class PaperRow:
     accuracy: float | None = None
     speed: float | None = None
     tokens: tuple[int, ...] = ()
+    source: str = PAPER
+    method: str = "icot_si"
+    pipeline: str | None = None
 
     @property
-    def sibling(self) -> str:
-        """The CPU-sized version of the experiment."""
-        return self.experiment + SUFFIX
+    def siblings(self) -> tuple[str, ...]:
+        """The CPU-sized version of the experiment, if it has one."""
+        return () if self.pipeline else (self.experiment + SUFFIX,)
+
+    @property
+    def name(self) -> str:
+        """Where it stands."""
+        text = f"{self.place}, {self.row}" + (f", {self.column}" if self.column else "")
+        return text if self.source == PAPER else f"{text} ({self.source})"
 
     @property
     def number(self) -> str:
@@ -60,6 +70,9 @@ class PaperRow:
     @property
     def command(self) -> str:
         """The command that reproduces it."""
+        if self.pipeline is not None:
+            which = f"+pipeline={self.pipeline} experiment={self.experiment}"
+            return f"python -m icot.pipeline {which}"
         program = "prepare" if self.tokens else "train"
         program = "evaluate" if is_prompted(self.experiment) else program
         return f"python -m icot.{program} experiment={self.experiment}"
@@ -70,16 +83,18 @@ def paper_rows() -> tuple[PaperRow, ...]:
     """Every number that has an experiment, in the order of the paper."""
     found = []
     folder = files(CONFIG_MODULE).joinpath(GROUP)
-    for paper, name in [row for row in rows() if row[0] in (FOLDER, PROMPTED)]:
+    for paper, name in rows():
         text = folder.joinpath(paper, f"{name}.yaml").read_text(encoding="utf-8")
         number = PaperConfig.model_validate(yaml.safe_load(text).get("paper") or {})
         if not number.place or not number.row:  # an experiment that is for no number
             continue
         values = (number.column or "", number.accuracy, number.speed, tuple(number.tokens))
-        found.append(PaperRow(name, number.place, number.row, *values))
+        of_run = (number.source, number.method, number.pipeline)
+        found.append(PaperRow(name, number.place, number.row, *values, *of_run))
     places = ["Table", "Figure", "Appendix"]
     order = ["full method"]
-    order += [f"{model}{way} CoT" for model in GPT for way in ("Explicit", "No")] + ["ICoT-SI"]
+    order += [f"{model}{way} CoT" for model in GPT for way in ("Explicit", "No")]
+    order += [f"ICoT-KD{model}" for model in (", GPT-2 small", ", GPT-2 medium", "")] + ["ICoT-SI"]
     columns = ["GPT-3.5", "GPT-4", "GPT-2 small", "GPT-2 medium", "Phi-3 3.8B", "Mistral 7B"]
 
     def position(row: PaperRow) -> tuple[int, str, int, int, str]:
@@ -95,7 +110,8 @@ def paper_rows() -> tuple[PaperRow, ...]:
     return tuple(sorted(found, key=position))
 
 
-def paper_row(experiment: str | None) -> PaperRow | None:
-    """The number that an experiment or its sibling reproduces."""
+def paper_row(experiment: str | None, method: str = "icot_si") -> PaperRow | None:
+    """The number that a method's run of an experiment, or of its sibling, reproduces."""
     name = short_name(experiment or "").removesuffix(SUFFIX)
-    return next((row for row in paper_rows() if row.experiment == name), None)
+    found = (row for row in paper_rows() if (row.experiment, row.method) == (name, method))
+    return next(found, None)

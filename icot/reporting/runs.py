@@ -130,6 +130,11 @@ class Run:
         return str(name) if name else None
 
     @property
+    def method(self) -> str:
+        """The name of the method's group."""
+        return str(self.environment.get("choices", {}).get("method", "icot_si"))
+
+    @property
     def sweep(self) -> str | None:
         """The sweep that it belongs to."""
         name = self.environment.get("sweep")

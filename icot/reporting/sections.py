@@ -69,15 +69,14 @@ def against_the_paper(runs: Sequence[Run], asked: Sequence[prompted.Prompted] = 
     rows, notes = [], []
     for row in paper_rows():
         cells = []
-        for name in (row.experiment, row.sibling):
-            kept, left_out = of_experiment(runs, name)
+        for name in (row.experiment, *row.siblings):
+            kept, left_out = of_experiment(runs, name, row.method)
             ours = nearest(kept, name)
             cells.append(_ours(ours, left_out))
             if ours:
                 notes.append([Code(name), "; ".join(differences(ours.seeds, row.experiment))])
-        what = f"{row.place}, {row.row}" + (f", {row.column}" if row.column else "")
         own = paper_cell(row.experiment, asked) or cells[0] or MISSING
-        rows.append([what, row.number, own, cells[1], Code(row.command)])
+        rows.append([row.name, row.number, own, (*cells, "")[1], Code(row.command)])
     header = ("number", "paper", "ours", "ours at CPU size", "command")
     tables = [Table(header, rows, frozenset({1, 2, 3}))]
     if notes:

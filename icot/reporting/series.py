@@ -69,14 +69,16 @@ def gather_series(runs: Sequence[Run]) -> list[Series]:
 def _sort_key(series: Series) -> tuple[int, str]:
     """Sort key: the order of the paper's numbers, then the label."""
     rows = paper_rows()
-    row = paper_row(series.runs[0].experiment)
+    row = paper_row(series.runs[0].experiment, series.runs[0].method)
     return (rows.index(row) if row is not None else len(rows)), series.label
 
 
 def _name(run: Run) -> str:
-    row = paper_row(run.experiment)
+    row = paper_row(run.experiment, run.method)
     if row is not None:
         return row.row
+    if run.method != "icot_si":
+        return run.method
     return str(run.environment.get("schedule") or run.cfg.schedule.kind)
 
 

@@ -67,7 +67,7 @@ def test_differences_are_those_of_all_runs_of_a_row(tmp_path):
 
 def test_an_experiment_may_be_for_no_number(tmp_path, monkeypatch):
     """Files of a package that has one with a number of an unknown place, and two without any."""
-    folder = tmp_path / "a_users_conf" / "experiment" / paper.FOLDER
+    folder = tmp_path / "a_users_conf" / "experiment" / "icot_si"
     folder.mkdir(parents=True)
     (tmp_path / "a_users_conf" / "__init__.py").write_text("")
     (folder / "one.yaml").write_text("paper: {place: Section 7, row: mine, accuracy: 0.5}\n")
@@ -76,5 +76,5 @@ def test_an_experiment_may_be_for_no_number(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(paper, "CONFIG_MODULE", "a_users_conf")
     names = ("one", "two", "three")
-    monkeypatch.setattr(paper, "rows", lambda: tuple((paper.FOLDER, name) for name in names))
+    monkeypatch.setattr(paper, "rows", lambda: tuple(("icot_si", name) for name in names))
     assert [row.experiment for row in paper_rows.__wrapped__()] == ["one"]
