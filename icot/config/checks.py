@@ -256,15 +256,15 @@ def _of_what_is_evaluated(value: Callable[[str], Any]) -> list[str]:
         for key in ("task", "prompt", "dry_run")
         if value(key)
     ]
+    scores = value("speed") is not None
     if all(value(source) is None for source in SOURCES):
-        scores = value("speed") is not None
         sources = " or ".join(f"{key}=" for key in SOURCES if scores or key != "predictions")
         mistakes.append(f"there is nothing to evaluate: set {sources}")
     if value("predictions") is not None and (value("run_dir") or value("checkpoint")):
         mistakes.append("predictions= is scored without a run: leave out run_dir and checkpoint")
     budget = value("budget")
     several = isinstance(budget, list)
-    if value("baselines") and value("stage") != "all" and not several:
+    if scores and value("baselines") and value("stage") != "all" and not several:
         mistakes.append(
             "baselines are compared with all stages of a run, or with several budgets: set "
             "stage=all, or budget=[0,4,8]"

@@ -157,6 +157,55 @@ class EvaluateConfig(Section):
     """Folders to read and write."""
 
 
+class ProbeConfig(Section):
+    """``python -m icot.probe``: linear probes of a run's hidden states (docs/probe.md)."""
+
+    run_dir: str
+    """A run directory."""
+    stage: Stage = "final"
+    """The run's weights to probe: final, best, all, or a stage's number."""
+    baselines: list[str] = Field(default_factory=list)
+    """Other run directories of the same questions, whose final weights are probed beside them."""
+    layers: list[Annotated[int, Field(ge=0)]] | None = None
+    """Layers to probe: 0 is the embeddings, the number of blocks what comes out of the last one;
+    null is all.
+    """
+    positions: list[str] | None = None
+    """Positions to probe: question, sep, chain, end, answer, or single ones, x-1, z3, y2; null is
+    all.
+    """
+    tokens: list[Annotated[int, Field(ge=1)]] | None = None
+    """Tokens of the chain to read, from 1; null is all."""
+    quantities: bool = True
+    """Also read the quantities that the task names, such as carries."""
+    examples: int = Field(2000, ge=40)
+    """Held-out questions to use, at most; from the validation and test splits."""
+    test_share: float = Field(0.25, gt=0, lt=1)
+    """Share of them on which the probes are tested; they learn from the others."""
+    ridge: float = Field(0.01, gt=0)
+    """Regularization of the probes: added to the variance of each scaled feature."""
+    most_classes: int = Field(50, ge=2)
+    """Classes of a probe; rarer values count as wrong."""
+    causal: int = Field(500, ge=0)
+    """Pairs of questions whose states are exchanged for the causal check, at most; 0 for none."""
+    attention: int | None = Field(1, ge=1)
+    """Question whose attention is drawn, counted from 1 among the tested ones; null for none."""
+    batch_size: int = Field(100, ge=1)
+    """Questions in a forward pass."""
+    seed: int = Field(3456, ge=0, le=LARGEST_SEED)
+    """Random seed of the order of questions and of the control task."""
+    accelerator: Accelerator = "auto"
+    """The device; auto uses a GPU if there is one."""
+    precision: Precision = "32-true"
+    """32-true computes in the type of the weights; bf16-mixed uses autocast."""
+    out: str | None = None
+    """The output folder; null is RUN/probes/STAGE. Unfinished probes in it are continued."""
+    trust: list[str] = Field(default_factory=list)
+    """Packages whose code the run directory may name."""
+    paths: PathsConfig
+    """Folders to read and write."""
+
+
 class ExportConfig(Section):
     """``python -m icot.export``: writes a run's weights to a folder that transformers loads."""
 
@@ -307,6 +356,7 @@ SCHEMAS: dict[str, type[Section]] = {
     "prepare": PrepareConfig,
     "sample": SampleConfig,
     "evaluate": EvaluateConfig,
+    "probe": ProbeConfig,
     "export": ExportConfig,
     "benchmark": BenchmarkConfig,
     "report": ReportConfig,

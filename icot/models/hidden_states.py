@@ -46,13 +46,20 @@ def blocks_of(model: nn.Module) -> nn.ModuleList:
 
 
 class BlockInputs:
-    """Keeps chosen hidden states of each forward pass; the hooks stay until ``remove``."""
+    """Keeps chosen hidden states of each forward pass; the hooks stay until ``remove``.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        model: the causal LM.
+        after_last: also keep what comes out of the last block, before the final norm.
+    """
+
+    def __init__(self, model: nn.Module, after_last: bool = False) -> None:
         self._columns: Tensor | None = None
         self._kept: list[Tensor] = []
         blocks = blocks_of(model)
         self._hooks = [b.register_forward_pre_hook(self._keep, with_kwargs=True) for b in blocks]
+        if after_last:
+            self._hooks.append(blocks[-1].register_forward_hook(self._keep_output))
 
     def remove(self) -> None:
         """Take the hooks off the model."""
@@ -69,8 +76,13 @@ class BlockInputs:
             self._columns = None
 
     def _keep(self, block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._gather(args[0] if args else kwargs["hidden_states"])
+
+    def _keep_output(self, block: nn.Module, args: Any, output: Any) -> None:
+        self._gather(output[0] if isinstance(output, tuple) else output)
+
+    def _gather(self, states: Tensor) -> None:
         if self._columns is not None:
-            states = args[0] if args else kwargs["hidden_states"]
             index = self._columns[..., None].expand(-1, -1, states.shape[-1])
             self._kept.append(states.gather(1, index))
 
@@ -82,15 +94,18 @@ class Overwriting:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._states: Sequence[Tensor] | None = None
+        self._states: Sequence[Tensor | None] | None = None
         self._places: tuple[Tensor, Tensor] | None = None
         self.depth = len(blocks_of(model))
         for layer, block in enumerate(blocks_of(model)):
             block.register_forward_pre_hook(self._hook(layer), with_kwargs=True)
 
     @contextmanager
-    def put(self, rows: Tensor, columns: Tensor, states: Sequence[Tensor]) -> Iterator[None]:
-        """While open, a pass has ``states[l]`` [N, D] at ``rows``, ``columns`` [N] of block l."""
+    def put(self, rows: Tensor, columns: Tensor, states: Sequence[Tensor | None]) -> Iterator[None]:
+        """While open, a pass has ``states[l]`` [N, D] at ``rows``, ``columns`` [N] of block l.
+
+        Where it is None, the block's input stays.
+        """
         self._places, self._states = (rows, columns), states
         try:
             yield
@@ -103,9 +118,11 @@ class Overwriting:
         ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
             if self._states is None or self._places is None:
                 return None
+            state = self._states[layer]
+            if state is None:
+                return None
             own = args[0] if args else kwargs["hidden_states"]
-            state = self._states[layer].to(own.dtype)
-            replaced = torch.index_put(own, self._places, state)
+            replaced = torch.index_put(own, self._places, state.to(own.dtype))
             if args:
                 return (replaced, *args[1:]), kwargs
             return args, {**kwargs, "hidden_states": replaced}

@@ -53,6 +53,18 @@ def print_devices(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     console.print(table)
 
 
+def print_probes(console: Console, records: Sequence[Mapping[str, Any]]) -> None:
+    """A line for each probed model and kind of thing (the records of probe.json)."""
+    names = ("model", "removed", "read", "things", "accuracy", "control", "token", "question")
+    table = _table("Probes at their best layer and position, means", names)
+    for record in records:
+        for kind, means in record["summary"].items():
+            shares = [f"{means[n]:.3f}" for n in ("accuracy", "control", "token", "from_question")]
+            removed = str(record["tokens_removed"])
+            table.add_row(record["model"], removed, kind, str(means["things"]), *shares)
+    console.print(table)
+
+
 def print_evaluations(console: Console, records: Sequence[Mapping[str, Any]]) -> None:
     """One line per evaluated set of weights or file (the records of evaluation.json)."""
     title = f"Evaluation of {records[0]['n']:,} examples"

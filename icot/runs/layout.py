@@ -8,6 +8,7 @@ outputs/RUN/
     checkpoints/                                 last, step-00001200, good, best, stage-0003
     recoveries.json run.lock wandb_id.txt
     evaluations/ evaluations.csv evaluation.json     results of icot.evaluate (evaluations.py)
+    probes/STAGE/                                results of icot.probe
 """
 
 from pathlib import Path
@@ -20,6 +21,7 @@ MODEL, CHECKPOINTS = "model", "checkpoints"  # folders
 EVALUATIONS, EVALUATIONS_INDEX = "evaluations", "evaluations.csv"  # the folder, a row for each
 EVALUATION, FAILURES = "evaluation.json", "failures.png"
 USAGE = "usage.json"  # of a prompted model's evaluation
+PROBES, PROBE, PROBE_TABLE = "probes", "probe.json", "probe.csv"
 TRADEOFF_TABLE, TRADEOFF_FIGURE = "tradeoff.csv", "tradeoff.png"
 
 LAST_FILE, GOOD_FILE, BEST_FILE = "last.ckpt", "good.ckpt", "best.ckpt"

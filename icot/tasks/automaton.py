@@ -90,6 +90,11 @@ class Automaton(GeneratedTask):
         """The length of the word."""
         return {"letters": len(example.question.split())}
 
+    def quantities(self, example: Example) -> Mapping[str, str]:
+        """The state after each letter."""
+        states = accumulate(example.question.split(), self.step, initial=self.start)
+        return {f"state {i}": state for i, state in enumerate(states) if i}
+
 
 def _machine(
     machine: Machine, size: int

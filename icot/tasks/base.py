@@ -97,6 +97,13 @@ class Task(ABC):
         """The example as a model that icot has not trained reads it; by default as it is."""
         return example
 
+    def quantities(self, example: Example) -> Mapping[str, float | str]:
+        """What a model may have to work out for an example, by name; ``icot.probe`` looks for it.
+
+        Values that many examples share: a digit, a carry, a state.
+        """
+        return {}
+
     def extract_answer(self, text: str) -> str:
         """The answer in a text; by default the official extraction."""
         return extract_answer(text)

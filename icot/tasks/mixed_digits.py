@@ -17,14 +17,13 @@ import numpy as np
 
 from icot.tasks.answers import ANSWER_MARK
 from icot.tasks.base import SPLITS, Example, Split, Task
+from icot.tasks.carries import QUESTION, difficulty, quantities
 from icot.tasks.multiplication import (
     CHUNK,
-    QUESTION,
     Chain,
     Digits,
     Parts,
     check_shares,
-    difficulty,
     draw_questions,
     number_of_questions,
     work_out,
@@ -175,6 +174,10 @@ class MixedMultiplication(Task):
         n1, n2 = (len(text.split()) for text in match.groups())
         more = difficulty(example.question) if self.order == "reversed" else {}
         return {DIGITS: f"{n1} × {n2}", **more}
+
+    def quantities(self, example: Example) -> Mapping[str, float]:
+        """Digits of running sums, and carries, in reversed order without zeros."""
+        return quantities(example.question) if self.order == "reversed" else {}
 
     def prose(self, example: Example) -> Example:
         """With the digits in ordinary order, without zeros in front, and the chain in words."""

@@ -16,10 +16,8 @@ All lines of one configuration have the same length and layout, so a chunk of li
 arithmetic on digit columns, for operands of any size.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from functools import cache
-from math import isqrt
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -27,6 +25,7 @@ from numpy.typing import NDArray
 
 from icot.tasks.answers import ANSWER_MARK
 from icot.tasks.base import SPLITS, Example, Split, Task
+from icot.tasks.carries import QUESTION, difficulty, number_of, quantities
 from icot.tasks.prose import long_multiplication
 
 Digits = NDArray[np.int64]  # [n, width], least significant first
@@ -36,7 +35,6 @@ Parts = list[Digits | str]  # numbers and signs, one after the other
 TRAIN_SIZE, HELD_OUT_SIZE = 808_000, 1_000  # the published splits
 CHUNK = 20_000
 FEW_DIGITS, BLOCK = 6, 50_000  # digits of both operands; questions drawn at once
-QUESTION = re.compile(r"(\d(?: \d)*) \* (\d(?: \d)*)")
 
 
 def example(a: int, b: int, digits: int, chain: Chain = "long") -> Example:
@@ -50,43 +48,6 @@ def example(a: int, b: int, digits: int, chain: Chain = "long") -> Example:
         if not 10 ** (digits - 1) <= operand < 10**digits:
             raise ValueError(f"{operand} does not have exactly {digits} digits")
     return _write(_digits_of(a, digits), _digits_of(b, digits), chain)[0]
-
-
-def difficulty(question: str) -> dict[str, float]:
-    """The difficulty of a question; empty if the text is not a multiplication in the format.
-
-        >>> difficulty("2 1 * 9 1")  # 12 x 19: 108 carries twice, 120 and their sum never
-        {'carries': 2, 'operand size': 15}
-
-    ``carries`` counts the digits of partial products and running sums that carry into the next;
-    ``operand size`` is the geometric mean of the operands, rounded down.
-    """
-    match = QUESTION.fullmatch(question)
-    if match is None:
-        return {}
-    a, b = ([int(d) for d in text.split()] for text in match.groups())
-    carries, total = 0, 0
-    x = _number(a)
-    for i, digit in enumerate(b):
-        carry = 0
-        for d in a:
-            carry = (d * digit + carry) // 10
-            carries += carry > 0
-        partial = x * digit * 10**i
-        carries += _carries_of_sum(total, partial)
-        total += partial
-    return {"carries": carries, "operand size": isqrt(x * _number(b))}
-
-
-def _number(digits: list[int]) -> int:
-    """The number with these digits, least significant first."""
-    return int("".join(map(str, reversed(digits))))
-
-
-def _carries_of_sum(x: int, y: int) -> int:
-    """The number of carries in x + y: each carry lowers the digit sum by nine."""
-    difference = sum(map(int, f"{x}{y}")) - sum(map(int, str(x + y)))
-    return difference // 9
 
 
 class Multiplication(Task):
@@ -164,12 +125,16 @@ class Multiplication(Task):
         """Carries, and the size of the operands."""
         return difficulty(example.question)
 
+    def quantities(self, example: Example) -> Mapping[str, float]:
+        """Digits of running sums, and carries."""
+        return quantities(example.question)
+
     def prose(self, example: Example) -> Example:
         """With the digits in ordinary order, and the chain in words."""
         match = QUESTION.fullmatch(example.question)
         if match is None:
             return example
-        a, b = (_number([int(digit) for digit in text.split()]) for text in match.groups())
+        a, b = (number_of([int(digit) for digit in text.split()]) for text in match.groups())
         return long_multiplication(a, b)
 
     def chunks(self, split: Split) -> Iterator[list[Example]]:

@@ -69,3 +69,9 @@ class Parity(GeneratedTask):
         """How many of the hidden bits are one."""
         bits = example.question.split()
         return {"ones": sum(bits[i] == "1" for i in self.positions if i < len(bits))}
+
+    def quantities(self, example: Example) -> Mapping[str, int]:
+        """The parity of the bits that count, up to each of them; bits are counted from 1."""
+        bits = [int(bit) for bit in example.question.split()]
+        parities = accumulate((bits[i] for i in self.positions), xor)
+        return {f"parity {i + 1}": p for i, p in zip(self.positions, parities, strict=True)}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from icot.errors import DataError
-from icot.tasks import gsm8k, multiplication
+from icot.tasks import carries, gsm8k
 from icot.tasks.base import Example, Split
 from icot.tasks.lines import BYTE_ORDER_MARK, parse_line
 from icot.tasks.reading import OnBadLine, ReadTask
@@ -124,7 +124,11 @@ class TextFiles(ReadTask):
 
     def difficulty(self, example: Example) -> Mapping[str, float]:
         """The difficulty of a multiplication or of equations, if the text is of that kind."""
-        return multiplication.difficulty(example.question) or gsm8k.difficulty(example.cot)
+        return carries.difficulty(example.question) or gsm8k.difficulty(example.cot)
+
+    def quantities(self, example: Example) -> Mapping[str, float]:
+        """Those of a multiplication, if the text is one."""
+        return carries.quantities(example.question)
 
 
 def _decode(raw: bytes, is_first: bool) -> str:

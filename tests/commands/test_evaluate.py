@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 import torch
 
-from icot.tasks.multiplication import Multiplication, difficulty, example
+from icot.tasks.carries import difficulty
+from icot.tasks.multiplication import Multiplication, example
 from tests.conftest import icot
 
 QUICK = ["speed.examples=2", "paths.cache_dir=cache"]

@@ -253,3 +253,11 @@ def test_impossible_sizes_are_refused(make, message):
 def test_all_elements_of_a_group_are_letters():
     task = Automaton("s5", 4)
     assert sorted(task.letters) == sorted("".join(p) for p in permutations("12345"))
+
+
+@pytest.mark.parametrize("task", [Parity(8, hidden=4, **SIZES), Automaton("s3", 6, 2, **SIZES)])
+def test_quantities_are_what_the_chain_writes(task):
+    for example in next(iter(task.chunks("test")))[:20]:
+        assert [str(q) for q in task.quantities(example).values()] == example.cot.split()
+    if isinstance(task, Parity):
+        assert list(task.quantities(example)) == [f"parity {i + 1}" for i in task.positions]

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from icot.tasks.base import SPLITS, Split
-from icot.tasks.multiplication import Multiplication, difficulty, example
+from icot.tasks.carries import difficulty, quantities
+from icot.tasks.multiplication import Multiplication, example
 
 
 def parse_question(question: str) -> tuple[int, int]:
@@ -177,3 +178,22 @@ def test_no_easy_question_is_a_held_out_one():
 def test_an_easy_share_beyond_one_is_refused():
     with pytest.raises(ValueError, match="easy_share"):
         Multiplication(3, easy_share=1.5)
+
+
+@pytest.mark.parametrize("a", [18, 999, 203])
+@pytest.mark.parametrize("b", [98, 99, 700])
+def test_quantities_equal_sums_of_big_integers(a, b):
+    found = quantities(f"{spaced(a, len(str(a)))} * {spaced(b, len(str(b)))}")
+    total, digits = 0, [int(d) for d in reversed(str(b))]
+    for i, digit in enumerate(digits, start=1):
+        for j in range(1, len(str(a)) + 1):
+            assert found.pop(f"product {i} carry {j}") == a % 10**j * digit // 10**j
+        partial = a * digit * 10 ** (i - 1)
+        if i > 1:
+            for j in range(1, len(str(a)) + i + 1):
+                carry = (total % 10**j + partial % 10**j) // 10**j
+                assert found.pop(f"sum {i} carry {j}") == carry
+                assert found.pop(f"sum {i} digit {j}") == (total + partial) // 10 ** (j - 1) % 10
+        total += partial
+    assert found == {}
+    assert quantities("what is 2 * 3?") == {}
