@@ -77,8 +77,7 @@ def probe_run(cfg: ProbeConfig) -> dict[str, Any]:
             if not choose_places(names_of(subject.examples), cfg.positions):
                 console.print(f"{name}: {subject.title}; it has none of these positions.")
                 continue
-            with precision_context(device_of(subject.weights.model), cfg.precision):
-                about, rows = _probe_model(cfg, subject, name, out, console)
+            about, rows = _probe_model(cfg, subject, name, out, console)
             record.add(about, rows, len(models))
         if not record.models:
             raise ConfigError(["positions: no sequence of these stages has any of these"])
@@ -157,7 +156,9 @@ def _probe_model(
         f"{len(examples) - learned:,} to test, {len(layers)} layers, {len(names)} positions, "
         f"{len(targets.names)} things to read ..."
     )
-    states = collect(model, examples, layers, names, cfg.batch_size, out)
+    passes = precision_context(device_of(model), cfg.precision)  # of the model, not of the probes
+    with passes:
+        states = collect(model, examples, layers, names, cfg.batch_size, out)
     reading = probe(
         states,
         targets,
@@ -172,11 +173,12 @@ def _probe_model(
     labels = _labels(states, subject.weights.tokenizer)
     for kind, part in _parts(reading, targets).items():
         pictures.best_places(part, labels, out / f"{name}-{kind}.png", title)
-    following = _replace(cfg, subject, states, reading, learned)
+    with passes:
+        following = _replace(cfg, subject, states, reading, learned)
+        if cfg.attention is not None:
+            _draw_attention(subject, learned + cfg.attention - 1, out / f"{name}-attention.png")
     if following:
         pictures.following(following, out / f"{name}-replaced.png", title)
-    if cfg.attention is not None:
-        _draw_attention(subject, learned + cfg.attention - 1, out / f"{name}-attention.png")
     return _describe(cfg, subject, name, reading, targets, following, learned)
 
 

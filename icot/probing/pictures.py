@@ -92,7 +92,7 @@ def stages(
 def following(found: Sequence[Following], path: Path, title: str) -> None:
     """Replaced place by written token: the share that follows the other question, and that changes.
 
-    A changed token that does not follow is a third one.
+    A token that changes and does not follow is a third one.
     """
     names = list(dict.fromkeys(name for one in found for name in one.names))
     names.sort(key=lambda name: ("xzy".find(name[0]), int(name[1:]) if name[1:].isdigit() else 0))
@@ -109,7 +109,7 @@ def following(found: Sequence[Following], path: Path, title: str) -> None:
     for axes, values, name in zip(
         both,
         (follow, change),
-        ("follows the other question", "is not its own any more"),
+        ("follows the other question", "changes"),
         strict=True,
     ):
         image = _heat(axes, values, names, rows)

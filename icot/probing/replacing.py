@@ -2,7 +2,7 @@
 
 For pairs of questions A and B, the state of B at one layer and place replaces that of A, while the
 model reads the whole correct sequence of A. Each token that it would write after that place is
-compared with A's and B's at the same place, where these two differ:
+compared with B's at the same place and with what it would write else, where A's and B's differ:
 
     A  x x x <eos> #### 1 4      B  x x x <eos> #### 2 4
                 ^ B's state          written: 2, which follows B
@@ -41,7 +41,7 @@ class Following:
         names: [T] the written tokens that come after it and differ in some pair.
         pairs: [T] pairs in which the two questions differ in that token.
         follows: [T] of these, how often the other question's token is written.
-        stays: [T] how often its own.
+        stays: [T] how often the token that is written without a replacement.
         before: [T] how often the other question's token is written without a replacement.
     """
 
@@ -91,6 +91,9 @@ def replace_states(
         places: to replace at, at a layer that has a block behind it.
         written: the names of the tokens that the model writes.
         batch_size: examples in a forward pass.
+
+    Returns:
+        Those of the places after which a token is written that differs in some pair.
     """
     device, paired = device_of(model), examples.part(index)
     own, plain = _written(model, paired, written, batch_size)
@@ -103,9 +106,9 @@ def replace_states(
         put = partial(_put, overwriting, states, layer, place, there, donors, device)
         position = states.names[place]
         _, changed = _written(model, paired, written, batch_size, position, put)
-        found.append(
-            _compare(states.layers[layer], position, written, there, own, other, plain, changed)
-        )
+        one = _compare(states.layers[layer], position, written, there, own, other, plain, changed)
+        if one.names:
+            found.append(one)
     return found
 
 
@@ -151,7 +154,7 @@ def _compare(
         [written[i] for i in shown],
         count(differ),
         count(changed == other),
-        count(changed == own),
+        count(changed == plain),
         count(plain == other),
     )
 
