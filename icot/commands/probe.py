@@ -43,6 +43,7 @@ from icot.runs.layout import PROBES
 from icot.system.hardware import precision_context
 from icot.system.output import lock_output
 
+TITLES = {"tokens": "tokens of the chain", "quantities": "quantities"}
 # Settings that change no number.
 ELSEWHERE = ("out", "paths", "trust", "accelerator", "batch_size")
 
@@ -295,4 +296,4 @@ def _draw_stages(models: Sequence[dict[str, Any]], out: Path, task: str) -> None
     }
     for kind, names in kinds.items():
         if names:
-            pictures.stages(models, names, out / f"stages-{kind}.png", f"{task}: {kind}")
+            pictures.stages(models, names, out / f"stages-{kind}.png", f"{task}: {TITLES[kind]}")
