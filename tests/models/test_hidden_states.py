@@ -7,7 +7,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from icot.errors import ModelError
 from icot.models.adapters import add_lora
-from icot.models.hidden_states import BlockInputs, Overwriting, blocks_of
+from icot.models.hidden_states import BlockInputs, Overwriting, blocks_of, body_of
 
 SHAPES = {
     "gpt2": {
@@ -68,6 +68,29 @@ def test_inputs_are_kept_as_the_library_gives_them(model):
     with reader.keep(columns) as nothing:
         model(TOKENS)
     assert nothing == []
+
+
+def test_what_leaves_the_last_block_is_kept_before_the_final_norm(model):
+    columns = torch.tensor([[2, 3], [4, 6]])
+    reader = BlockInputs(model, after_last=True)
+    with reader.keep(columns) as kept:
+        normed = model(TOKENS, output_hidden_states=True).hidden_states[-1]
+    body = body_of(model)
+    norm = body.ln_f if hasattr(body, "ln_f") else body.norm
+    assert len(kept) == 4
+    for row in (0, 1):
+        assert torch.allclose(norm(kept[-1][row]), normed[row, columns[row]])
+    reader.remove()
+
+
+def test_a_layer_without_a_state_keeps_its_own_input(model):
+    states = block_inputs(model)[1, ROWS, COLUMNS] + 1
+    with Overwriting(model).put(ROWS, COLUMNS, [None, states, None]):
+        found = block_inputs(model)
+    expected = block_inputs(model)
+    assert torch.equal(found[0], expected[0])
+    assert torch.equal(found[2, 0, :2], expected[2, 0, :2])
+    assert not torch.equal(found[2, 0, 2], expected[2, 0, 2])
 
 
 def test_a_models_own_inputs_change_nothing(model):

@@ -255,7 +255,7 @@ def test_all_elements_of_a_group_are_letters():
     assert sorted(task.letters) == sorted("".join(p) for p in permutations("12345"))
 
 
-@pytest.mark.parametrize("task", [Parity(8, hidden=4, **SIZES), Automaton("s3", 6, 2, **SIZES)])
+@pytest.mark.parametrize("task", [Parity(16, hidden=4, **SIZES), Automaton("s3", 6, 4, **SIZES)])
 def test_quantities_are_what_the_chain_writes(task):
     for example in next(iter(task.chunks("test")))[:20]:
         assert [str(q) for q in task.quantities(example).values()] == example.cot.split()
