@@ -1,91 +1,188 @@
-"""The figures of a report: several runs in one figure, in either theme."""
+"""The figures of a report, in any theme: lines, the seeds of each series, Δ × λ."""
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from statistics import mean
-from typing import Any
+from textwrap import fill
+from typing import Any, Literal
+from zlib import crc32
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from icot.removal import offset_probabilities
+from icot.reporting.document import Picture, Table
 from icot.reporting.runs import Run
 from icot.reporting.series import Series
-from icot.reporting.statistics import mean_interval
-from icot.reporting.theme import DASHES, MARKERS, Theme, legend, new_axes, new_figure, style_axes
+from icot.reporting.statistics import mean_interval, seeds_interval
+from icot.reporting.theme import DASHES, MARKERS, Theme, legend, new_axes
 
-SEED_COLUMNS = 3  # panels in a row
+WIDTH = 4.6  # inches, about what a phone shows
+NUMBERS = "The numbers of this picture"
+REMOVED = "chain tokens removed"
 
 
-def accuracy_curves(series: Sequence[Series], theme: Theme) -> Figure:
-    """Accuracy at the end of each stage against tokens removed (Figure 3).
+@dataclass(frozen=True)
+class Point:
+    """A point of a line, the interval of its y, and a note that is written beside it."""
 
-    A line is the mean over seeds, with a band from the lowest to the highest seed. A baseline,
-    whose chain never changes, is a horizontal line.
+    x: float
+    y: float
+    low: float | None = None
+    high: float | None = None
+    note: str = ""
+
+    @classmethod
+    def of(
+        cls, x: float, record: Mapping[str, Any], key: str = "accuracy", note: str = ""
+    ) -> "Point":
+        """The accuracy that a record has under a key, with the ends of its interval, if known."""
+        return cls(x, record[key], record.get(f"{key}_low"), record.get(f"{key}_high"), note)
+
+
+@dataclass(frozen=True)
+class Line:
+    """Points of one colour and marker.
+
+    Attributes:
+        label: names it.
+        points: from left to right. A level has one, whose x does not count.
+        kind: a line through its points, a dotted line across at the height of its point, or pale
+            points of the line before it.
     """
-    figure, axes = new_axes(theme, width=9, height=4.4)
-    for i, one in enumerate(series):
-        style: dict[str, Any] = {
-            "color": theme.series[i % len(theme.series)],
-            "label": _label(one),
-        }
-        if one.runs[0].is_baseline:
-            axes.axhline(mean(one.accuracies), linestyle=":", linewidth=1.8, **style)
-            continue
-        points = one.curve
-        x = sorted(points)
-        axes.fill_between(
-            x,
-            [min(points[n]) for n in x],
-            [max(points[n]) for n in x],
-            color=style["color"],
-            alpha=0.15,
-            linewidth=0,
-        )
-        axes.plot(
-            x,
-            [mean(points[n]) for n in x],
-            marker=MARKERS[i % len(MARKERS)],
-            linestyle=DASHES[i % len(DASHES)],
-            markersize=5,
-            linewidth=1.6,
-            **style,
-        )
-    _accuracy_axes(axes)
-    legend(axes, theme, outside=True)
-    return figure
+
+    label: str
+    points: Sequence[Point]
+    kind: Literal["line", "level", "pale"] = "line"
 
 
-def seed_curves(series: Sequence[Series], theme: Theme) -> Figure:
-    """The same, with a panel for each series and a line for each of its seeds (Figure 4)."""
-    rows = -(-len(series) // SEED_COLUMNS)
-    figure = new_figure(theme, width=9, height=2.9 * rows)
-    for index, one in enumerate(series):
-        axes = figure.add_subplot(rows, SEED_COLUMNS, index + 1)
-        for i, run in enumerate(one.seeds):
+@dataclass(frozen=True)
+class Lines:
+    """Lines in one figure; accuracies unless ``log``."""
+
+    lines: Sequence[Line]
+    x_label: str = REMOVED
+    y_label: str = "validation exact match"
+    log: bool = False
+
+    def picture(self, name: str, what: str, caption: str) -> Picture:
+        """The picture of them; ``what`` begins its alternative text."""
+        rows = [[line.label, x, y] for line, _, x, y in self._told()]
+        points = [
+            (f"{line.label}: {self.y_label} {y}" + (f", {self.x_label} {x}" if x else ""), p.x, p.y)
+            for line, p, x, y in self._told()
+            if line.kind != "level"
+        ]
+        table = Table(("line", self.x_label, self.y_label), rows, frozenset({1, 2}), NUMBERS)
+        ends = {line.label: y for line, _, _, y in self._told()}
+        alternative = f"{what} At the right: " + "; ".join(f"{k}: {v}" for k, v in ends.items())
+        return Picture(name, f"{alternative}.", caption, table, points, self.draw)
+
+    def _told(self) -> Iterator[tuple[Line, Point, str, str]]:
+        """Each point with its line, and the texts of its x and y."""
+        for line in self.lines:
+            for p in line.points:
+                x = "" if line.kind == "level" else f"{p.x:.3g}" + (f", {p.note}" if p.note else "")
+                y = f"{p.y:.3g}" if self.log else f"{p.y:.3f}"
+                if p.low is not None and p.high is not None:
+                    y += f" ({p.low:.3f}-{p.high:.3f})"
+                yield line, p, x, y
+
+    def draw(self, theme: Theme) -> Figure:
+        """The figure, its legend below the axes."""
+        shown = [line.label for line in self.lines if line.kind != "pale"]
+        columns = 2 if max(map(len, shown), default=0) < 28 else 1
+        height = 2.7 + (0.2 * -(-len(shown) // columns) if len(shown) > 1 else 0)
+        figure, axes = new_axes(theme, WIDTH, height)
+        index = -1
+        for line in self.lines:
+            index += line.kind != "pale"
+            color = theme.series[index % len(theme.series)]
+            marker, dash = MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)]
+            x, y = [p.x for p in line.points], [p.y for p in line.points]
+            if line.kind == "level":
+                axes.axhline(y[0], linestyle=":", linewidth=1.8, color=color, label=line.label)
+                continue
+            if line.kind == "pale":
+                axes.plot(x, y, marker, color=color, alpha=0.35, markersize=5)
+                continue
+            low = [p.y if p.low is None else p.low for p in line.points]
+            high = [p.y if p.high is None else p.high for p in line.points]
+            if low != y or high != y:
+                axes.fill_between(x, low, high, color=color, alpha=0.12, linewidth=0)
             axes.plot(
-                list(run.curve),
-                list(run.curve.values()),
-                color=theme.series[i % len(theme.series)],
-                marker=MARKERS[i % len(MARKERS)],
-                linestyle=DASHES[i % len(DASHES)],
-                markersize=4,
-                linewidth=1.3,
-                label=f"seed {run.cfg.seed}",
+                x,
+                y,
+                color=color,
+                marker=marker,
+                linestyle=dash,
+                markersize=5,
+                linewidth=1.6,
+                label=line.label,
             )
-        _accuracy_axes(axes, small=True)
-        style_axes(axes, theme)
-        axes.set_title(one.label, fontsize=9, color=theme.foreground)
-        if index == 0:
-            legend(axes, theme, outside=True)
-    return figure
+            for p in line.points:
+                axes.annotate(
+                    p.note,
+                    (p.x, p.y),
+                    xytext=(5, 4),
+                    textcoords="offset points",
+                    fontsize=8,
+                    color=theme.foreground,
+                )
+        if self.log:
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(-0.02, 1.03)
+        if self.x_label == REMOVED:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel(self.x_label)
+        axes.set_ylabel(self.y_label)
+        if len(shown) > 1:
+            legend(axes, theme, columns)
+        return figure
 
 
-def seeds(series: Sequence[Series], theme: Theme) -> Figure:
+def points_of(run: Run) -> list[Point]:
+    """A run's accuracy by tokens removed."""
+    return [Point.of(x, row, "val_accuracy") for x, row in sorted(run.curve.items())]
+
+
+def file_name(*words: str) -> str:
+    """A name for a picture's files, not too long for a file system."""
+    name = "_".join(re.findall(r"\w+", " ".join(words).replace("×", "x"))).lower()
+    return name if len(name) <= 90 else f"{name[:80]}_{crc32(name.encode()):08x}"
+
+
+def seeds(series: Sequence[Series]) -> Picture:
     """Final accuracy of every seed, with the mean and 95 % interval of each series."""
-    figure, axes = new_axes(theme, width=8, height=0.8 + 0.45 * len(series))
+    points, rows = [], []
+    for i, one in enumerate(series):
+        for run, accuracy in zip(one.measured, one.accuracies, strict=True):
+            value = f"{accuracy:.3f}" + (f", {run.remainder}" if run.remainder else "")
+            points.append((f"{one.label}, seed {run.cfg.seed}: {value}", accuracy, i))
+            rows.append([one.label, str(run.cfg.seed), value])
+        middle = seeds_interval(one.accuracies)
+        points.append((f"{one.label}, mean: {middle}", mean(one.accuracies), i))
+        rows.append([one.label, "mean", middle])
+    means = "; ".join(
+        f"{one.label} {mean(one.accuracies):.3f} of {len(one.accuracies)} seeds" for one in series
+    )
+    return Picture(
+        "seeds",
+        f"Final exact match by series, means: {means}.",
+        "A dot is a run, hollow if part of its chain is left; the bar across is the mean, with its "
+        "95 % interval.",
+        Table(("series", "seed", "exact match"), rows, frozenset({1, 2}), NUMBERS),
+        points,
+        partial(_draw_seeds, series),
+    )
+
+
+def _draw_seeds(series: Sequence[Series], theme: Theme) -> Figure:
+    figure, axes = new_axes(theme, WIDTH, height=0.9 + 0.5 * len(series))
     for i, one in enumerate(series):
         color = theme.series[i % len(theme.series)]
         for run, accuracy in zip(one.measured, one.accuracies, strict=True):
@@ -97,144 +194,61 @@ def seeds(series: Sequence[Series], theme: Theme) -> Figure:
                 [middle], [i], xerr=[[middle - low], [high - middle]], color=color, capsize=4
             )
         axes.plot([middle], [i], "|", color=color, markersize=14, markeredgewidth=2)
-    axes.set_yticks(range(len(series)), [one.label for one in series], fontsize=8)
+    axes.set_yticks(range(len(series)), [fill(one.label, 28) for one in series], fontsize=8)
     axes.set_ylim(len(series) - 0.5, -0.5)
     axes.set_xlim(-0.02, 1.02)
-    axes.set_xlabel("final exact match: each seed, the mean and its 95 % interval", fontsize=9)
+    axes.set_xlabel("final exact match")
     return figure
 
 
 def heat_map(
+    name: str,
+    what: str,
+    caption: str,
     grid: Mapping[tuple[float, float], float],
     marks: Mapping[tuple[float, float], str],
-    theme: Theme,
-) -> Figure:
+) -> Picture:
     """Final accuracy by Δ and λ.
 
     Args:
+        name, what, caption: of the picture.
         grid: the accuracy by (Δ, λ).
         marks: a remark below the accuracy, such as how much of the chain was removed.
-        theme: colours.
     """
-    deltas = sorted({delta for delta, _ in grid})
-    lambdas = sorted({smoothing for _, smoothing in grid})
-    figure, axes = new_axes(theme, width=2.6 + 1.1 * len(lambdas), height=1.7 + 0.7 * len(deltas))
-    axes.grid(visible=False)
-    values = [[grid.get((delta, lam), math.nan) for lam in lambdas] for delta in deltas]
-    found = [v for v in grid.values() if not math.isnan(v)]
-    image = axes.imshow(values, cmap=theme.heat, vmin=min(found), vmax=max(found), aspect="auto")
-    middle = (min(found) + max(found)) / 2
-    for (i, delta), (j, lam) in product(enumerate(deltas), enumerate(lambdas)):
-        value = grid.get((delta, lam), math.nan)
-        missing = math.isnan(value)
-        color = theme.foreground if missing else ("#000000" if value > middle else "#ffffff")
-        text = "missing" if missing else f"{value:.3f}"
-        if marks.get((delta, lam)):
-            text += f"\n{marks[delta, lam]}"
-        axes.text(j, i, text, ha="center", va="center", color=color, fontsize=8)
+    cells = {at: f"{v:.3f}" + (f"\n{marks[at]}" if marks.get(at) else "") for at, v in grid.items()}
+    deltas, lambdas = (sorted({at[i] for at in grid}) for i in (0, 1))
     names = ["no smoothing" if math.isinf(x) else f"{x:g}" for x in lambdas]
-    axes.set_xticks(range(len(lambdas)), names)
-    axes.set_yticks(range(len(deltas)), [f"{x:g}" for x in deltas])
-    axes.set_xlabel("smoothing λ")
-    axes.set_ylabel("tokens removed per epoch, Δ")
-    bar = figure.colorbar(image, ax=axes, label="final exact match")
-    bar.ax.tick_params(colors=theme.foreground)
-    bar.ax.yaxis.label.set_color(theme.foreground)
-    return figure
+    texts = [[cells.get((d, lam), "missing") for lam in lambdas] for d in deltas]
+    rows = [
+        [f"{d:g}", *(text.replace("\n", ", ") for text in row)]
+        for d, row in zip(deltas, texts, strict=True)
+    ]
+    points = [
+        (f"Δ {d:g}, λ {names[j]}: {rows[i][j + 1]}", float(j), float(i))
+        for (i, d), j in product(enumerate(deltas), range(len(lambdas)))
+    ]
 
+    def draw(theme: Theme) -> Figure:
+        size = 1.9 + 1.1 * len(lambdas), 1.5 + 0.6 * len(deltas)
+        figure, axes = new_axes(theme, *size)
+        axes.grid(visible=False)
+        values = [[grid.get((d, lam), math.nan) for lam in lambdas] for d in deltas]
+        low, high = min(grid.values()), max(grid.values())
+        image = axes.imshow(values, cmap=theme.heat, vmin=low, vmax=high, aspect="auto")
+        for i, j in product(range(len(deltas)), range(len(lambdas))):
+            value = values[i][j]
+            color = "#000000" if value > (low + high) / 2 else "#ffffff"
+            color = theme.foreground if math.isnan(value) else color
+            axes.text(j, i, texts[i][j], ha="center", va="center", color=color, fontsize=8)
+        axes.set_xticks(range(len(lambdas)), names)
+        axes.set_yticks(range(len(deltas)), [f"{x:g}" for x in deltas])
+        axes.set_xlabel("smoothing λ")
+        axes.set_ylabel("tokens removed per epoch, Δ")
+        bar = figure.colorbar(image, ax=axes, label="final exact match")
+        bar.ax.tick_params(colors=theme.foreground)
+        bar.ax.yaxis.label.set_color(theme.foreground)
+        return figure
 
-def offset_distribution(lambdas: Sequence[float], theme: Theme) -> Figure:
-    """The probability that o more tokens are removed than the schedule says (Figure 2b)."""
-    figure, axes = new_axes(theme, width=7, height=3.4)
-    most = 8
-    for i, smoothing in enumerate(lambdas):
-        probabilities = offset_probabilities(smoothing)[: most + 1].tolist()
-        axes.plot(
-            range(most + 1),
-            probabilities,
-            marker=MARKERS[i % len(MARKERS)],
-            linestyle=DASHES[i % len(DASHES)],
-            color=theme.series[i % len(theme.series)],
-            label=f"λ = {smoothing:g}",
-        )
-    axes.set_yscale("log")
-    axes.set_ylim(1e-5, 1.5)
-    axes.set_xlabel("tokens removed beyond the schedule's, o")
-    axes.set_ylabel("probability")
-    legend(axes, theme)
-    return figure
-
-
-def tradeoffs(runs: Sequence[tuple[str, Run]], theme: Theme) -> Figure:
-    """Accuracy against speed over No CoT for the stages of each run (Figure 2a)."""
-    figure, axes = new_axes(theme, width=7.5, height=4.4)
-    for i, (label, run) in enumerate(runs):
-        points = [p for p in run.tradeoff if not p["baseline"]]
-        front = sorted((p for p in points if not p["dominated"]), key=lambda p: p["speed"])
-        color = theme.series[i % len(theme.series)]
-        style: dict[str, Any] = {"color": color, "marker": MARKERS[i % len(MARKERS)]}
-        rest = [p for p in points if p["dominated"]]
-        axes.plot(
-            [p["speed"] for p in front],
-            [p["accuracy"] for p in front],
-            linestyle=DASHES[i % len(DASHES)],
-            label=label,
-            **style,
-        )
-        axes.plot(
-            [p["speed"] for p in rest],
-            [p["accuracy"] for p in rest],
-            linestyle="none",
-            alpha=0.35,
-            **style,
-        )
-        for point in front:
-            axes.annotate(
-                f"{point['tokens_removed']:.0f}",
-                (point["speed"], point["accuracy"]),
-                xytext=(5, 4),
-                textcoords="offset points",
-                fontsize=8,
-                color=theme.foreground,
-            )
-    axes.set_ylim(-0.03, 1.06)
-    axes.set_xlim(left=0)
-    axes.set_xlabel("speed at batch 1, as a multiple of No CoT (numbers: tokens removed)")
-    axes.set_ylabel("exact match")
-    legend(axes, theme)
-    return figure
-
-
-def outside(stages: Sequence[Mapping[str, Any]], theme: Theme) -> Figure:
-    """Accuracy of each stage on the run's own examples and on further ones."""
-    figure, axes = new_axes(theme, width=7.5, height=4)
-    removed = [one["tokens_removed"] for one in stages]
-    lines = {"own examples": [one["accuracy"] for one in stages]}
-    for name in stages[-1]["also"]:
-        lines[name] = [one["also"][name]["accuracy"] for one in stages]
-    for i, (name, accuracies) in enumerate(lines.items()):
-        axes.plot(
-            removed,
-            accuracies,
-            marker=MARKERS[i % len(MARKERS)],
-            linestyle=DASHES[i % len(DASHES)],
-            color=theme.series[i % len(theme.series)],
-            label=name,
-        )
-    _accuracy_axes(axes)
-    axes.set_ylabel("exact match")
-    legend(axes, theme)
-    return figure
-
-
-def _label(series: Series) -> str:
-    count = len(series.seeds)
-    return series.label + (f" ({count} seeds)" if count > 1 else "")
-
-
-def _accuracy_axes(axes: Axes, small: bool = False) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_ylim(-0.02, 1.03)
-    size = 8 if small else 10
-    axes.set_xlabel("chain-of-thought tokens removed", fontsize=size)
-    axes.set_ylabel("validation exact match", fontsize=size)
+    table = Table(("Δ", *(f"λ {x}" for x in names)), rows, frozenset(range(4)), NUMBERS)
+    listed = "; ".join(text for text, _, _ in points)
+    return Picture(name, f"{what} {listed}.", caption, table, points, draw)

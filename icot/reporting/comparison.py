@@ -1,15 +1,14 @@
 """Sections that compare methods on several tasks, and on examples outside the training range."""
 
-import re
 from collections.abc import Mapping, Sequence
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
-from icot.reporting import charts
+from icot.reporting.charts import Line, Lines, Point
 from icot.reporting.document import Picture, Section, Table
 from icot.reporting.runs import Run
 from icot.reporting.series import Series
-from icot.reporting.statistics import mean_interval
+from icot.reporting.statistics import mean_interval, with_interval
 
 
 def tasks_and_methods(runs: Sequence[Run]) -> list[Section]:
@@ -21,15 +20,15 @@ def tasks_and_methods(runs: Sequence[Run]) -> list[Section]:
     return [
         _matrix(name, alike)
         for name, alike in sweeps.items()
-        if len({_task(run) for run in alike}) > 1 and len({_method(run) for run in alike}) > 1
+        if len({_task(run) for run in alike}) > 1 and len({run.approach for run in alike}) > 1
     ]
 
 
 def _matrix(sweep: str, runs: Sequence[Run]) -> Section:
-    methods = list(dict.fromkeys(_method(run) for run in runs))
+    methods = list(dict.fromkeys(run.approach for run in runs))
     by_task: dict[str, dict[str, list[Run]]] = {}
     for run in runs:
-        by_task.setdefault(_task(run), {}).setdefault(_method(run), []).append(run)
+        by_task.setdefault(_task(run), {}).setdefault(run.approach, []).append(run)
     inside, beyond = [], []
     for task, by_method in by_task.items():
         every = [run for alike in by_method.values() for run in alike]
@@ -63,11 +62,6 @@ def _task(run: Run) -> str:
     return str(run.environment.get("task"))
 
 
-def _method(run: Run) -> str:
-    """The schedule of stepwise internalization, or the name of another method."""
-    return str(run.environment.get("schedule")) if run.method == "icot_si" else run.method
-
-
 def _cell(runs: Sequence[Run]) -> str:
     latest = {run.cfg.seed: run for run in sorted(runs, key=lambda run: run.begun)}
     text = _mean([run.accuracy for run in latest.values() if run.accuracy is not None])
@@ -89,38 +83,32 @@ def _at_the_end(run: Run) -> Mapping[str, Any]:
     return found
 
 
-def outside(series: Sequence[Series]) -> list[Section]:
+def outside(series: Sequence[Series]) -> Section | None:
     """Each stage's accuracy on further examples, for runs whose evaluations have ``also``."""
-    sections = []
-    for one in series:
-        for run in one.runs:
-            stages = _newest_with_further_examples(run)
-            if not stages:
-                continue
-            label = f"{one.label}, seed {run.cfg.seed}"
-            names = list(stages[-1]["also"])
-            rows = [
-                [
-                    str(stage["name"]),
-                    str(stage["tokens_removed"]),
-                    _accuracy(stage),
-                    *(_accuracy(stage["also"][name]) for name in names),
-                ]
-                for stage in stages
-            ]
-            header = ("weights", "removed", "own examples", *names)
-            cells = "; ".join(f"{r[1]} removed: " + ", ".join(r[2:]) for r in rows)
-            file = "_".join(["outside", *re.findall(r"\w+", label.replace("×", "x"))]).lower()
-            picture = Picture(
-                file,
-                f"Exact match by tokens removed on {', '.join(['own examples', *names])}. {cells}.",
-                "The same weights, at each stage, on the run's own examples and on further ones.",
-                partial(charts.outside, stages),
-            )
-            table = Table(header, rows, frozenset(range(1, len(header))))
-            title = f"Outside the training examples: {label}"
-            sections.append(Section(title, tables=[table], pictures=[picture]))
-    return sections
+    runs = [(f"{one.label}, seed {run.cfg.seed}", run) for one in series for run in one.runs]
+    found = [(label, _newest_with_further_examples(run)) for label, run in runs]
+    judged = [(label, stages) for label, stages in found if stages]
+    pictures = [_further(f"outside_{i}", *one) for i, one in enumerate(judged, start=1)]
+    text = "The same weights, at each stage, on the run's own examples and on further ones."
+    return Section("Outside the training examples", text, pictures=pictures) if pictures else None
+
+
+def _further(name: str, label: str, stages: Sequence[Mapping[str, Any]]) -> Picture:
+    judged = {"own examples": stages}
+    judged |= {other: [stage["also"][other] for stage in stages] for other in stages[-1]["also"]}
+    removed = [stage["tokens_removed"] for stage in stages]
+    lines = [Line(who, list(map(Point.of, removed, alike))) for who, alike in judged.items()]
+    rows = [
+        [str(stage["name"]), str(x), *map(with_interval, alike)]
+        for stage, x, *alike in zip(stages, removed, *judged.values(), strict=True)
+    ]
+    picture = Lines(lines, y_label="exact match").picture(
+        name,
+        f"Accuracy by tokens removed on own and further examples, {label}.",
+        f"{label}. Bands are 95 % intervals over the questions.",
+    )
+    table = Table(("weights", "removed", *judged), rows, frozenset(range(1, 2 + len(judged))))
+    return replace(picture, table=table)
 
 
 def _newest_with_further_examples(run: Run) -> list[Mapping[str, Any]]:
@@ -130,8 +118,3 @@ def _newest_with_further_examples(run: Run) -> list[Mapping[str, Any]]:
         if all(stage.get("also") for stage in stages):
             return list(stages)
     return []
-
-
-def _accuracy(record: Mapping[str, Any]) -> str:
-    low, high = record["accuracy_low"], record["accuracy_high"]
-    return f"{record['accuracy']:.3f} ({low:.3f}-{high:.3f})"

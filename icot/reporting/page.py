@@ -1,18 +1,24 @@
 """A document as one self-contained HTML page, and as Markdown with figure files."""
 
-import base64
 import io
-from functools import lru_cache
+import re
+from html import escape
 from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment
+from markupsafe import Markup
+from matplotlib import rc_context
 
-from icot.reporting.document import Code, Document, Picture, Table
-from icot.reporting.theme import DARK, LIGHT, Theme, save
-from icot.system.files import replace_file, write_text
+from icot.reporting.document import Card, Code, Document, Picture, Section, Table
+from icot.reporting.theme import DARK, LIGHT, SCREEN, Theme, save
+from icot.system.files import write_text
 
 HTML, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
+POINT = (
+    '<g class="point" tabindex="{tab}" role="img" aria-label="{text}">'
+    '<circle cx="{x:.1f}" cy="{y:.1f}" r="8"/></g>'
+)
 
 
 def write_report(document: Document, folder: Path) -> None:
@@ -22,20 +28,55 @@ def write_report(document: Document, folder: Path) -> None:
         RunError: a file cannot be written.
     """
     for picture in document.pictures:
-        save(picture.draw(LIGHT), folder / FIGURES / f"{picture.name}.png")
-        with replace_file(folder / FIGURES / f"{picture.name}.svg", "wb") as file:
-            file.write(_svg(picture, LIGHT))
+        figure = picture.draw(LIGHT)
+        for suffix in ("png", "svg"):
+            save(figure, folder / FIGURES / f"{picture.name}.{suffix}")
     write_text(folder / MARKDOWN, markdown(document))
     write_text(folder / HTML, page(document))
 
 
 def page(document: Document) -> str:
-    """The document as HTML with embedded figures, for light and dark screens."""
+    """The document as HTML with its figures in it, for light and dark screens."""
     template = files("icot.reporting").joinpath("page.html").read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.tests["code"] = lambda cell: isinstance(cell, Code)
     return environment.from_string(template).render(
-        document=document, light=lambda p: _embed(p, LIGHT), dark=lambda p: _embed(p, DARK)
+        document=document, inline=_inline, light=_variables(LIGHT), dark=_variables(DARK)
+    )
+
+
+def _variables(theme: Theme) -> str:
+    """The theme's colours as declarations of the page's variables."""
+    colors = zip(_colors(SCREEN), _colors(theme), strict=True)
+    return " ".join(f"--{name[1:]}: {color};" for name, color in colors)
+
+
+def _colors(theme: Theme) -> list[str]:
+    return [theme.foreground, theme.background, theme.muted, *theme.series]
+
+
+def _inline(picture: Picture) -> Markup:
+    """The picture as an element of the page, in the page's colours, with points to look at."""
+    figure, buffer = picture.draw(SCREEN), io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": picture.name}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    drawing = buffer.getvalue()
+    drawing = drawing[drawing.index("<svg") : drawing.rindex("</svg>")]
+    drawing = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", drawing, flags=re.DOTALL)
+    drawing = re.sub(r' id="[\w.]+_\d+"', "", drawing)  # no other element refers to them
+    for color in _colors(SCREEN):
+        drawing = drawing.replace(color, f"var(--{color[1:]})")
+    start = drawing.index(">") + 1
+    width, height = figure.get_size_inches() * 72
+    points = []
+    for i, (text, x, y) in enumerate(picture.points):
+        right, up = figure.axes[0].transData.transform((x, y)) * 72 / figure.dpi
+        place = {"tab": -1 if i else 0, "x": right, "y": height - up}
+        points.append(POINT.format(text=escape(text), **place))
+    return Markup(
+        f'<svg viewBox="0 0 {width:g} {height:g}" style="width: {width * 1.5:g}px" role="group" '
+        f'aria-label="{escape(picture.alternative)}"><g aria-hidden="true">{drawing[start:]}</g>'
+        f"{''.join(points)}</svg>"
     )
 
 
@@ -43,34 +84,34 @@ def markdown(document: Document) -> str:
     """The document as Markdown."""
     parts = [f"# {document.title}", document.text]
     for section in document.sections:
-        parts.append(f"## {section.title}")
-        if section.text:
-            parts.append(section.text)
-        parts += [_markdown_table(table) for table in section.tables]
-        for picture in section.pictures:
-            parts.append(f"![{picture.alternative}]({FIGURES}/{picture.name}.png)")
-            parts.append(picture.caption)
-    return "\n\n".join(parts) + "\n"
+        parts += [f"## {section.title}", section.text]
+        for card in section.cards:
+            facts = [
+                f"- {name}: {_markdown_cell(fact)}" for name, fact in card.facts.items() if fact
+            ]
+            parts += [f"### {card.title}", f"**{card.figure}** {card.meaning}", "\n".join(facts)]
+            parts += _tables_and_pictures(card)
+        parts += _tables_and_pictures(section)
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _tables_and_pictures(part: Card | Section) -> list[str]:
+    texts = [_markdown_table(table) for table in part.tables]
+    for picture in part.pictures:
+        texts.append(f"![{picture.alternative}]({FIGURES}/{picture.name}.png)")
+        texts += [picture.caption, _markdown_table(picture.table)]
+    return texts
 
 
 def _markdown_table(table: Table) -> str:
     rule = ["---:" if i in table.numeric else "---" for i in range(len(table.header))]
     rows = [[_markdown_cell(cell) for cell in row] for row in table.rows]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [list(table.header), rule, *rows])
+    text = "\n".join("| " + " | ".join(row) + " |" for row in [list(table.header), rule, *rows])
+    if not table.folded:
+        return text
+    return f"<details><summary>{escape(table.folded)}</summary>\n\n{text}\n\n</details>"
 
 
 def _markdown_cell(cell: str) -> str:
     text = cell.replace("|", "\\|")
     return f"`{text}`" if isinstance(cell, Code) and text else text
-
-
-def _embed(picture: Picture, theme: Theme) -> str:
-    """A figure as a data URI."""
-    return "data:image/svg+xml;base64," + base64.b64encode(_svg(picture, theme)).decode()
-
-
-@lru_cache(maxsize=128)  # the files and the page have the same figures
-def _svg(picture: Picture, theme: Theme) -> bytes:
-    buffer = io.BytesIO()
-    picture.draw(theme).savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()

@@ -14,6 +14,7 @@ from icot.config.identity import WITHOUT_EFFECT, leaves, matches
 from icot.config.kept import read_config
 from icot.config.options import FixedScheduleConfig
 from icot.config.schema import TrainConfig
+from icot.config.task_options import MultiplicationConfig
 from icot.errors import RunError
 from icot.reporting.prompted import Prompted, find_prompted
 from icot.runs.evaluations import KeptEvaluation, find_evaluations
@@ -32,6 +33,7 @@ from icot.runs.sweeps import FINISHED, read_index
 # Keys in which runs of a series may differ; all other values are equal within it.
 IGNORED_IN_SERIES = (*WITHOUT_EFFECT, "seed", "trainer.accelerator")
 PRECISION = "trainer.precision"
+REMOVAL = "icot_si"  # the method whose schedule names a run
 COUNTED = ("tokens_removed", "examples_seen", "seconds")  # numbers that every summary has
 
 
@@ -67,16 +69,16 @@ class Run:
         }
 
     @cached_property
-    def curve(self) -> dict[float, float]:
-        """Validation accuracy by tokens removed, in the order of training.
+    def curve(self) -> dict[float, dict[str, float]]:
+        """The rows of validated stages by tokens removed, in the order of training.
 
-        A stage that was trained again after a rollback counts once, with its last accuracy.
+        A stage that was trained again after a rollback counts once, with its last row.
         """
-        found: dict[float, float] = {}
+        found: dict[float, dict[str, float]] = {}
         for row in self.stages:
             if "val_accuracy" in row:
                 found.pop(row["tokens_removed"], None)
-                found[row["tokens_removed"]] = row["val_accuracy"]
+                found[row["tokens_removed"]] = row
         return found
 
     @property
@@ -104,9 +106,33 @@ class Run:
         return bool(self.summary)
 
     @property
+    def task(self) -> str:
+        """Its task, for readers: ``3 × 3 digits``, ``parity``."""
+        task = self.cfg.task
+        if isinstance(task, MultiplicationConfig):
+            chain = "" if task.chain == "long" else f", {task.chain}"
+            return f"{task.digits} × {task.digits} digits{chain}"
+        values = task.as_dict()
+        named = values.get("name") or values.get("dataset") or self.environment.get("task")
+        return str(named or values["_target_"])
+
+    @property
+    def method(self) -> str:
+        """The name of the method's group."""
+        return str(self.environment.get("choices", {}).get("method", REMOVAL))
+
+    @property
+    def approach(self) -> str:
+        """The schedule of stepwise internalization, or the name of another method."""
+        if self.method != REMOVAL:
+            return self.method
+        return str(self.environment.get("schedule") or self.cfg.schedule.kind)
+
+    @property
     def is_baseline(self) -> bool:
-        """Whether its schedule removes the same tokens throughout."""
-        return isinstance(self.cfg.schedule, FixedScheduleConfig)
+        """Whether it removes the same tokens throughout, and is of no other method."""
+        is_fixed = isinstance(self.cfg.schedule, FixedScheduleConfig)
+        return is_fixed and self.method == REMOVAL
 
     @property
     def removed(self) -> str:
@@ -128,11 +154,6 @@ class Run:
         """The experiment that it was started with."""
         name = self.environment.get("experiment")
         return str(name) if name else None
-
-    @property
-    def method(self) -> str:
-        """The name of the method's group."""
-        return str(self.environment.get("choices", {}).get("method", "icot_si"))
 
     @property
     def sweep(self) -> str | None:

@@ -13,15 +13,34 @@ SYMBOLS = {"schedule.tokens_per_epoch": "Δ", "schedule.smoothing_lambda": "λ"}
 
 @dataclass
 class Series:
-    """Runs that differ only in their seed; ``label`` names them in tables and figures."""
+    """Runs that differ only in their seed.
+
+    Attributes:
+        runs: by seed.
+        name: tells them from other series of their task.
+        label: tells them from all series of the report.
+        details: further settings in which they differ from series of the same task and method.
+    """
 
     runs: list[Run] = field(default_factory=list)
+    name: str = ""
     label: str = ""
+    details: list[str] = field(default_factory=list)
 
     @property
     def cfg(self) -> TrainConfig:
         """The configuration of one of them."""
         return self.runs[0].cfg
+
+    @property
+    def task(self) -> str:
+        """The task of all of them."""
+        return self.runs[0].task
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether they remove the same tokens throughout."""
+        return self.runs[0].is_baseline
 
     @property
     def seeds(self) -> list[Run]:
@@ -46,8 +65,8 @@ class Series:
         """Validation accuracies by tokens removed, one for each seed that got there."""
         found: dict[float, list[float]] = {}
         for run in self.seeds:
-            for removed, accuracy in run.curve.items():
-                found.setdefault(removed, []).append(accuracy)
+            for removed, row in run.curve.items():
+                found.setdefault(removed, []).append(row["val_accuracy"])
         return found
 
 
@@ -56,13 +75,17 @@ def gather_series(runs: Sequence[Run]) -> list[Series]:
     found: dict[tuple[tuple[str, str], ...], Series] = {}
     for run in runs:
         found.setdefault(tuple(sorted(run.settings.items())), Series()).runs.append(run)
-    by_name: dict[str, list[Series]] = {}
+    by_name: dict[tuple[str, str], list[Series]] = {}
     for series in found.values():
         series.runs.sort(key=lambda run: run.cfg.seed)
-        by_name.setdefault(_name(series.runs[0]), []).append(series)
-    for name, alike in by_name.items():
+        by_name.setdefault((series.task, _name(series.runs[0])), []).append(series)
+    one_task = len({task for task, _ in by_name}) == 1
+    for (task, name), alike in by_name.items():
+        telling, others = _differing_keys(alike)
         for series in alike:
-            series.label = ", ".join([name, *_differences(series, alike)])
+            series.name = ", ".join([name, *_values(series, telling)])
+            series.label = series.name if one_task else f"{task}: {series.name}"
+            series.details = _values(series, others)
     return sorted(found.values(), key=_sort_key)
 
 
@@ -77,19 +100,34 @@ def _name(run: Run) -> str:
     row = paper_row(run.experiment, run.method)
     if row is not None:
         return row.row
-    if run.method != "icot_si":
-        return run.method
-    return str(run.environment.get("schedule") or run.cfg.schedule.kind)
+    return run.approach
 
 
-def _differences(series: Series, alike: Sequence[Series]) -> list[str]:
-    """The values in which a series differs from others of the same name."""
-    own, others = series.runs[0].settings, [other.runs[0].settings for other in alike]
-    keys = [*(k for k in SYMBOLS if k in own), *(k for k in own if k not in SYMBOLS)]
+def _differing_keys(alike: Sequence[Series]) -> tuple[list[str], list[str]]:
+    """The few keys that tell series of one name apart, and the others in which they differ."""
+    settings = [series.runs[0].settings for series in alike]
+    keys = dict.fromkeys([*SYMBOLS, *(key for values in settings for key in values)])
+
+    def count(*chosen: str) -> int:
+        """How many kinds of series these keys tell apart."""
+        return len({tuple(values.get(key) for key in chosen) for values in settings})
+
+    others = [key for key in keys if count(key) > 1]
+    telling: list[str] = []
+    while count(*telling) < len(alike):
+        best = max(others, key=lambda key: count(*telling, key))
+        others.remove(best)
+        telling.append(best)
+    return sorted(telling, key=list(keys).index), others
+
+
+def _values(series: Series, keys: Sequence[str]) -> list[str]:
+    """The values that a series has for some keys, with short names."""
+    own = series.runs[0].settings
     return [
-        f"{SYMBOLS.get(key, key.split('.')[-1].replace('_', ' '))} {short(own[key])}"
+        f"{SYMBOLS.get(key, key.split('.')[-1].replace('_', ' ').strip())} {short(own[key])}"
         for key in keys
-        if len({other.get(key) for other in others}) > 1
+        if key in own
     ]
 
 

@@ -7,6 +7,7 @@ and dash.
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -42,6 +43,15 @@ DARK = Theme(
     heat="cividis",
 )
 
+# Colours that stand for the theme of the reader's screen: "#0000xx" is a variable of the page.
+SCREEN = Theme(
+    foreground="#000001",
+    background="#000002",
+    muted="#000003",
+    series=tuple(f"#0000{16 + i:02x}" for i in range(len(LIGHT.series))),
+    heat="cividis",
+)
+
 
 def new_figure(theme: Theme, width: float, height: float) -> Figure:
     """An empty figure; sizes are in inches."""
@@ -71,15 +81,16 @@ def style_axes(axes: Axes, theme: Theme) -> None:
         text.set_color(theme.foreground)
 
 
-def legend(axes: Axes, theme: Theme, outside: bool = False) -> None:
-    """Add a legend in the theme's colours, inside the axes or to their right."""
-    parent = axes.get_figure() if outside else axes
+def legend(axes: Axes, theme: Theme, columns: int = 0) -> None:
+    """Add a legend in the theme's colours: inside the axes, or in columns below them."""
+    parent = axes.get_figure() if columns else axes
     assert parent is not None
     handles, labels = axes.get_legend_handles_labels()
     parent.legend(
         handles,
         labels,
-        loc="outside right upper" if outside else "best",
+        loc="outside lower center" if columns else "best",
+        ncols=columns or 1,
         fontsize=8,
         labelcolor=theme.foreground,
         facecolor=theme.background,
@@ -91,5 +102,5 @@ def legend(axes: Axes, theme: Theme, outside: bool = False) -> None:
 def save(figure: Figure, path: Path) -> None:
     """Write a figure, in the format that the path's suffix names."""
     metadata = {"Date": None} if path.suffix == ".svg" else {}  # the same figure, the same file
-    with replace_file(path, "wb") as file:
+    with replace_file(path, "wb") as file, rc_context({"svg.hashsalt": path.stem}):
         figure.savefig(file, format=path.suffix[1:], metadata=metadata)

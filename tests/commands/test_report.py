@@ -1,6 +1,5 @@
 """A report is made from run directories alone, and shows what is missing too."""
 
-import base64
 import re
 import shutil
 from html.parser import HTMLParser
@@ -26,23 +25,17 @@ class Page(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.images: list[dict[str, str | None]] = []
-        self.sources: list[str] = []
-        self.ids: list[str] = []
-        self.links: list[str] = []
-        self.text: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        if tag == "img":
-            self.images.append(found)
-        self.sources += [found[k] for k in ("src", "srcset") if k in found]
-        self.links += [found["href"]] if "href" in found else []
-        self.ids += [found["id"]] if "id" in found else []
+        self.tags.append((tag, dict(attrs)))
 
-    def handle_data(self, data):
-        self.text.append(data)
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+    def values(self, attribute: str) -> list[str]:
+        return [found[attribute] for _, found in self.tags if found.get(attribute)]
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +78,9 @@ def report(sweep) -> Path:
 def test_pictures_are_there_as_png_and_svg_and_in_the_page(report):
     names = {path.stem for path in (report / "figures").iterdir()}
     assert names == {
-        "seeds",
+        *(f"run_full_method_δ_{d}_λ_{smoothing}" for d in (4, 8) for smoothing in (4, "inf")),
         "accuracy_by_tokens_removed_2_x_2_digits_sweep_outputs",
-        "seeds_by_tokens_removed_2_x_2_digits_sweep_outputs",
+        "seeds",
         "delta_lambda",
         "offsets",
     }
@@ -95,31 +88,78 @@ def test_pictures_are_there_as_png_and_svg_and_in_the_page(report):
         assert (report / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert b"<svg" in (report / "figures" / f"{name}.svg").read_bytes()
     shown = Page((report / "report.html").read_text())
-    assert len(shown.images) == len(names)
-    for image in shown.images:
-        assert len(image["alt"] or "") > 40
+    pictures = shown.all("svg")
+    assert len(pictures) == len(shown.all("figure")) == len(names)
+    for picture in pictures:
+        assert len(picture["aria-label"] or "") > 40
 
 
-def test_the_page_opens_offline(report):
-    shown = Page((report / "report.html").read_text())
-    assert len(shown.sources) == 2 * len(shown.images)  # for light and for dark screens
-    for source in shown.sources:
-        kind, _, data = source.partition(";base64,")
-        assert kind == "data:image/svg+xml"
-        assert b"<svg" in base64.b64decode(data)
-    anchors = [link for link in shown.links if link.startswith("#")]
+def test_each_picture_has_points_that_a_keyboard_reaches_and_a_table_of_them(report):
+    text = (report / "report.html").read_text()
+    label = "seed 2: validation exact match 0.500, chain tokens removed 8"
+    for figure in text.split("<figure>")[1:]:
+        figure = figure.split("</figure>")[0]
+        points = [g for g in Page(figure).all("g") if g.get("class") == "point"]
+        assert [p["tabindex"] for p in points] == ["0", *["-1"] * (len(points) - 1)]
+        assert len(points) > 1
+        assert figure.count("<details>") == 1
+        assert figure.count("<td") > len(points)
+        assert '"><g aria-hidden="true">' in figure  # the drawing, besides its points
+    (curve,) = [
+        f
+        for f in text.split("<figure>")
+        if "Accuracy by tokens removed, full method, Δ 8, λ 4." in f
+    ]
+    assert label in [g.get("aria-label") for g in Page(curve).all("g")]
+
+
+def test_the_page_loads_nothing_and_follows_the_screen(report):
+    text = (report / "report.html").read_text()
+    shown = Page(text)
+    assert not {"src", "srcset"} & {name for _, found in shown.tags for name in found}
+    assert "@import" not in text
+    assert set(re.findall(r"url\(([^)]*)", text)) <= {f"#{i}" for i in shown.values("id")}
+    assert len(shown.values("id")) == len(set(shown.values("id")))
+    anchors = [link for link in shown.values("href") if link != "data:,"]
     assert anchors
-    assert {link[1:] for link in anchors} <= set(shown.ids)
-    assert all(link.startswith(("#", "data:")) for link in shown.links)
+    assert {link.removeprefix("#") for link in anchors} <= set(shown.values("id"))
+    for color in ("--000001", "--000002", "--000010"):
+        assert len(set(re.findall(rf"{color}: (#\w+);", text))) == 2  # light and dark
+        assert f"var({color})" in text
+    assert not re.search(r": #0000[01]\d\b(?!;)", text.split("</style>")[1])
 
 
-def test_every_number_of_the_paper_stands_beside_ours_or_is_missing_with_its_command(report):
+def test_the_report_begins_with_a_card_for_each_series(report):
     text = (report / "report.md").read_text()
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    assert headings[:2] == ["# Runs of icot", "## Runs"]
+    cards = [heading for heading in headings if heading.startswith("### ")]
+    assert cards[0] == "### 2 × 2 digits: full method, Δ 4, λ 4"
+    assert cards[-1] == "### 2 × 2 digits: No CoT"
+    card = text.split(cards[2])[1].split("###")[0]
+    for words in (
+        "**0.450 (0.000-1.000)** mean exact match of 2 seeds",
+        "- each seed: 1: 0.400, 2: 0.500",
+        "- removed: 8 of 8 chain tokens",
+        "- time: 60 s on a processor, 1 thread",
+        "- cost: 640 examples, 208 tokens, 4.99e+08 FLOPs a run",
+        "- command: `python -m icot.train experiment=figure3_full_cpu",
+        "| No CoT | 0.500 (0.400-0.600) | -0.050 | 640 |",
+    ):
+        assert words in card
+
+
+def test_every_number_of_the_paper_stands_beside_ours_or_is_folded_with_its_command(report):
+    text = (report / "report.md").read_text()
+    beside, folded = text.split("## Against the paper")[1].split("</details>")[0].split("<details>")
+    assert f"{len(paper_rows()) - 2} numbers of the papers have no run here" in folded
     for row in paper_rows():
+        ran = row.experiment in ("table2_4x4_no_cot", "figure3_full")
         (line,) = [x for x in text.splitlines() if f"`{row.command}`" in x]
         assert row.number in line
-        assert "missing" in line
-    runs, _, _ = find_runs([report.parent / "outputs"])
+        assert ("missing" in line) == ran
+        assert line in (beside if ran else folded)
+    runs = find_runs([report.parent / "outputs"]).runs
     (baseline,) = [run for run in runs if run.experiment == "table2_4x4_no_cot_cpu"]
     (line,) = [x for x in text.splitlines() if "experiment=table2_4x4_no_cot`" in x]
     assert f"| {baseline.accuracy:.3f} |" in line
@@ -152,9 +192,9 @@ def test_a_real_run_is_reported(small_run, tmp_path):
 
 
 def test_series_are_runs_that_differ_in_their_seed_alone(sweep):
-    runs, missing, _ = find_runs([sweep])
-    series = {one.label: one for one in gather_series(runs)}
-    assert len(missing) == 1
+    found = find_runs([sweep])
+    series = {one.label: one for one in gather_series(found.runs)}
+    assert len(found.missing) == 1
     assert sorted(series) == [
         "No CoT",
         "full method, Δ 4, λ 4",
@@ -169,7 +209,7 @@ def test_a_seed_counts_once_however_often_it_was_run(sweep, tmp_path):
     again = tmp_path / "again"
     (first,) = sweep.glob("delta_4_lambda_inf_seed_1")
     shutil.copytree(first, again)
-    runs, _, _ = find_runs([sweep, again])
+    runs = find_runs([sweep, again]).runs
     (series,) = [one for one in gather_series(runs) if one.label == "full method, Δ 4, λ inf"]
     assert len(series.runs) == 3
     assert [run.cfg.seed for run in series.seeds] == [1, 2]
@@ -177,7 +217,7 @@ def test_a_seed_counts_once_however_often_it_was_run(sweep, tmp_path):
 
 
 def test_the_papers_number_stands_beside_the_runs_that_change_the_fewest_settings(sweep):
-    runs, _, _ = find_runs([sweep])
+    runs = find_runs([sweep]).runs
     assert of_experiment(runs, "figure3_no_smoothing_cpu") == ([], [])
     assert nearest([], "figure3_no_smoothing_cpu") is None
     kept, left_out = of_experiment(runs, "figure3_full_cpu")

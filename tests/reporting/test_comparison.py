@@ -56,13 +56,16 @@ def test_one_task_or_one_method_makes_no_matrix(suite):
 
 
 def test_each_stage_on_further_examples(suite):
-    sections = outside(gather_series(suite))
-    assert len(sections) == 4
-    (table,) = sections[0].tables
-    assert table.header == ("weights", "removed", "own examples", "longer")
-    assert table.rows[0] == ["0", "0", "0.900 (0.800-1.000)", "0.600 (0.500-0.700)"]
-    (picture,) = sections[0].pictures
-    assert "0 removed: 0.900" in picture.alternative
+    section = outside(gather_series(suite))
+    assert len(section.pictures) == 4
+    picture = section.pictures[0]
+    assert picture.table.header == ("weights", "removed", "own examples", "longer")
+    assert picture.table.rows[0] == ["0", "0", "0.900 (0.800-1.000)", "0.600 (0.500-0.700)"]
+    assert (
+        "longer: exact match 0.600 (0.500-0.700), chain tokens removed 0",
+        0,
+        0.6,
+    ) in picture.points
     for theme in (LIGHT, DARK):
         (axes,) = picture.draw(theme).axes
         drawn = [list(line.get_ydata()) for line in axes.get_lines()]

@@ -12,8 +12,8 @@ from tests.made_runs import make_run
 def cells(folder, experiment: str) -> list[str]:
     """The row of an experiment's number: its own runs, those at CPU size."""
     (row,) = [row for row in paper_rows() if row.experiment == experiment]
-    table = against_the_paper(find_runs([folder]).runs).tables[0]
-    (found,) = [line for line in table.rows if line[-1] == row.command]
+    tables = against_the_paper(find_runs([folder]).runs).tables
+    (found,) = [line for table in tables for line in table.rows if line[-1] == row.command]
     return list(found[2:4])
 
 
