@@ -136,6 +136,7 @@ class Lines:
             axes.set_yscale("log")
         else:
             axes.set_ylim(-0.02, 1.03)
+            axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
         if self.x_label == REMOVED:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel(self.x_label)

@@ -7,7 +7,6 @@ from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment
-from markupsafe import Markup
 from matplotlib import rc_context
 
 from icot.reporting.document import Card, Code, Document, Picture, Section, Table
@@ -55,7 +54,7 @@ def _colors(theme: Theme) -> list[str]:
     return [theme.foreground, theme.background, theme.muted, *theme.series]
 
 
-def _inline(picture: Picture) -> Markup:
+def _inline(picture: Picture) -> str:
     """The picture as an element of the page, in the page's colours, with points to look at."""
     figure, buffer = picture.draw(SCREEN), io.StringIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": picture.name}):
@@ -73,7 +72,7 @@ def _inline(picture: Picture) -> Markup:
         right, up = figure.axes[0].transData.transform((x, y)) * 72 / figure.dpi
         place = {"tab": -1 if i else 0, "x": right, "y": height - up}
         points.append(POINT.format(text=escape(text), **place))
-    return Markup(
+    return (
         f'<svg viewBox="0 0 {width:g} {height:g}" style="width: {width * 1.5:g}px" role="group" '
         f'aria-label="{escape(picture.alternative)}"><g aria-hidden="true">{drawing[start:]}</g>'
         f"{''.join(points)}</svg>"
