@@ -109,7 +109,7 @@ def test_a_run_directory_runs_no_code_of_a_package_that_is_not_trusted(place):
         (["task._target_=mine.tasks.Nothing"], "mine.tasks.Nothing"),
         (["task._target_=mine.schedules.Halving"], "is not a subclass of icot.Task"),
         (["method=guessing", "method.share=2"], "method.share=2 must be at most 1"),
-        (["method=guessing", "+method.other=2"], "there is no other"),
+        (["method=guessing", "+method.other=2"], "there is no method.other"),
         (["schedule=halving", "schedule.smoothing_lambda=0"], "above 0"),
     ],
 )

@@ -48,5 +48,5 @@ def test_what_a_method_does_not_heed_may_not_be_set(monkeypatch):
         with pytest.raises(ConfigError, match="method deaf does not use schedule"):
             build.build_method(MethodConfig(), [override])
     assert build.build_method(MethodConfig(), ["seed=1"])[0] is deaf
-    with pytest.raises(ConfigError, match=r"method\.there is no share"):
+    with pytest.raises(ConfigError, match=r"there is no method\.share"):
         build.build_method(MethodConfig(share=1), [])
