@@ -57,6 +57,8 @@ def supervised_logits(model: Callable[..., Any], batch: CoTBatch) -> tuple[Tenso
         ordered by row, then column.
     """
     places = _places(batch)
+    if batch.places is not None:  # which may be in another order
+        places = places[(places[:, 0] * batch.labels.shape[1] + places[:, 1]).argsort()]
     row, column = places.unbind(1)
     before = torch.zeros_like(batch.labels, dtype=torch.bool)
     before[row, column - 1] = True  # token t is predicted at position t - 1
