@@ -74,33 +74,39 @@ class StudentLM(CausalLM):
             yield
 
 
-class MindReadingLM(StudentLM):
-    """(a) The student, fed by a teacher; the arguments are those of ``CausalLM``, and
+class ReadsTeacher(TrainingModule):
+    """A training with a teacher's states; the arguments are those of ``TrainingModule``, and
 
     Args:
-        teacher: whose states it reads; not a part of the checkpoints.
+        teacher: whose states are read, no part of the checkpoints; None for none.
     """
 
-    def __init__(self, *arguments: Any, teacher: Teacher, **named: Any) -> None:
+    def __init__(self, *arguments: Any, teacher: Teacher | None, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._teacher = [teacher]  # in a list, so that it is no part of the module
 
     @property
     def teacher(self) -> Teacher:
         """Whose states are read."""
+        assert self._teacher[0] is not None
         return self._teacher[0]
 
     def on_fit_start(self) -> None:
-        """Move the teacher to the device."""
-        self.teacher.model.to(self.device)
+        """Move the teacher, if there is one, to the device."""
+        if self._teacher[0] is not None:
+            self.teacher.model.to(self.device)
         super().on_fit_start()
+
+
+class MindReadingLM(ReadsTeacher, StudentLM):
+    """(a) The student, fed by a teacher."""
 
     def states(self, whole: CoTBatch, question: int) -> Tensor:
         """The teacher's."""
         return self.teacher.states(whole)
 
 
-class CoupledLM(StudentLM):
+class CoupledLM(ReadsTeacher, StudentLM):
     """(c) Emulator and student, trained on the answer, as published alone.
 
     Args:
@@ -120,19 +126,12 @@ class CoupledLM(StudentLM):
         component_offset: int = 0,
         **named: Any,
     ) -> None:
-        super().__init__(*arguments, **named)
-        self._teacher = [teacher]
+        super().__init__(*arguments, teacher=teacher, **named)
         self.distance_weight, self.component_weight = distance_weight, component_weight
         self.component_offset = component_offset
         self._emulated: Emulated | None = None  # of the batch in hand
         if fix_emulator:
             self.coupled.emulator.requires_grad_(False)
-
-    def on_fit_start(self) -> None:
-        """Move the teacher, if there is one, to the device."""
-        if self._teacher[0] is not None:
-            self._teacher[0].model.to(self.device)
-        super().on_fit_start()
 
     @property
     def coupled(self) -> Coupled:
@@ -178,7 +177,7 @@ class CoupledLM(StudentLM):
         return of_row[row].sum()
 
 
-class EmulatorModule(TrainingModule):
+class EmulatorModule(ReadsTeacher):
     """(b) The emulator; the arguments are those of ``TrainingModule``, and
 
     Args:
@@ -197,18 +196,11 @@ class EmulatorModule(TrainingModule):
         component_offset: int = 0,
         **named: Any,
     ) -> None:
-        super().__init__(*arguments, **named)
-        self._teacher = [teacher]
+        super().__init__(*arguments, teacher=teacher, **named)
         self.component_weight, self.component_offset = component_weight, component_offset
 
-    @property
-    def teacher(self) -> Teacher:
-        """Whose states are learned."""
-        return self._teacher[0]
-
     def on_fit_start(self) -> None:
-        """No dropout, as published; the teacher is on the same device."""
-        self.teacher.model.to(self.device)
+        """No dropout, as published."""
         super().on_fit_start()
         self.eval()
 
