@@ -62,10 +62,12 @@ class Chains:
     Attributes:
         tokens: [B, L], L tokens the longest, with -100 behind the end of each. A row that
             supervises nothing has none.
-        longest_question: tokens of the longest question of the batch, its separator with it.
+        questions: [B] tokens of each question, its separator with it.
+        longest_question: the largest of these numbers.
     """
 
     tokens: Tensor
+    questions: Tensor
     longest_question: int
 
 
@@ -76,7 +78,7 @@ class CoTBatch:
     Attributes:
         input_ids: [B, T] token ids.
         labels: [B, T] the same ids where supervised, -100 elsewhere (not shifted).
-        cot_start: [B] index of a chain's first token.
+        cot_start: [B] index of a chain's first token, behind fillers where there are any.
         cot_end: [B] index after a chain's last token, where the second separator stands.
         lengths: [B] tokens of a row before the padding.
         position_ids: [B, T], or None for 0..T-1.
@@ -216,7 +218,7 @@ def whole_chains(batch: CoTBatch) -> Chains:
     place = torch.arange(max(1, int(lengths.max())), device=lengths.device)[None]
     column = (batch.cot_start[:, None] + place).clamp(max=batch.input_ids.shape[1] - 1)
     tokens = batch.input_ids.gather(1, column).masked_fill(place >= lengths[:, None], IGNORED)
-    return Chains(tokens, int(batch.cot_start.max()))
+    return Chains(tokens, batch.cot_start, int(batch.cot_start.max()))
 
 
 def offset_probabilities(smoothing_lambda: float, size: int = OFFSETS) -> Tensor:

@@ -34,7 +34,6 @@ from icot.commands.build import (
 from icot.commands.build_trainer import trainer_arguments
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import BenchmarkConfig
-from icot.data.tokenized import separator_id
 from icot.methods.base import Method, NoOptions, Options
 from icot.methods.icot_kd.training import EmulatorModule, StudentLM
 from icot.methods.icot_si.record import METHOD as ICOT_SI
@@ -104,8 +103,8 @@ def prepare_data(
 ) -> CoTDataModule:
     """The data module; its view draws no offsets, as in the plain loop."""
     task = build_task(cfg.task)
-    tokenizer = build_tokenizer(cfg.model, task)
-    view = build_view(cfg, method, options or NoOptions(), separator_id(tokenizer))
+    tokenizer = build_tokenizer(cfg.model, task, cfg.schedule)
+    view = build_view(cfg, method, options or NoOptions(), tokenizer)
     data = build_data(cfg, task, tokenizer, view)
     data.prepare_data()
     return data

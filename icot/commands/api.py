@@ -21,6 +21,7 @@ from icot.commands import train as train_command
 from icot.commands.build import build_method, build_task, model_maker
 from icot.config.checks import validate
 from icot.config.entry_points import EvaluateConfig
+from icot.data.fillers import filler_of
 from icot.errors import ConfigError, RunError
 from icot.evaluation.loading import removed_for, restore_weights
 from icot.methods.base import PredictorParts
@@ -108,8 +109,9 @@ class Run(KeptRun):
             max_new_tokens=max_new_tokens,
             tokens_removed=removed or 0,
             side=self.cfg.schedule.side,
-            keep_position_ids=self.cfg.schedule.keep_position_ids,
+            keep_position_ids=self.cfg.schedule.jumping_ids,
             separators=self.cfg.schedule.separators,
+            fillers=filler_of(self.cfg.schedule, tokenizer).counts(removed or 0),
         )
 
     def evaluate(self, stage: str = "final", **options: Any) -> dict[str, Any]:

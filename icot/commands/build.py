@@ -1,6 +1,7 @@
 """Builds the components of a run from its typed configuration; they get named arguments only."""
 
 import inspect
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,10 +25,13 @@ from icot.config.options import (
     MethodConfig,
     MuonConfig,
     OtherScheduleConfig,
+    ScheduleOptions,
 )
 from icot.config.schema import ModelConfig, TrainConfig
 from icot.config.section import OfAnotherPackage
+from icot.data.fillers import add_filler, filler_of
 from icot.data.leading_tokens import decide_bos
+from icot.data.tokenized import separator_id
 from icot.data.views import View
 from icot.errors import ConfigError, UserError, in_one_line
 from icot.evaluation.loading import MakeModel
@@ -52,6 +56,8 @@ from icot.tasks.base import Task
 from icot.training.datamodule import CoTDataModule
 from icot.training.module import TrainingModule
 from icot.training.optimizers import adamw, muon
+
+log = logging.getLogger(__name__)
 
 COMPILED_WIDTHS = 16  # a compiled model sees batches of so many columns, or a multiple
 # What of model.config is the shape, which pretrained weights bring along.
@@ -107,13 +113,22 @@ def build_task(option: AnyTask) -> Task:
         raise ConfigError([f"task: {error}"]) from None
 
 
-def build_tokenizer(model: ModelConfig, task: Task) -> PreTrainedTokenizerBase:
+def build_tokenizer(
+    model: ModelConfig, task: Task, schedule: ScheduleOptions | None = None
+) -> PreTrainedTokenizerBase:
     """The model's own tokenizer, or the one that the configuration names.
+
+    Args:
+        model: of the configuration.
+        task: whose symbols a tokenizer may have to know.
+        schedule: with fillers, it gives the tokenizer a token for them.
 
     Raises:
         ModelError: it cannot be loaded, or has no token that the data need.
     """
     tokenizer = load_tokenizer(model.tokenizer or model.name_or_path, task)
+    if schedule is not None and schedule.filler != "none":
+        add_filler(tokenizer)
     return decide_bos(tokenizer, model.add_bos)
 
 
@@ -137,6 +152,7 @@ def build_model(cfg: TrainConfig, tokenizer: PreTrainedTokenizerBase, positions:
         config=config,
         attn_implementation=cfg.model.attn_implementation,
         dtype=cfg.model.dtype,
+        may_grow=cfg.schedule.filler != "none",
     )
     if cfg.model.attn_implementation is None and device_for(cfg.trainer.accelerator).type == "cpu":
         precision = resolve_precision(
@@ -148,7 +164,7 @@ def build_model(cfg: TrainConfig, tokenizer: PreTrainedTokenizerBase, positions:
         )
     if cfg.data.packing:
         check_packing(model, name)
-    if cfg.schedule.keep_position_ids:
+    if cfg.schedule.jumping_ids:
         check_kept_positions(model, name)
     return add_lora(model, **cfg.model.lora.as_dict()) if cfg.model.lora.r is not None else model
 
@@ -220,13 +236,19 @@ def model_maker(method: Method, options: Options) -> MakeModel:
     return make
 
 
-def build_view(cfg: TrainConfig, method: Method, options: Options, eos_token_id: int) -> View:
-    """The method's view of a batch."""
+def build_view(
+    cfg: TrainConfig, method: Method, options: Options, tokenizer: PreTrainedTokenizerBase
+) -> View:
+    """The method's view of a batch.
+
+    Raises:
+        ConfigError: the method has no fillers, and the schedule asks for them.
+    """
     parts = ViewParts(
-        eos_token_id=eos_token_id,
+        eos_token_id=separator_id(tokenizer),
         seed=cfg.seed,
         side=cfg.schedule.side,
-        keep_position_ids=cfg.schedule.keep_position_ids,
+        keep_position_ids=cfg.schedule.jumping_ids,
         smoothing_lambda=cfg.schedule.smoothing_lambda,
         dial_share=cfg.schedule.dial_share,
         max_train_tokens=cfg.data.max_train_tokens,
@@ -234,8 +256,14 @@ def build_view(cfg: TrainConfig, method: Method, options: Options, eos_token_id:
         width_multiple=1 if cfg.model.compile is None else COMPILED_WIDTHS,
         with_chains=cfg.schedule.chain_loss > 0,
         separators=cfg.schedule.separators,
+        filler=filler_of(cfg.schedule, tokenizer),
     )
-    return method.build_view(parts, options)
+    view = method.build_view(parts, options)
+    if view.filler != parts.filler:
+        raise ConfigError(
+            [f"schedule.filler={cfg.schedule.filler}: method {method.name} has no fillers"]
+        )
+    return view
 
 
 def build_data(
@@ -251,6 +279,17 @@ def build_data(
         seed=cfg.seed,
         num_workers=cfg.data.num_workers,
     )
+
+
+def warn_of_told_lengths(data: CoTDataModule) -> None:
+    """Say so if fillers tell the model more than a question does: how long its chain was."""
+    store = data.split("train")
+    if data.view.filler.count is None and np.ptp(store.cot_end - store.cot_start):
+        log.warning(
+            "schedule.filler=one_for_one: chains differ in length, so the fillers tell the model "
+            "how long the chain of a question was, in evaluation too. schedule.filler=fixed does "
+            "not."
+        )
 
 
 def check_lengths(cfg: TrainConfig, data: CoTDataModule) -> None:
@@ -271,8 +310,11 @@ def check_lengths(cfg: TrainConfig, data: CoTDataModule) -> None:
         removed = 0
         advice += "; or set schedule.patience, with which a stage ends that trains on nothing"
     lengths = np.diff(store.offsets)
-    left = length_after(lengths, store.cot_start, store.cot_end, removed)
-    least = length_after(lengths, store.cot_start, store.cot_end, store.longest_cot)
+    left, least = (
+        length_after(lengths, store.cot_start, store.cot_end, n)
+        for n in (removed, store.longest_cot)
+    )
+    left, least = (n + data.view.filler.counts(lengths - n) for n in (left, least))
     # P(offset >= o) = exp(-lambda o), for the o tokens by which an example is too long.
     excess = (left - most)[(left > most) & (least <= most)]
     if left.min() > most and np.exp(-schedule.smoothing_lambda * excess).sum() < 1:

@@ -9,6 +9,7 @@ import numpy as np
 from icot.commands.build import build_method, build_task, model_maker
 from icot.config.entry_points import SampleConfig
 from icot.config.teacher_options import ModelTeacherConfig, RunTeacherConfig
+from icot.data.fillers import filler_of
 from icot.data.leading_tokens import decide_bos
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import separator_id, tokenize_examples
@@ -132,8 +133,9 @@ def _build_run(cfg: SampleConfig, task: Task, questions: Sequence[Example]) -> A
         cfg.batch_size,
         tokens_removed=removed,
         side=how.side,
-        keep_position_ids=how.keep_position_ids,
+        keep_position_ids=how.jumping_ids,
         before_answer=how.separators,
+        fillers=filler_of(how, weights.tokenizer).counts(removed),
     )
     identity = {**option.as_dict(), "weights": hash_of_weights(weights.model)}
     return Asked(teacher, _with(decoding, identity), None, ANSWER_MARK, cfg.batch_size)

@@ -22,6 +22,7 @@ from icot.config.command_line import CommandLine
 from icot.config.entry_points import DemoConfig
 from icot.config.kept import read_task
 from icot.config.options import FixedScheduleConfig
+from icot.data.fillers import NO_FILLER, Filler, filler_id
 from icot.data.leading_tokens import decide_bos
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import separator_id, tokenize_split
@@ -93,7 +94,8 @@ def _writers_of_run(kept: KeptRun, cfg: DemoConfig) -> list[Writer]:
     method, options = build_method(kept.cfg.method)
     make = model_maker(method, options)
     measured = _measured(read_run(kept.folder)[0])
-    is_dial = schedule.dial_share > 0 and schedule.keep_position_ids == "from_separator"
+    told = schedule.jumping_ids == "from_separator" or schedule.filler == "one_for_one"
+    is_dial = schedule.dial_share > 0 and told
     writers = []
     for checkpoint in select_stage(kept, FINAL if is_dial else ALL):
         removed = checkpoint.tokens_removed or 0
@@ -187,6 +189,7 @@ def _writers_of_export(folder: Path, cfg: DemoConfig) -> list[Writer]:
         told, stages = bool(facts["told_by_position"]), facts["stages"]
         measured = {s["tokens_removed"]: Accuracy(*(s[name] for name in NUMBERS)) for s in stages}
         side, loading = facts["side"], dict(facts["loading"])
+        count = facts.get("filler_count", 0)
         internalized = bool(facts["fully_internalized"])
     except (OSError, ValueError, LookupError, TypeError) as error:
         if isinstance(error, UserError):
@@ -196,11 +199,12 @@ def _writers_of_export(folder: Path, cfg: DemoConfig) -> list[Writer]:
     common = _questions(folder, Source.own(task, cfg.split), tokenizer, cfg)
     store = tokenize_split(task, cfg.split, tokenizer, Path(cfg.paths.cache_dir))
     longest = store.longest_cot
+    filler = NO_FILLER if count == 0 else Filler(filler_id(tokenizer), count)
 
     def prepare(removed: int, model: nn.Module) -> Ready:
         keep: KeepIds = "from_separator" if told else False
         rows, eos = np.arange(len(store)), separator_id(tokenizer)
-        examples = StagedExamples(store, rows, removed, eos, side, keep)
+        examples = StagedExamples(store, rows, removed, eos, side, keep, filler=filler)
         return Ready(GreedyPredictor(model), examples, tokenizer, task)
 
     writers = []

@@ -21,6 +21,7 @@ from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import ExportConfig
 from icot.config.options import AnySchedule, AnyTask
+from icot.data.fillers import FILLER
 from icot.data.leading_tokens import leading_tokens
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import detokenize
@@ -146,6 +147,7 @@ def _export(cfg: ExportConfig, out: Path) -> None:
     }
     with write_at_once(out) as folder:
         leading, longest = leading_tokens(tokenizer), max(use.longest for use in uses)
+        fillers = uses[0].examples.fillers  # a fixed count where there are several budgets
         save_standalone(folder, model.cpu(), tokenizer, longest, uses[0].internalized, leading)
         loading = loading_arguments(model)
         first = range(min(COMPARED, len(uses[0].examples)))
@@ -173,6 +175,8 @@ def _export(cfg: ExportConfig, out: Path) -> None:
             max_new_tokens=longest,
             adapters_of=adapters_of,
             loading=loading,
+            filler=FILLER,
+            fillers=(int(fillers.min()), int(fillers.max())),
         )
         write_text(folder / CARD, card)
         write_text(folder / EXPORTED, _facts(uses, run_.cfg.task, loading, is_dial) + "\n")
@@ -197,6 +201,7 @@ def _facts(uses: list[Use], task: AnyTask, loading: dict[str, Any], is_dial: boo
             "longest_cot": uses[0].examples.store.longest_cot,
             "fully_internalized": uses[0].internalized,
             "told_by_position": is_dial,
+            "filler_count": uses[0].examples.filler.count,
             "loading": loading,
             "stages": [
                 {
@@ -215,7 +220,7 @@ def _is_dial(schedule: AnySchedule, subject: Subject) -> bool:
 
     What tells them is by how much the position ids jump, which must be the same for all examples.
     """
-    told = schedule.dial_share > 0 and schedule.keep_position_ids == "from_separator"
+    told = schedule.dial_share > 0 and schedule.jumping_ids == "from_separator"
     if not told or not subject.fully_internalized:
         return False
     position, _ = subject.examples.at(subject.examples.store.longest_cot).position_jump
@@ -257,7 +262,10 @@ def _check(
     tokenizer, eos_token_id = subject.weights.tokenizer, examples.eos_token_id
     eos = str(tokenizer.eos_token)
     stored = islice(subject.source.stored(tokenizer), len(examples))
-    texts = [prompt_for(example.question, eos, internalized) for example in stored]
+    texts = [
+        prompt_for(example.question, eos, internalized, FILLER * int(n))
+        for example, n in zip(stored, examples.fillers, strict=True)
+    ]
     expected = [row + [eos_token_id] * internalized for row in examples.prompts_and_targets[0]]
     tokens = tokenize_prompts(folder, texts)
     same_tokens = sum(a == b for a, b in zip(tokens, expected, strict=True))
@@ -271,6 +279,7 @@ def _check(
         max_new_tokens=None if own_settings else use.longest,
         separators=1 if internalized else 2,
         jump=use.jump,
+        jumping=1 + int(examples.fillers.max()),
     )
     compared = predictions[: len(outputs or ())]
     # In the evaluation, an output begins with the first separator.

@@ -22,6 +22,7 @@ from icot.commands.build import (
     build_view,
     check_lengths,
     check_schedule,
+    warn_of_told_lengths,
 )
 from icot.commands.build_trainer import (
     add_user_callbacks,
@@ -36,7 +37,6 @@ from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.schema import TrainConfig
 from icot.data.leading_tokens import leading_tokens
-from icot.data.tokenized import separator_id
 from icot.errors import RunError, first_line
 from icot.methods.base import ModelParts
 from icot.models.introspection import config_of
@@ -120,14 +120,15 @@ def fit(
     method, options = build_method(cfg.method, command.overrides)
     check_schedule(method, cfg.schedule)
     task = build_task(cfg.task)
-    tokenizer = build_tokenizer(cfg.model, task)
+    tokenizer = build_tokenizer(cfg.model, task, cfg.schedule)
     add_bos = bool(leading_tokens(tokenizer))  # the configuration that is kept says what was done
     cfg = cfg.model_copy(update={"model": cfg.model.model_copy(update={"add_bos": add_bos})})
-    view = build_view(cfg, method, options, separator_id(tokenizer))
+    view = build_view(cfg, method, options, tokenizer)
     data = build_data(cfg, task, tokenizer, view)
     data.skipped = recoveries.skipped
     data.prepare_data()
     check_lengths(cfg, data)
+    warn_of_told_lengths(data)
     model = method.build_model(
         ModelParts(build_model(cfg, tokenizer, data.longest), data.eos_token_id), options
     )

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
+from icot.config.filler_checks import mistakes_of_fillers
 from icot.config.identity import value_at
 from icot.config.options import CHOSEN_BY, OTHER, SECTIONS
 from icot.config.predictor_options import ASKED
@@ -234,6 +235,7 @@ def cross_checks(values: Mapping[str, Any]) -> list[str]:
         _of_the_trainer,
         _of_the_model,
         _of_batches,
+        mistakes_of_fillers,
     )
     for check in checks:
         try:

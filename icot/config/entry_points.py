@@ -171,8 +171,8 @@ class ProbeConfig(Section):
     null is all.
     """
     positions: list[str] | None = None
-    """Positions to probe: question, sep, chain, end, answer, or single ones, x-1, z3, y2; null is
-    all.
+    """Positions to probe: question, sep, filler, chain, end, answer, or single ones, x-1, f2, z3,
+    y2; null is all.
     """
     tokens: list[Annotated[int, Field(ge=1)]] | None = None
     """Tokens of the chain to read, from 1; null is all."""

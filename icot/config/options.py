@@ -43,6 +43,18 @@ class ScheduleOptions(Section):
     chain_loss_layers: list[PositiveInt] | None = Field(None, min_length=1)
     """After how many layers that head reads the hidden states, one number or several (``[2,3]``);
     null is half of the layers."""
+    filler: Literal["none", "one_for_one", "fixed"] = "none"
+    """What a prompt has behind its separator: nothing, a filler token for each removed token, or
+    ``filler_count`` filler tokens at every stage."""
+    filler_count: PositiveInt | None = None
+    """Filler tokens of each example with ``filler=fixed``."""
+    supervise_filler: bool = False
+    """Supervise the first filler of each example; no other one ever is."""
+
+    @property
+    def jumping_ids(self) -> KeepIds:
+        """``keep_position_ids``; False with a filler for each removed token, which has its id."""
+        return False if self.filler == "one_for_one" else self.keep_position_ids
 
 
 class RemovalOptions(ScheduleOptions):

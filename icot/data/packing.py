@@ -91,17 +91,31 @@ def pack(batch: CoTBatch, plan: Layout, pad_token_id: int) -> CoTBatch:
     )
 
 
-def locate_supervised_tokens(batch: CoTBatch, left: Tensor, plan: Layout | None) -> Tensor:
+def locate_supervised_tokens(
+    batch: CoTBatch,
+    left: Tensor,
+    plan: Layout | None,
+    fillers: Tensor | None = None,
+    first_filler: bool = False,
+) -> Tensor:
     """Row and column [N, 2] of the supervised tokens after removal.
 
     Args:
         batch: padded, [B, T], on the host.
-        left: [B] tokens of each example after removal.
+        left: [B] tokens of each example after removal, its fillers with them.
         plan: the layout if rows are packed.
+        fillers: [B] fillers of each example; None for none.
+        first_filler: the first one of each example is supervised, too.
     """
-    counts = (left - batch.cot_start) * (batch.labels != IGNORED).any(1)
+    trained = (batch.labels != IGNORED).any(1)
+    start = batch.cot_start if fillers is None else batch.cot_start + fillers
+    counts = (left - start) * trained
     example = torch.repeat_interleave(counts)
-    position = torch.arange(len(example)) - (counts.cumsum(0) - counts - batch.cot_start)[example]
+    position = torch.arange(len(example)) - (counts.cumsum(0) - counts - start)[example]
+    if fillers is not None and first_filler:
+        filled = (trained & (fillers > 0)).nonzero()[:, 0]
+        example = torch.cat([example, filled])
+        position = torch.cat([position, batch.cot_start[filled]])
     if plan is None:
         return torch.stack([example, position], dim=1)
     return torch.stack([plan.row[example], plan.column[example] + position], dim=1)

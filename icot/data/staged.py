@@ -2,6 +2,8 @@
 
 question <eos> z1 z2 z3 z4 <eos> #### y <eos>      in the store
 question <eos> z3 z4 <eos> #### y <eos>            at the stage that removes two tokens
+
+Fillers (``icot.data.fillers``) belong to the prompt, and to no target.
 """
 
 from collections.abc import Iterator
@@ -13,15 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from icot.data.batches import collate
+from icot.data.fillers import NO_FILLER, Filler, remove_and_fill
 from icot.data.tokenized import TokenizedSplit
-from icot.removal import (
-    CoTBatch,
-    KeepIds,
-    Side,
-    length_after,
-    remove_cot,
-    with_second_separator,
-)
+from icot.removal import CoTBatch, KeepIds, Side, length_after, with_second_separator
 from icot.tasks.base import Example
 
 CHUNK = 4096  # rows per batch where all rows are read
@@ -42,6 +38,7 @@ class StagedExamples:
         separators: 1 removes the second separator with the whole chain; part of a chain keeps both.
         max_new_tokens: tokens that may be written if that is more than the longest correct output,
             for examples without the chain that a model writes.
+        filler: what the prompts have in place of the removed tokens.
     """
 
     store: TokenizedSplit
@@ -52,18 +49,19 @@ class StagedExamples:
     keep_position_ids: KeepIds = False
     max_new_tokens: int = 0
     separators: int = 2
+    filler: Filler = NO_FILLER
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @cached_property
     def lengths(self) -> NDArray[np.int64]:
-        """[n] tokens of each example at the stage."""
-        return self._lengths_of_split[self.rows]
+        """[n] tokens of each example at the stage, its fillers with them."""
+        return self._lengths_of_split[self.rows] + self.fillers
 
     @cached_property
     def _lengths_of_split(self) -> NDArray[np.int64]:
-        """Tokens of each example of the whole split at the stage."""
+        """Tokens of each example of the whole split at the stage, without fillers."""
         store = self.store
         whole = np.asarray(np.diff(store.offsets))
         left = length_after(whole, store.cot_start, store.cot_end, self.tokens_removed)
@@ -75,6 +73,11 @@ class StagedExamples:
         return self.separators == 1 and self.tokens_removed >= self.store.longest_cot
 
     @cached_property
+    def fillers(self) -> NDArray[np.int64]:
+        """[n] fillers of each example."""
+        return self.filler.counts(self.whole_lengths - self._lengths_of_split[self.rows])
+
+    @cached_property
     def whole_lengths(self) -> NDArray[np.int64]:
         """[n] tokens of each example before anything is removed."""
         return np.diff(self.store.offsets)[self.rows]
@@ -82,12 +85,14 @@ class StagedExamples:
     @cached_property
     def target_lengths(self) -> NDArray[np.int64]:
         """[n] tokens of each correct output at the stage, including separators."""
-        return self.lengths - self.store.cot_start[self.rows]
+        return self._lengths_of_split[self.rows] - self.store.cot_start[self.rows]
 
     @cached_property
     def positions(self) -> int:
         """The number of positions that the examples need at the stage."""
-        return int((self.whole_lengths if self.keep_position_ids else self.lengths).max())
+        if not self.keep_position_ids:
+            return int(self.lengths.max())
+        return int((self.whole_lengths + self.fillers).max())
 
     @property
     def position_jump(self) -> tuple[int | None, int]:
@@ -99,9 +104,11 @@ class StagedExamples:
         if not self.keep_position_ids:
             return None, 0
         jumps = np.diff(self.store.offsets) - self._lengths_of_split
-        positions = self.store.cot_start - (self.keep_position_ids == "from_separator")
-        if self.side == "right":
-            positions = self.store.cot_end - jumps
+        positions = self.store.cot_start + self.filler.counts(jumps)
+        if self.keep_position_ids == "from_separator":
+            positions = self.store.cot_start - 1
+        elif self.side == "right":
+            positions = self.store.cot_end - jumps + self.filler.counts(jumps)
         same = len(np.unique(positions)) == 1 and len(np.unique(jumps)) == 1
         return int(positions[0]) if same else None, int(jumps.max())
 
@@ -136,7 +143,7 @@ class StagedExamples:
         n_removed = torch.full_like(whole.lengths, self.tokens_removed)
         if self.has_one_separator:
             whole, n_removed = with_second_separator(whole), n_removed + 1
-        short = remove_cot(whole, n_removed, self.side, self.keep_position_ids)
+        short = remove_and_fill(whole, n_removed, self.side, self.keep_position_ids, self.filler)
         if self.has_one_separator:  # the first one is where the second would be, too
             short = replace(short, cot_end=short.cot_start - 1)
         return short.columns(int(short.lengths.max()))

@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from icot.data.fillers import NO_FILLER, Filler, remove_and_fill
 from icot.data.packing import Layout, layout, locate_supervised_tokens, pack
 from icot.removal import (
     IGNORED,
@@ -20,7 +21,6 @@ from icot.removal import (
     Plan,
     Side,
     length_after,
-    remove_cot,
     whole_chains,
     with_second_separator,
 )
@@ -41,6 +41,10 @@ class View(Protocol):
     @property
     def separators(self) -> int:
         """Separators between question and answer where the whole chain is removed, 1 or 2."""
+
+    @property
+    def filler(self) -> Filler:
+        """What stands in place of the removed tokens."""
 
     def plan(self, batch: CoTBatch, stage: Stage, positions: Tensor) -> CoTBatch:
         """On the host: the batch, perhaps without some of its rows, with a plan for the device.
@@ -84,6 +88,7 @@ class StageView:
             than their whole examples have.
         with_chains: the plan also has the whole chains.
         separators: 1 removes the second separator with the chain; for a stage that removes all.
+        filler: what stands in place of the removed tokens.
     """
 
     eos_token_id: int
@@ -94,6 +99,7 @@ class StageView:
     width_multiple: int = 1
     with_chains: bool = False
     separators: int = 2
+    filler: Filler = NO_FILLER
 
     def draw_offsets(self, stage: Stage, positions: Tensor) -> Tensor:
         """Tokens [B] that each row loses beyond the stage, below 0 where it loses fewer."""
@@ -105,6 +111,8 @@ class StageView:
         one = int(self.separators == 1)
         removed = stage.tokens_removed + offsets + one
         left = length_after(batch.lengths, batch.cot_start, batch.cot_end + one, removed)
+        fillers = self.filler.counts(batch.lengths - left)
+        left = left + fillers
         trained = (batch.labels != IGNORED).any(1)  # not the row of a device without a share
         dropped = 0
         if self.max_train_tokens is not None and int(left.max()) > self.max_train_tokens:
@@ -113,13 +121,14 @@ class StageView:
             kept = fits if fits.any() else torch.arange(len(left)) == 0
             trained = (trained & fits)[kept]
             batch, left = batch.rows(kept), left[kept]
-            offsets, removed = offsets[kept], removed[kept]
+            offsets, removed, fillers = offsets[kept], removed[kept], fillers[kept]
             if not fits.any():  # a batch must have a row; this one supervises nothing
                 batch = replace(batch, labels=torch.full_like(batch.labels, IGNORED))
-        rows = layout(left, batch.input_ids.shape[1]) if self.packing else None
+        columns = batch.input_ids.shape[1] + self.filler.beyond_whole
+        rows = layout(left, columns) if self.packing else None
         plan = StagePlan(
             offsets=offsets,
-            places=locate_supervised_tokens(batch, left, rows),
+            places=locate_supervised_tokens(batch, left, rows, fillers, self.filler.supervised),
             tokens=int(left[trained].sum()),
             dropped=dropped,
             chains=whole_chains(batch) if self.with_chains else None,
@@ -130,12 +139,14 @@ class StageView:
         return replace(batch, plan=plan)
 
     def apply(self, batch: CoTBatch) -> CoTBatch:
-        """On the device: the removal, and the packing."""
+        """On the device: the removal, the fillers, and the packing."""
         plan = batch.plan
         assert isinstance(plan, StagePlan)
         if self.separators == 1:
             batch = with_second_separator(batch)
-        short = remove_cot(batch, plan.n_removed, self.side, self.keep_position_ids)
+        short = remove_and_fill(
+            batch, plan.n_removed, self.side, self.keep_position_ids, self.filler
+        )
         if plan.layout is not None:
             return pack(short, plan.layout, self.eos_token_id)
         return short.columns(plan.width)

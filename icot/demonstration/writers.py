@@ -86,11 +86,12 @@ class Ready:
         one = self.examples.has_one_separator
         jump = of.tokens_removed + one if of.keep_position_ids else 0
         told = of.keep_position_ids == "from_separator"
-        rows = tokenize_questions([example.question], self.tokenizer)
+        fillers = of.filler.counts(of.tokens_removed)
+        rows = tokenize_questions([example.question], self.tokenizer, fillers)
         positions_for(model, len(rows[0]) + jump * told)
         self._check_symbols(rows[0])
         if not example.answer:
-            return Prompts.of_questions(rows, of.eos_token_id, jump, of.side, told, one)
+            return Prompts.of_questions(rows, of.eos_token_id, jump, of.side, told, one, fillers)
         batch = of.batch(FIRST)
         return Prompts.of(batch, of.eos_token_id, batch.lengths.new_zeros(1), of.side)
 

@@ -12,6 +12,7 @@ import numpy as np
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from icot.data.fillers import NO_FILLER, filler_of
 from icot.data.leading_tokens import decide_bos
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import TokenizedSplit, kept_examples, separator_id, tokenize_split
@@ -115,7 +116,15 @@ class Subject:
 
     @property
     def title(self) -> str:
-        """A name for readers: the baseline's name, or stage and removed tokens."""
+        """A name for readers: the baseline's name, or stage and removed tokens; fillers."""
+        fillers = self.examples.fillers
+        if not fillers.any():
+            return self._stage_title
+        least, most = int(fillers.min()), int(fillers.max())
+        return f"{self._stage_title}, {least if least == most else f'{least}-{most}'} fillers"
+
+    @property
+    def _stage_title(self) -> str:
         if self.run.cfg.schedule.kind == "fixed":
             if self.examples.tokens_removed == 0:
                 return "explicit CoT"
@@ -146,7 +155,15 @@ class Subject:
             "stage": self.checkpoint.stage,
             "fully_internalized": self.fully_internalized,
             **({} if self.budget is None else {"budget": self.budget}),
+            **self._fillers,
         }
+
+    @property
+    def _fillers(self) -> dict[str, Any]:
+        """An entry on fillers, where there are any."""
+        if self.examples.filler == NO_FILLER:
+            return {}
+        return {"fillers_per_example": float(self.examples.fillers.mean())}
 
 
 def removed_for(run: KeptRun, budget: int) -> int:
@@ -253,9 +270,10 @@ def choose_examples(
         min(removed, store.longest_cot),
         separator_id(tokenizer),
         run.cfg.schedule.side,
-        run.cfg.schedule.keep_position_ids,
+        run.cfg.schedule.jumping_ids,
         max_new_tokens,
         run.cfg.schedule.separators,
+        filler_of(run.cfg.schedule, tokenizer),
     )
     _check_fit(weights.model, examples, source, tokenizer.unk_token_id)
     if internalized is None:

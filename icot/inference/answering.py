@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from icot.data.fillers import filler_id
 from icot.data.leading_tokens import leading_tokens
 from icot.data.tokenized import detokenize, separator_id
 from icot.errors import DataError
@@ -38,6 +39,7 @@ def answer(
     side: Side = "left",
     keep_position_ids: KeepIds = False,
     separators: int = 2,
+    fillers: int = 0,
     batch_size: int = 500,
 ) -> list[str]:
     """What the model writes for each question, decoded greedily.
@@ -53,8 +55,9 @@ def answer(
             training with chains of that length.
         side: the end of the chain that was removed; the jump is before the rest of the chain
             (``left``) or after it (``right``).
-        keep_position_ids: ``schedule.keep_position_ids`` of the run.
+        keep_position_ids: whether, and where, ids jump: ``schedule.jumping_ids`` of the run.
         separators: ``schedule.separators`` of the run; with 1 an output ends at its first one.
+        fillers: filler tokens of each prompt, as in training.
         batch_size: questions decoded at once; fewer if their cache does not fit.
 
     Returns:
@@ -68,7 +71,7 @@ def answer(
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
     eos = separator_id(tokenizer)
-    rows = tokenize_questions(questions, tokenizer)
+    rows = tokenize_questions(questions, tokenizer, fillers)
     removed = tokens_removed + (separators == 1)  # the second separator as well
     jump = removed if keep_position_ids else 0
     told = keep_position_ids == "from_separator"
@@ -82,7 +85,7 @@ def answer(
         for start in range(0, len(order), size):
             part = order[start : start + size]
             prompts = Prompts.of_questions(
-                [rows[i] for i in part], eos, jump, side, told, one_separator=separators == 1
+                [rows[i] for i in part], eos, jump, side, told, separators == 1, fillers
             )
             limit = torch.full((len(part),), max_new_tokens)
             device = device_of(model)
@@ -105,9 +108,9 @@ def positions_for(model: nn.Module, needed: int) -> int | None:
 
 
 def tokenize_questions(
-    questions: Sequence[str], tokenizer: PreTrainedTokenizerBase
+    questions: Sequence[str], tokenizer: PreTrainedTokenizerBase, fillers: int = 0
 ) -> list[list[int]]:
-    """Tokenize each question with its separator, as at the start of a whole example."""
+    """Tokenize each question with its separator, as at the start of an example, and fillers."""
     if not questions:
         return []
     eos, eos_token_id = str(tokenizer.eos_token), separator_id(tokenizer)
@@ -116,4 +119,5 @@ def tokenize_questions(
     for question, row in zip(questions, rows, strict=True):
         if row.count(eos_token_id) != 1:
             raise DataError(f"a question contains the separator {eos!r}: {question[:200]!r}")
-    return [[*leading_tokens(tokenizer), *row] for row in rows]
+    end = [filler_id(tokenizer)] * fillers if fillers else []
+    return [[*leading_tokens(tokenizer), *row, *end] for row in rows]

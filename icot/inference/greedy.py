@@ -87,16 +87,18 @@ class Prompts:
         side: Side,
         from_separator: bool = False,
         one_separator: bool = False,
+        fillers: int = 0,
     ) -> "Prompts":
         """The prompts of questions, on the CPU.
 
         Args:
-            rows: the tokens of each question with its separator; at least one row.
+            rows: the tokens of each question with its separator and fillers; at least one row.
             eos_token_id: the separator, also used for padding.
             jump: the jump of the output's position ids; 0 for none.
             side: where they jump.
             from_separator: they jump at the question's separator already.
             one_separator: the question's separator is the only one before the answer.
+            fillers: behind each separator.
         """
         lengths = torch.tensor([len(row) for row in rows])
         width = int(lengths.max())
@@ -105,7 +107,7 @@ class Prompts:
         zeros = torch.zeros_like(lengths)
         real, position_ids = column >= 0, column.clamp(min=0)
         if from_separator:
-            position_ids[:, -1] += jump
+            position_ids[:, -1 - fillers :] += jump
         seen = zeros + one_separator
         return cls(ids, real, position_ids, lengths, seen, zeros + jump, side)
 

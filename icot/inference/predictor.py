@@ -116,6 +116,7 @@ class Predictor(Protocol):
         side: Side = "left",
         keep_position_ids: KeepIds = False,
         separators: int = 2,
+        fillers: int = 0,
     ) -> list[str]:
         """Texts for questions whose chain and answer nobody knows.
 

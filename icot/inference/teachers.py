@@ -129,7 +129,8 @@ class RunTeacher(LocalTeacher):
     At temperature 0 its texts are the predictions of ``icot.evaluate``.
 
     Args:
-        tokens_removed, side, keep_position_ids: of the stage, as in ``icot.inference.answering``.
+        tokens_removed, side, keep_position_ids, fillers: of the stage, as in
+            ``icot.inference.answering``.
         before_answer: its ``separators``.
     """
 
@@ -142,6 +143,7 @@ class RunTeacher(LocalTeacher):
         side: Side,
         keep_position_ids: KeepIds,
         before_answer: int = 2,
+        fillers: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -149,16 +151,19 @@ class RunTeacher(LocalTeacher):
         self.one = before_answer == 1
         self.jump = tokens_removed + self.one if keep_position_ids else 0
         self.told = keep_position_ids == "from_separator"
+        self.fillers = fillers
         self.jump_in_prompt = self.jump * self.told
 
     def tokenize(self, prompts: list[str]) -> list[list[int]]:
-        """Each question with its separator."""
-        return tokenize_questions(prompts, self.tokenizer)
+        """Each question with its separator and fillers."""
+        return tokenize_questions(prompts, self.tokenizer, self.fillers)
 
     def prompts(self, rows: list[list[int]]) -> Prompts:
         """With the position ids of the stage."""
         eos = separator_id(self.tokenizer)
-        return Prompts.of_questions(rows, eos, self.jump, self.side, self.told, self.one)
+        return Prompts.of_questions(
+            rows, eos, self.jump, self.side, self.told, self.one, self.fillers
+        )
 
     def texts(self, written: list[list[int]]) -> list[tuple[str, str]]:
         """What is left of the chain, the mark and the answer."""

@@ -135,6 +135,7 @@ class VotingPredictor:
         side: Side = "left",
         keep_position_ids: KeepIds = False,
         separators: int = 2,
+        fillers: int = 0,
     ) -> list[str]:
         """The texts of the winners for bare questions."""
         teacher = RunTeacher(
@@ -146,6 +147,7 @@ class VotingPredictor:
             side=side,
             keep_position_ids=keep_position_ids,
             before_answer=separators,
+            fillers=fillers,
         )
         requests = [
             Request(question, sample, question_seed(self.seed, i))

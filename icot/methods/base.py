@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 from transformers import PreTrainedTokenizerBase
 
 from icot.config.section import Section
+from icot.data.fillers import Filler
 from icot.data.views import View
 from icot.errors import ConfigError
 from icot.inference.predictor import Decode, Predictor
@@ -97,6 +98,7 @@ class ViewParts:
     width_multiple: int
     with_chains: bool
     separators: int
+    filler: Filler
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,9 @@ from icot.models.positions import learned_positions, position_tables
 from icot.system.hardware import device_for
 
 
-def prompt_for(question: str, eos: str, internalized: bool) -> str:
+def prompt_for(question: str, eos: str, internalized: bool, fillers: str = "") -> str:
     """The prompt of a question; both separators if the model is fully internalized."""
-    return f" {question} {eos}" + (eos if internalized else "")
+    return f" {question} {eos}{fillers}" + (eos if internalized else "")
 
 
 def make_standalone(
@@ -228,6 +228,7 @@ def generate_outputs(
     max_new_tokens: int | None,
     separators: int,
     jump: int = 0,
+    jumping: int = 1,
 ) -> list[list[int]] | None:
     """Generate with plain transformers from the folder.
 
@@ -239,7 +240,8 @@ def generate_outputs(
         max_new_tokens: the length of the longest output; None leaves this and the end of an output
             to the folder's own settings.
         separators: the number of separators with which an output ends.
-        jump: by how much the position id of a prompt's last token, and of all that follow, jumps.
+        jump: by how much the position ids of a prompt's last ``jumping`` tokens, and of all that
+            follow, jump.
 
     Returns:
         The new tokens for each prompt; None if the model cannot be loaded, because the base model
@@ -259,7 +261,7 @@ def generate_outputs(
         told: dict[str, torch.Tensor] = {}
         if jump:
             position = torch.arange(len(prompt), device=model.device)
-            told["position_ids"] = (position + jump * (position == len(prompt) - 1))[None]
+            told["position_ids"] = (position + jump * (position >= len(prompt) - jumping))[None]
         inputs = torch.tensor([prompt], device=model.device)
 
         def has_ended(

@@ -37,6 +37,7 @@ def load_model(
     config: Mapping[str, Any] | None = None,
     attn_implementation: str | None = None,
     dtype: str = "float32",
+    may_grow: bool = False,
 ) -> PreTrainedModel:
     """A causal LM whose vocabulary fits the tokenizer and whose positions fit the data.
 
@@ -49,6 +50,8 @@ def load_model(
         config: changes to the model's configuration.
         attn_implementation: ``eager``, ``sdpa`` ...; None leaves it to transformers.
         dtype: of the weights.
+        may_grow: the tokenizer has got a further token, for which a pretrained model may get a
+            further row of its embeddings, drawn like its others.
 
     Raises:
         ModelError: it cannot be loaded or does not fit; the message says what to do.
@@ -57,6 +60,8 @@ def load_model(
     choices = {"attn_implementation": attn_implementation, "dtype": getattr(torch, dtype)}
     if pretrained:
         model = _read_pretrained(name_or_path, changes, choices)
+        if may_grow and len(tokenizer) == model.config.vocab_size + 1:
+            model.resize_token_embeddings(len(tokenizer))
         if len(tokenizer) > model.config.vocab_size:
             raise ModelError(
                 f"the tokenizer has {len(tokenizer)} tokens but model {name_or_path!r} only "

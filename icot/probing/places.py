@@ -5,6 +5,7 @@
 
 Tokens of the question are counted from its end; those of the chain as in the whole chain, so a
 token keeps its name when others are removed. The last <eos> has no name: nothing comes after it.
+Fillers are f1, f2, ..., counted from the separator.
 """
 
 import re
@@ -20,8 +21,8 @@ from icot.errors import ConfigError
 from icot.removal import CoTBatch, Side
 
 SEPARATOR, END = "sep", "end"
-PARTS = {"question": "x", "chain": "z", "answer": "y"}
-NAMED = re.compile(r"(x-|z|y)([1-9]\d*)")
+PARTS = {"question": "x", "filler": "f", "chain": "z", "answer": "y"}
+NAMED = re.compile(r"(x-|f|z|y)([1-9]\d*)")
 NOWHERE = -1
 
 
@@ -35,6 +36,7 @@ def names_of(examples: StagedExamples) -> list[str]:
     return [
         *(f"x-{i}" for i in range(question, 0, -1)),
         SEPARATOR,
+        *(f"f{i}" for i in range(1, examples.filler.counts(removed) + 1)),
         *(f"z{i}" for i in range(first + 1, store.longest_cot - last + 1)),
         END,
         *(f"y{i}" for i in range(1, answer + 1)),
@@ -72,29 +74,36 @@ def places_before(target: str, names: Sequence[str], order: Sequence[str]) -> in
     return sum(order.index(name) < order.index(target) for name in names)
 
 
-def columns_of(batch: CoTBatch, removed: Tensor, names: Sequence[str], side: Side) -> Tensor:
+def columns_of(
+    batch: CoTBatch, removed: Tensor, fillers: Tensor, names: Sequence[str], side: Side
+) -> Tensor:
     """The columns [B, P] of places, ``NOWHERE`` in rows that do not have them.
 
     Args:
         batch: of B rows, at a stage.
         removed: [B] tokens that were removed from each chain.
+        fillers: [B] that each row has.
         names: P of them.
         side: where they were removed.
     """
-    return torch.stack([_column(batch, removed, name, side) for name in names], dim=1)
+    found = [_column(batch, removed, fillers, name, side) for name in names]
+    return torch.stack(found, dim=1)
 
 
-def _column(batch: CoTBatch, removed: Tensor, name: str, side: Side) -> Tensor:
+def _column(batch: CoTBatch, removed: Tensor, fillers: Tensor, name: str, side: Side) -> Tensor:
     start, end = batch.cot_start, batch.cot_end
+    separator = start - fillers - 1
     if name == SEPARATOR:
-        return start - 1
+        return separator
     if name == END:
         return end
     match = NAMED.fullmatch(name)
     assert match is not None
     part, number = match[1], int(match[2])
     if part == "x-":
-        return (start - 1 - number).clamp(min=NOWHERE)
+        return (separator - number).clamp(min=NOWHERE)
+    if part == "f":
+        return (separator + number).masked_fill(number > fillers, NOWHERE)
     if part == "y":
         column, is_there = end + number, end + number < batch.lengths - 1
         return column.masked_fill(~is_there, NOWHERE)

@@ -56,8 +56,10 @@ def batch_with_columns(
 ) -> tuple[CoTBatch, Tensor]:
     """The examples ``index`` [B] at their stage, and the columns [B, P] of places in them."""
     batch = examples.batch(index)
-    removed = torch.from_numpy(examples.whole_lengths[index]) - batch.lengths
-    return batch.to(device), columns_of(batch, removed, names, examples.side).to(device)
+    fillers = torch.from_numpy(examples.fillers[index])
+    removed = torch.from_numpy(examples.whole_lengths[index]) - batch.lengths + fillers
+    columns = columns_of(batch, removed, fillers, names, examples.side)
+    return batch.to(device), columns.to(device)
 
 
 @torch.no_grad()

@@ -67,7 +67,7 @@ print(rest.partition({eos})[0])  # the answer; ignore what follows it
 # {printed}"""
 
 TOLD = """
-The position id of the prompt's last token, the separator, tells the model how many tokens of the
+The position id of {where} tells the model how many tokens of the
 chain to leave out. `budget` is how many it writes of a chain of {longest_cot}."""
 
 WITH_BUDGETS = """\
@@ -80,7 +80,7 @@ inputs = tokenizer({prompt}, return_tensors="pt", return_token_type_ids=False)
 length = inputs["input_ids"].shape[1]
 for budget in {budgets}:
     position_ids = torch.arange(length)[None]
-    position_ids[0, -1] += {longest_cot} - budget
+    position_ids[0, {jumping}] += {longest_cot} - budget
     settings = {{"do_sample": False, "max_new_tokens": budget + {longest}, "eos_token_id": None}}
     written = model.generate(**inputs, position_ids=position_ids, **settings)[0, length:]
     chain, _, rest = tokenizer.decode(written).partition({eos})
@@ -259,6 +259,8 @@ def model_card(
     max_new_tokens: int,
     adapters_of: str | None,
     loading: Mapping[str, Any],
+    filler: str = "",
+    fillers: tuple[int, int] = (0, 0),
 ) -> str:
     """The card as Markdown.
 
@@ -272,8 +274,14 @@ def model_card(
         max_new_tokens: the length of the longest output.
         adapters_of: the base model if the folder holds only adapters.
         loading: further arguments of ``from_pretrained``, for adapters.
+        filler: the filler token.
+        fillers: the fewest and the most of them in a prompt.
     """
     first, has_budgets = uses[0].figures, len(uses) > 1
+    _, most = fillers
+    where = "the prompt's last token, the separator,"
+    if most:
+        where = "the separator, with which those of the fillers move,"
     longest_cot = first["longest_cot"]
     removed = describe_removal(first["tokens_removed"], longest_cot, internalized)
     output = "At the stage of these weights, the model answers directly."
@@ -289,6 +297,8 @@ def model_card(
             f"At the stage of these weights, the model writes {rest}, a separator, the answer and "
             "another separator."
         )
+    if most:
+        output += " Its prompts end with filler tokens, as in training."
     figures = {"tokens removed": removed, **done}
     for use in uses:
         budget = f", budget {use.budget}" if has_budgets else ""
@@ -318,16 +328,28 @@ def model_card(
         budgets=tuple(use.budget for use in uses),
         eos=json.dumps(eos),
         end="tokenizer.eos_token_id" if internalized else None,
+        jumping=f"{-1 - most}:" if most else -1,
     )
     text = head + PROMPT.format(
         checked="\n\n".join(
             (f"Budget {use.budget}. " if has_budgets else "") + use.check.text for use in uses
         ),
-        separators=f"`{eos}{eos}`" if internalized else f"`{eos}`",
-        told=TOLD.format(longest_cot=longest_cot) if has_budgets else "",
+        separators=_separators(eos, internalized, filler, fillers),
+        told=TOLD.format(longest_cot=longest_cot, where=where) if has_budgets else "",
         code=code,
     )
     return text if adapters_of is None else text + ADAPTERS.format(base=adapters_of)
+
+
+def _separators(eos: str, internalized: bool, filler: str, fillers: tuple[int, int]) -> str:
+    """What a prompt has behind the question."""
+    least, most = fillers
+    if not most:
+        return f"`{eos}{eos}`" if internalized else f"`{eos}`"
+    times = f"{most} times `{filler}`"
+    if least < most:
+        times = f"`{filler}` for each removed token ({least} to {most} times)"
+    return f"`{eos}`, {times}" + (f", `{eos}`" if internalized else "") + ", without blanks between"
 
 
 def _figures(measured: Mapping[str, Any]) -> dict[str, str]:

@@ -27,6 +27,8 @@ NAMES = {
     "schedule.reset_optimizer": "optimizer reset",
     "schedule.keep_position_ids": "position ids kept",
     "schedule.chain_loss": "loss on the removed chain",
+    "schedule.filler": "filler tokens",
+    "schedule.filler_count": "number of filler tokens",
     "schedule.dial_share": "share of rows at earlier stages",
     "data.batch_size": "batch",
     "trainer.accumulate_grad_batches": "accumulation",

@@ -96,8 +96,9 @@ class CoTDataModule(LightningDataModule):
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest training or validation example."""
-        return max(self.split("train").longest, self.split("valid").longest)
+        """Tokens of the longest training or validation example, with its fillers."""
+        longest = max(self.split("train").longest, self.split("valid").longest)
+        return longest + self.view.filler.beyond_whole
 
     @property
     def longest_cot(self) -> int:
@@ -208,6 +209,7 @@ class CoTDataModule(LightningDataModule):
             self.view.side,
             self.view.keep_position_ids,
             separators=self.view.separators,
+            filler=self.view.filler,
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -120,6 +120,19 @@ def test_a_mistake_names_what_is_wrong(override, expected):
         (["trainer=fsdp", "model.compile=default"], "leave it out with trainer=fsdp"),
         (["schedule=icot_si", "schedule.keep_position_ids=true", "data.packing=true"], "from 0"),
         (["schedule=dial", "schedule.side=right"], "set schedule.side=left"),
+        (["schedule.filler=fixed"], "set both, or neither"),
+        (["schedule.filler_count=3"], "set both, or neither"),
+        (["schedule.supervise_filler=true"], "needs schedule.filler"),
+        (["schedule=dial", "schedule.filler=one_for_one"], "set schedule.keep_position_ids=false"),
+        (
+            ["schedule=no_cot", "schedule.separators=1", "schedule.filler=one_for_one"],
+            "set schedule.separators=2",
+        ),
+        (["schedule=explicit", "schedule.filler=one_for_one"], "removes no token"),
+        (
+            ["model=gpt2", "model.lora.r=2", "schedule.filler=one_for_one"],
+            "set model.lora.r=null",
+        ),
         (
             ["schedule=adaptive", "schedule.finish_threshold=0.9", "trainer.finish_steps=null"],
             "both",

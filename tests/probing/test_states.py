@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from icot.data.fillers import Filler, add_filler, filler_id
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import separator_id, tokenize_examples
 from icot.errors import ConfigError, RunError
@@ -21,26 +22,33 @@ TEXTS = [Example("1 2 3", "4 5 6", "7"), Example("8", "9 0", "1 2")]
 CPU = torch.device("cpu")
 
 
-def uneven(removed, side="left"):
-    tokenizer = build_symbol_tokenizer((*"0123456789", "####"))
-    store = tokenize_examples(TEXTS, tokenizer)
-    return StagedExamples(store, np.arange(2), removed, separator_id(tokenizer), side), tokenizer
+def uneven(removed, side="left", filler_count=0):
+    tokenizer = add_filler(build_symbol_tokenizer((*"0123456789", "####")))
+    store, eos = tokenize_examples(TEXTS, tokenizer), separator_id(tokenizer)
+    filler = Filler(filler_id(tokenizer), filler_count)
+    return StagedExamples(store, np.arange(2), removed, eos, side, filler=filler), tokenizer
 
 
 @pytest.mark.parametrize(
-    ("removed", "side", "expected"),
+    ("removed", "side", "filler_count", "expected"),
     [
-        (0, "left", {"x-3": "1 .", "x-2": "2 .", "x-1": "3 8", "sep": "| |", "z1": "4 9",
+        (0, "left", 0, {"x-3": "1 .", "x-2": "2 .", "x-1": "3 8", "sep": "| |", "z1": "4 9",
                      "z2": "5 0", "z3": "6 .", "end": "| |", "y1": "#### ####", "y2": "7 1",
                      "y3": ". 2"}),
-        (1, "left", {"x-3": "1 .", "x-2": "2 .", "x-1": "3 8", "sep": "| |", "z2": "5 0",
+        (1, "left", 0, {"x-3": "1 .", "x-2": "2 .", "x-1": "3 8", "sep": "| |", "z2": "5 0",
                      "z3": "6 .", "end": "| |", "y1": "#### ####", "y2": "7 1", "y3": ". 2"}),
-        (1, "right", {"x-3": "1 .", "x-2": "2 .", "x-1": "3 8", "sep": "| |", "z1": "4 9",
+        (3, "left", None, {"x-3": "1 .", "x-2": "2 .", "x-1": "3 8", "sep": "| |",
+                           "f1": "<filler> <filler>", "f2": "<filler> <filler>", "f3": "<filler> .",
+                           "end": "| |", "y1": "#### ####", "y2": "7 1", "y3": ". 2"}),
+        (2, "right", 1, {"x-3": "1 .", "x-2": "2 .", "x-1": "3 8", "sep": "| |",
+                         "f1": "<filler> <filler>", "z1": "4 .", "end": "| |", "y1": "#### ####",
+                         "y2": "7 1", "y3": ". 2"}),
+        (1, "right", 0, {"x-3": "1 .", "x-2": "2 .", "x-1": "3 8", "sep": "| |", "z1": "4 9",
                       "z2": "5 .", "end": "| |", "y1": "#### ####", "y2": "7 1", "y3": ". 2"}),
     ],
 )  # fmt: skip
-def test_places_in_questions_of_different_length(removed, side, expected):
-    examples, tokenizer = uneven(removed, side)
+def test_places_in_questions_of_different_length(removed, side, filler_count, expected):
+    examples, tokenizer = uneven(removed, side, filler_count)
     names = names_of(examples)
     assert names == list(expected)
     batch, columns = batch_with_columns(examples, np.arange(2), names, CPU)

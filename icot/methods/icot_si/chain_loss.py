@@ -144,8 +144,9 @@ class ChainLossLM(CausalLM):
         """
         assert batch.plan is not None
         assert batch.plan.chains is not None
-        chain, longest = batch.plan.chains.tokens, batch.plan.chains.longest_question
-        question = torch.arange(longest, device=chain.device) < batch.cot_start[:, None]
+        chains = batch.plan.chains
+        chain, longest = chains.tokens, chains.longest_question
+        question = torch.arange(longest, device=chain.device) < chains.questions[:, None]
         hidden = [of_layer[:, :longest] for of_layer in found.hidden]
         states = self.chain_head(hidden, question, chain.shape[1])
         zeros = torch.zeros(len(chain), device=chain.device)
