@@ -31,6 +31,10 @@ class RunError(UserError):
     """A run directory, checkpoint or stage that does not exist or cannot be read."""
 
 
+class PausedError(RunError):
+    """A command that can do no more for now; the same one, started again, goes on."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of a library's message, or the error's kind where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -39,7 +39,7 @@ def test_imports_stand_at_the_top_but_for_optional_packages(path):
                 if isinstance(node, ast.ImportFrom):
                     inner.append((node.module or "").split(".")[0])
     # These bring the optional wandb_workspaces, openai and gradio.
-    brings = ("dashboard.py", "evaluate_prompted.py", "demo.py")
+    brings = ("dashboard.py", "build_endpoint.py", "demo.py")
     own = {"icot"} if path.name in brings else set()
     assert set(inner) <= OPTIONAL | own
 

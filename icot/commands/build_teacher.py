@@ -1,14 +1,19 @@
 """Builds the teacher of ``icot.sample`` from its configuration."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from icot.commands.build import build_method, build_task, model_maker
+from icot.commands.build_endpoint import build_endpoint
 from icot.config.entry_points import SampleConfig
-from icot.config.teacher_options import ModelTeacherConfig, RunTeacherConfig
+from icot.config.teacher_options import (
+    EndpointTeacherConfig,
+    ModelTeacherConfig,
+    RunTeacherConfig,
+)
 from icot.data.fillers import filler_of
 from icot.data.leading_tokens import decide_bos
 from icot.data.staged import StagedExamples
@@ -26,7 +31,11 @@ from icot.system.hardware import device_for
 from icot.tasks.answers import ANSWER_MARK
 from icot.tasks.base import Example, Task
 
+if TYPE_CHECKING:
+    from icot.inference.endpoint import Endpoint
+
 MAX_NEW_TOKENS = 256  # as published
+DECIDING = ("kind", "base_url", "api", "model", "extra_body")  # of a server's options
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,7 @@ class Asked:
         trigger: what stands before the answer in a text.
         batch: texts that are written together, and always the same ones, so that a continuation
             repeats them exactly; None if each text stands for itself.
+        server: the writer, if it is a server's client.
     """
 
     writer: Writer
@@ -47,6 +57,7 @@ class Asked:
     prompter: Prompter | None
     trigger: str
     batch: int | None
+    server: "Endpoint | None" = None
 
 
 class BuildTeacher(Protocol):
@@ -160,8 +171,22 @@ def _build_model(cfg: SampleConfig, task: Task, questions: Sequence[Example]) ->
     return Asked(teacher, _with(decoding, identity), prompter, cfg.template.trigger, cfg.batch_size)
 
 
+def _build_endpoint(cfg: SampleConfig, task: Task, questions: Sequence[Example]) -> Asked:
+    option = cfg.teacher
+    assert isinstance(option, EndpointTeacherConfig)
+    prompter = build_prompter(cfg, task)
+    decoding = replace(build_decoding(cfg, [cfg.template.stop]), logprobs=option.logprobs)
+    server = build_endpoint(option, decoding, cfg.paths, cfg.budget)
+    identity = {key: getattr(option, key) for key in DECIDING}
+    return Asked(server, _with(decoding, identity), prompter, cfg.template.trigger, None, server)
+
+
 def _with(decoding: Decoding, identity: dict[str, Any]) -> dict[str, Any]:
     return {**identity, "decoding": asdict(decoding)}
 
 
-BUILDERS: Mapping[str, BuildTeacher] = {"run": _build_run, "model": _build_model}
+BUILDERS: Mapping[str, BuildTeacher] = {
+    "run": _build_run,
+    "model": _build_model,
+    "endpoint": _build_endpoint,
+}

@@ -6,12 +6,13 @@ Composes the parts; ``icot.methods.prompting`` makes prompts and judges texts.
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from torch import nn
 
 from icot.commands.build import build_task
+from icot.commands.build_endpoint import build_endpoint
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import EvaluateConfig
 from icot.config.experiments import GROUP as EXPERIMENT
@@ -24,7 +25,6 @@ from icot.evaluation.loading import Source
 from icot.evaluation.measurement import as_rows
 from icot.evaluation.predictions import write_predictions
 from icot.inference.completions import Decoding, Writer
-from icot.inference.request_cache import RequestCache
 from icot.inference.usage import Usage
 from icot.methods.prompting.asking import ask, speed_of
 from icot.methods.prompting.few_shot import AnyPrompt, name_of, prompt_hash
@@ -56,9 +56,6 @@ from icot.system.files import write_text
 from icot.system.hardware import device_for
 from icot.system.machine import machine
 from icot.tasks.text_files import TextFiles
-
-if TYPE_CHECKING:
-    from icot.inference.endpoint import Endpoint
 
 HOME = "prompted"  # folder in paths.output_root
 MAX_NEW_TOKENS = 600  # published, except for the chains of multiplication
@@ -93,7 +90,7 @@ def score_prompted(cfg: EvaluateConfig, command: CommandLine) -> dict[str, Any]:
                 max_tokens=max_tokens,
             )
         finally:
-            _print_usage(usage)
+            print(usage)
         predictions = judge_texts(questions, written, prompt)
         difficulties = [source.task.difficulty(example) for example in questions.examples]
         groups = by_difficulty(predictions, difficulties)
@@ -167,7 +164,7 @@ def _build_writer(
     """
     if isinstance(predictor, EndpointPredictorConfig):
         decoding = _decoding(predictor, prompt, max_tokens)
-        endpoint = _build_endpoint(cfg, predictor, decoding)
+        endpoint = build_endpoint(predictor, decoding, cfg.paths, predictor.budget)
         return endpoint, endpoint.usage
     tokenizer = decide_bos(load_tokenizer(predictor.name_or_path, None), None)
     is_native = isinstance(prompt, NativePromptConfig)
@@ -191,24 +188,6 @@ def _decoding(predictor: EndpointPredictorConfig, prompt: AnyPrompt, max_tokens:
     return Decoding(max_tokens, predictor.temperature, predictor.top_p, tuple(prompt.stop))
 
 
-def _build_endpoint(
-    cfg: EvaluateConfig, predictor: EndpointPredictorConfig, decoding: Decoding
-) -> "Endpoint":
-    """The client of a server.
-
-    Raises:
-        ConfigError: a package is missing.
-    """
-    try:
-        from icot.inference.endpoint import Endpoint  # of the extra "teachers"
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            [f"predictor=endpoint needs the package {error.name}: pip install 'icot[teachers]'"]
-        ) from None
-    cache = RequestCache(Path(cfg.paths.cache_dir))
-    return Endpoint(predictor, decoding, cache, predictor.budget)
-
-
 def _dry_run(
     cfg: EvaluateConfig,
     predictor: AnyAsked,
@@ -221,22 +200,10 @@ def _dry_run(
     if not isinstance(predictor, EndpointPredictorConfig):
         return {}
     decoding = _decoding(predictor, prompt, max_tokens)
-    bounds = _build_endpoint(cfg, predictor, decoding).bounds(questions.requests)
-    cost = "no price is given" if bounds.cost is None else f"cost {bounds.cost:,.2f}"
-    print(
-        f"{bounds.requests} requests would be sent, {bounds.cached} answers are in the cache. At "
-        f"most {bounds.tokens.prompt:,} prompt tokens (a token is at least a byte) and "
-        f"{bounds.tokens.completion:,} completion tokens; {cost}."
-    )
+    endpoint = build_endpoint(predictor, decoding, cfg.paths, predictor.budget)
+    bounds = endpoint.bounds(questions.requests)
+    print(bounds)
     return {"requests": bounds.requests, "cached": bounds.cached, "cost": bounds.cost}
-
-
-def _print_usage(usage: Usage) -> None:
-    cost = "" if usage.cost is None else f"; cost {usage.cost:,.4f}, cached answers included"
-    print(
-        f"{usage.sent} requests sent, {usage.cached} answers from the cache, {usage.retried} "
-        f"retries; {usage.new.total:,} tokens{cost}."
-    )
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

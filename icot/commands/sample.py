@@ -2,15 +2,18 @@
 
     python -m icot.sample teacher=run teacher.run_dir=outputs/RUN samples=10 out=data/corpus
     python -m icot.sample task=gsm8k_nl teacher=model teacher.name_or_path=FOLDER shots=5 out=...
+    python -m icot.sample task=gsm8k_nl teacher=endpoint teacher.base_url=URL teacher.model=NAME ...
 
 Writes ``samples.json``, ``samples.jsonl`` and ``usage.json`` (``icot.methods.scotd.corpus``). The
-same command, started again, asks for what is missing.
+same command, started again, asks for what is missing: of a model on this machine each fixed batch
+that lacks something, whose texts are always the same; of a server whatever nobody has received.
 """
 
 import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,7 @@ from icot.commands.build_teacher import Asked, build_teacher, task_of
 from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import SampleConfig
-from icot.errors import DataError, RunError
+from icot.errors import DataError, PausedError, RunError
 from icot.inference.completions import Completion, Request
 from icot.inference.sampling import question_seed
 from icot.methods.scotd.corpus import (
@@ -42,12 +45,24 @@ Cell = tuple[int, int]  # a question's place in the list of those asked, and a s
 
 
 def run(cfg: SampleConfig, command: CommandLine) -> None:
-    """Sample, and print what came."""
-    sample(cfg)
+    """Sample, and print what came.
+
+    Raises:
+        PausedError: as of ``sample``, with the command to go on.
+    """
+    try:
+        sample(cfg)
+    except PausedError as error:
+        raise PausedError(f"{error}\n  {command.text}") from None
 
 
 def sample(cfg: SampleConfig) -> dict[str, Any]:
-    """The same; returns what ``usage.json`` says, or nothing for a dry run."""
+    """The same; returns what ``usage.json`` says, or nothing for a dry run.
+
+    Raises:
+        PausedError: a server gives no more for now, or the budget is used up.
+        UserError: any other reason why there is no corpus.
+    """
     quiet_libraries()
     out = Path(cfg.out)
     console = Console(highlight=False, soft_wrap=True)
@@ -65,6 +80,37 @@ def sample(cfg: SampleConfig) -> dict[str, Any]:
             return {}
         corpus = CorpusWriter(out, settings)
         return _Sampling(cfg, task, questions, asked, corpus, console).run()
+
+
+def _all_cells(cfg: SampleConfig, questions: Sequence[Indexed]) -> list[Cell]:
+    return [(i, k) for i in range(len(questions)) for k in range(cfg.samples)]
+
+
+class _Requests:
+    """Makes the requests.
+
+    Args:
+        cfg: of the command.
+        questions: that are asked.
+        asked: the teacher.
+    """
+
+    def __init__(self, cfg: SampleConfig, questions: Sequence[Indexed], asked: Asked) -> None:
+        self.seed, self.is_server = cfg.seed, asked.server is not None
+        self.indices = [index for index, _ in questions]
+        self.prompts = [example.question for _, example in questions]
+        if asked.prompter is not None:
+            self.prompts = [asked.prompter.prompt(i, e.question) for i, e in questions]
+
+    def of(self, cell: Cell) -> Request:
+        """The request for a sample.
+
+        A server gets no seed: it would give the same text again for each sample of a question.
+        """
+        i, number = cell
+        if self.is_server:
+            return Request(self.prompts[i], number, draw=self.seed)
+        return Request(self.prompts[i], number, question_seed(self.seed, self.indices[i]))
 
 
 def _settings(
@@ -92,21 +138,21 @@ def _settings(
 
 def _show(console: Console, cfg: SampleConfig, questions: Sequence[Indexed], asked: Asked) -> None:
     """What a dry run says."""
-    request = _request(asked, cfg.seed, *questions[0], 0)
-    n = len(questions) * cfg.samples
+    requests = _Requests(cfg, questions, asked)
+    cells = _all_cells(cfg, questions)
+    n = len(cells)
     limit = asked.identity["decoding"]["max_tokens"]
     console.print(
         f"{len(questions):,} questions x {cfg.samples} samples = {n:,} texts of at most {limit} "
         f"tokens, {n * limit:,} in all. Nothing was written. The first prompt:"
     )
-    console.print(request.prompt, markup=False)
-
-
-def _request(asked: Asked, seed: int, index: int, example: Example, number: int) -> Request:
-    """The request for a sample; its seed belongs to the question."""
-    question = example.question
-    prompt = question if asked.prompter is None else asked.prompter.prompt(index, question)
-    return Request(prompt, number, question_seed(seed, index))
+    console.print(requests.prompts[0], markup=False)
+    if asked.server is not None:
+        wanted = [requests.of(cell) for cell in cells]
+        console.print(f"\n{asked.server.bounds(wanted)}")
+        if cfg.samples > 1:
+            alone = asked.server.bounds(wanted, together=False)
+            console.print(f"If the server gives one text a request: {alone}")
 
 
 class _Sampling:
@@ -123,37 +169,48 @@ class _Sampling:
     ) -> None:
         self.cfg, self.task, self.questions = cfg, task, questions
         self.asked, self.corpus, self.console = asked, corpus, console
-        self.total = len(questions) * cfg.samples
+        self.requests = _Requests(cfg, questions, asked)
+        self.cells = _all_cells(cfg, questions)
         self.begun = self.said = time.monotonic()
         self.found = len(corpus.samples)  # by earlier commands
         self.cut = sum(s.is_cut for s in corpus.samples)
-        self.earlier = float(read_usage(corpus.folder).get("seconds", 0.0))
+        self.earlier = read_usage(corpus.folder)
 
     def run(self) -> dict[str, Any]:
         """Ask, write, and count."""
-        missing = self._missing()
+        there = self._there()
+        missing = set(self.cells) - set(there)
         if self.found:
             self.console.print(f"{self.corpus.folder}: {self.found:,} samples are there already.")
-        with self.corpus:
-            for cells in self._batches(missing):
-                self._ask(cells, missing)
-        self.corpus.write_usage(self._usage())
+        if self.asked.server is not None:
+            self.asked.server.remember(
+                (self.requests.of(cell), s.completion()) for cell, s in there.items()
+            )
+        try:
+            with self.corpus:
+                for cells in self._batches(missing):
+                    self._ask(cells, missing)
+        finally:
+            self.corpus.write_usage(self._usage())
+            if self.asked.server is not None:
+                self.console.print(str(self.asked.server.usage))
         self._check_cut(1)
         content = self.corpus.finish()
         usage = self._usage()
         self.console.print(self._summary(usage) + f" Content {content[:16]}.")
         return usage
 
-    def _missing(self) -> set[Cell]:
+    def _there(self) -> dict[Cell, Sample]:
         place = {index: i for i, (index, _) in enumerate(self.questions)}
-        there = {(place[s.index], s.sample) for s in self.corpus.samples if s.index in place}
-        cells = {(i, k) for k in range(self.cfg.samples) for i in range(len(self.questions))}
-        return cells - there
+        return {(place[s.index], s.sample): s for s in self.corpus.samples if s.index in place}
 
     def _batches(self, missing: set[Cell]) -> Iterator[list[Cell]]:
-        """What to ask for at once: what is missing, or each fixed batch that lacks something."""
+        """What to ask for at once: everything, or each fixed batch that lacks something.
+
+        A server has been asked for what is there: it is counted, and not asked for again.
+        """
         if self.asked.batch is None:
-            yield sorted(missing)
+            yield self.cells
             return
         for k in range(self.cfg.samples):
             for start in range(0, len(self.questions), self.asked.batch):
@@ -163,22 +220,21 @@ class _Sampling:
                     yield cells
 
     def _ask(self, cells: Sequence[Cell], missing: set[Cell]) -> None:
-        requests = [
-            _request(self.asked, self.cfg.seed, *self.questions[i], number) for i, number in cells
-        ]
-        for n, completion in self.asked.writer.sample(requests):
-            if cells[n] not in missing:
-                continue  # written before an interruption; the batch was asked for as a whole
-            i, number = cells[n]
-            found = self._sample(*self.questions[i], number, requests[n], completion)
-            self.corpus.append(found)
-            self.cut += found.is_cut
-            self._check_cut(ENOUGH)
-            now = time.monotonic()
-            if now - self.said > SAID:
-                self.said = now
-                self.corpus.write_usage(self._usage())
-                self._say()
+        requests = [self.requests.of(cell) for cell in cells]
+        with closing(self.asked.writer.sample(requests)) as arriving:
+            for n, completion in arriving:
+                if cells[n] not in missing:
+                    continue  # an earlier command has written it
+                i, number = cells[n]
+                found = self._sample(*self.questions[i], number, requests[n], completion)
+                self.corpus.append(found)
+                self.cut += found.is_cut
+                self._check_cut(ENOUGH)
+                now = time.monotonic()
+                if now - self.said > SAID:
+                    self.said = now
+                    self.corpus.write_usage(self._usage())
+                    self._say()
 
     def _sample(
         self, index: int, example: Example, number: int, request: Request, one: Completion
@@ -201,38 +257,54 @@ class _Sampling:
             logprob_tokens=one.logprob_tokens,
             seed=request.seed,
             request_key=one.request_key,
+            model=one.model,
         )
 
     def _usage(self) -> dict[str, Any]:
         samples = self.corpus.samples
-        return {
+        found: dict[str, Any] = {
             "samples": len(samples),
             "correct": sum(s.correct is True for s in samples),
             "truncated": sum(s.is_cut for s in samples),
             "unparsed": sum(s.prediction is None for s in samples),
+            "without_logprob": sum(s.logprob is None for s in samples),
             "prompt_tokens": sum(s.prompt_tokens or 0 for s in samples),
             "completion_tokens": sum(s.completion_tokens or 0 for s in samples),
-            "seconds": self.earlier + time.monotonic() - self.begun,
+            "seconds": self.earlier.get("seconds", 0.0) + time.monotonic() - self.begun,
         }
+        if self.asked.server is not None:
+            used = self.asked.server.usage
+            found |= used.as_dict() | {"prompt_tokens": used.new.prompt + used.reused.prompt}
+            for name, number in self.earlier.get("requests", {}).items():
+                found["requests"][name] += number
+        return found
 
     def _say(self) -> None:
         seconds = time.monotonic() - self.begun
         new = self.corpus.samples[self.found :]
         rate = len(new) / seconds
-        left = (self.total - len(self.corpus.samples)) / rate / 60
+        total = len(self.cells)
+        left = (total - len(self.corpus.samples)) / rate / 60
         tokens = sum(s.completion_tokens or 0 for s in new) / seconds
+        spent = ""
+        if self.asked.server is not None:
+            used = self.asked.server.usage
+            cost = "" if used.cost is None else f", cost {used.cost:,.2f}"
+            spent = f"{used.new.total + used.reused.total:,} tokens so far{cost}, "
         self.console.print(
-            f"{len(self.corpus.samples):,} of {self.total:,} samples, {rate:,.1f} samples/s, "
-            f"{tokens:,.0f} tokens/s, {left:,.1f} min left"
+            f"{len(self.corpus.samples):,} of {total:,} samples, {rate:,.1f} samples/s, "
+            f"{tokens:,.0f} tokens/s, {spent}{left:,.1f} min left"
         )
 
     def _summary(self, usage: dict[str, Any]) -> str:
         n, seconds = usage["samples"], time.monotonic() - self.begun
         new = self.corpus.samples[self.found :]
         tokens = sum(s.completion_tokens or 0 for s in new)
+        bare = usage["without_logprob"] if self.asked.identity["decoding"]["logprobs"] else 0
+        missing = f" {bare:,} without log-probabilities," if bare else ""
         return (
             f"{self.corpus.folder}: {len(self.questions):,} questions x {self.cfg.samples} samples,"
-            f" {usage['correct'] / n:.1%} right, {usage['unparsed']:,} without an answer, "
+            f" {usage['correct'] / n:.1%} right, {usage['unparsed']:,} without an answer,{missing} "
             f"{usage['truncated']:,} cut; {len(new):,} new ones in {seconds:,.1f} s, "
             f"{tokens / seconds:,.0f} tokens/s."
         )

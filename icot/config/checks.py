@@ -22,6 +22,7 @@ from icot.config.identity import value_at
 from icot.config.options import CHOSEN_BY, OTHER, SECTIONS
 from icot.config.predictor_options import ASKED
 from icot.config.section import MISSING, TARGET, Section
+from icot.config.teacher_options import mistakes_in_sampling
 from icot.errors import ConfigError, first_line
 
 SectionT = TypeVar("SectionT", bound=Section)
@@ -139,6 +140,8 @@ def _message(key: str, error: Any, whole: Any) -> str:
     kind, given, limits = error["type"], error.get("input"), error.get("ctx", {})
     in_list = isinstance(whole, list) and given is not whole
     shown = f"{key}={_written(whole)}: {_written(given)}" if in_list else f"{key}={_written(given)}"
+    if key.endswith(".base_url"):
+        shown = key  # it may hold a password
     if key == "schedule.tokens_removed":
         return f"{shown} must be a number of tokens, at least 0, or all"
     if kind == "missing":
@@ -231,6 +234,7 @@ def cross_checks(values: Mapping[str, Any]) -> list[str]:
     mistakes = [f"{key}= is empty; leave it out, or set it" for key in FILES if value(key) == ""]
     checks = (
         _of_what_is_evaluated,
+        mistakes_in_sampling,
         _of_training_length,
         _of_the_trainer,
         _of_the_model,

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from hydra.core.config_store import ConfigStore
 from pydantic import Field
 
+from icot.config.endpoint_options import BudgetConfig
 from icot.config.experiments import register_experiments
 from icot.config.options import (
     OTHER,
@@ -57,10 +58,11 @@ class SampleConfig(Section):
     """Questions, from the start of the split; null asks all."""
     samples: int = Field(30, ge=1)
     """N, the samples of each question."""
-    temperature: float = Field(1.0, ge=0)
-    """Of the sampling; 0 takes the most probable tokens, with ``samples=1``."""
-    top_p: float = Field(1.0, gt=0, le=1)
-    """Draw only among the most probable tokens that together have this share."""
+    temperature: float | None = Field(1.0, ge=0)
+    """Of the sampling; 0 takes the most probable tokens, with ``samples=1``; null sends none, for
+    servers that take none."""
+    top_p: float | None = Field(1.0, gt=0, le=1)
+    """Draw only among the most probable tokens that together have this share; null sends none."""
     max_new_tokens: int | None = Field(None, ge=1)
     """Tokens of a sample; null is 256, or with ``teacher=run`` the longest correct output."""
     max_truncated: float = Field(0.05, ge=0, le=1)
@@ -73,12 +75,14 @@ class SampleConfig(Section):
     """Put the exemplars in another order for each question."""
     batch_size: int = Field(64, ge=1)
     """Samples written at once, by a teacher on this machine."""
+    budget: BudgetConfig = Field(default_factory=BudgetConfig)
+    """The most to spend on a server."""
     seed: int = Field(3456, ge=0, le=LARGEST_SEED)
     """Random seed of samples and exemplars."""
     accelerator: Accelerator = "auto"
     """The device; auto uses a GPU if there is one."""
     dry_run: bool = False
-    """Show a prompt and how much there is to write, and write nothing."""
+    """Show a prompt and how much there is to write; send and write nothing."""
     trust: list[str] = Field(default_factory=list)
     """Packages whose code the teacher's run directory may name."""
     paths: PathsConfig

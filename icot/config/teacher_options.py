@@ -1,9 +1,11 @@
-"""The schemas of teachers, and of the text that they continue."""
+"""The schemas of teachers, of the text that they continue, and which keys conflict."""
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 from pydantic import Tag
 
+from icot.config.endpoint_options import EndpointOptions
 from icot.config.section import Section
 
 
@@ -44,5 +46,49 @@ class ModelTeacherConfig(Section):
     """Data type of the weights."""
 
 
-TEACHERS: dict[str, type[Section]] = {"run": RunTeacherConfig, "model": ModelTeacherConfig}
-EachTeacher = Annotated[RunTeacherConfig, Tag("run")] | Annotated[ModelTeacherConfig, Tag("model")]
+class EndpointTeacherConfig(EndpointOptions):
+    """A model on an OpenAI-compatible server."""
+
+    kind: Literal["endpoint"]
+    """Which kind of teacher this is."""
+    logprobs: bool = True
+    """Ask for log-probabilities, which ``task.filter=likelihood`` needs; some servers refuse."""
+
+
+TEACHERS: dict[str, type[Section]] = {
+    "run": RunTeacherConfig,
+    "model": ModelTeacherConfig,
+    "endpoint": EndpointTeacherConfig,
+}
+EachTeacher = (
+    Annotated[RunTeacherConfig, Tag("run")]
+    | Annotated[ModelTeacherConfig, Tag("model")]
+    | Annotated[EndpointTeacherConfig, Tag("endpoint")]
+)
+
+
+def mistakes_in_sampling(value: Callable[[str], Any]) -> list[str]:
+    """The keys of ``icot.sample`` that conflict; ``value`` gives that of a dotted key."""
+    kind = value("teacher.kind")
+    if kind is None:
+        return []
+    mistakes = []
+    if value("temperature") == 0 and value("samples") != 1:
+        mistakes.append("temperature=0 writes the same text every time: set samples=1")
+    if kind == "endpoint":
+        if value("budget.cost") is not None and value("teacher.price_per_million") is None:
+            mistakes.append(
+                "budget.cost needs a price: teacher.price_per_million={prompt: 30, completion: 60}"
+            )
+        return mistakes
+    mistakes += [
+        f"{key} has no effect with teacher={kind}, which costs nothing: leave it out"
+        for key in ("budget.tokens", "budget.cost")
+        if value(key) is not None
+    ]
+    mistakes += [
+        f"{key}=null leaves the value to a server: set a number with teacher={kind}"
+        for key in ("temperature", "top_p")
+        if value(key) is None
+    ]
+    return mistakes

@@ -21,11 +21,13 @@ class Request:
         prompt: what is continued, or the message that is answered.
         sample: its number among several texts for the same prompt.
         seed: of the drawing; None leaves it to the model.
+        draw: another number asks a server anew that gets no seed.
     """
 
     prompt: str
     sample: int = 0
     seed: int | None = None
+    draw: int = 0
 
 
 @dataclass(frozen=True)

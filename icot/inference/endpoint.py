@@ -15,7 +15,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ import openai
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential_jitter
 
 from icot.config.endpoint_options import BudgetConfig, EndpointOptions
-from icot.errors import RunError
+from icot.errors import PausedError, RunError
 from icot.inference.completions import Completion, Decoding, Request
 from icot.inference.endpoint_answers import AllAlike, Choice, choices_of, served_by
 from icot.inference.endpoint_errors import GO_ON, explain, is_passing, mask, retry_after
@@ -69,6 +69,14 @@ class Bounds:
     tokens: Tokens
     cost: float | None
 
+    def __str__(self) -> str:
+        cost = "no price is given" if self.cost is None else f"cost {self.cost:,.2f}"
+        return (
+            f"{self.requests:,} requests would be sent, {self.cached:,} answers are in the cache. "
+            f"At most {self.tokens.prompt:,} prompt tokens (a token is at least a byte) and "
+            f"{self.tokens.completion:,} completion tokens; {cost}."
+        )
+
 
 class Endpoint:
     """A model on a server.
@@ -109,13 +117,23 @@ class Endpoint:
         self._failing_since: float | None = None
         self._said: set[str] = set()
 
-    def bounds(self, requests: Sequence[Request]) -> Bounds:
-        """What ``sample`` would send; nothing is sent."""
+    def bounds(self, requests: Sequence[Request], together: bool = True) -> Bounds:
+        """What ``sample`` would send; nothing is sent.
+
+        Args:
+            requests: as of ``sample``.
+            together: whether the server gives several texts at once.
+        """
         wanted = [i for i, request in enumerate(requests) if self._cached(request) is None]
-        groups = group_by_prompt(requests, wanted, self._together)
+        groups = group_by_prompt(requests, wanted, together)
         tokens = most_tokens(groups, self.decoding)
         cost = tokens.cost(self.options.price_per_million)
         return Bounds(len(requests), len(requests) - len(wanted), len(groups), tokens, cost)
+
+    def remember(self, answers: Iterable[tuple[Request, Completion]]) -> None:
+        """Put answers that are kept elsewhere into the cache, where it lacks them."""
+        keys = ((request_key(self.options, self.decoding, one), text) for one, text in answers)
+        self.cache.put(dict(keys))
 
     def sample(
         self, requests: Sequence[Request], one_at_a_time: bool = False
@@ -128,11 +146,12 @@ class Endpoint:
             one_at_a_time: one request in flight, for timing (``Completion.seconds``).
 
         Raises:
-            RunError: the server refuses, or does not answer within ``patience``, or silently does
-                something else than it was asked for, or the budget would be passed. What has
-                arrived by then is in the cache.
+            PausedError: the server does not answer within ``patience``, the account has no credit,
+                or the budget would be passed.
+            RunError: the server refuses, or does not sample although it was asked to. What has
+                arrived by then is in the cache, after any error.
         """
-        alike = AllAlike(requests) if self.decoding.temperature else None
+        alike = None if self.decoding.temperature == 0 else AllAlike(requests)
         wanted = []
         for index, request in enumerate(requests):
             completion = self._cached(request)
@@ -176,17 +195,19 @@ class Endpoint:
                         yield from answered.items()
             finally:
                 self._stopping.set()
+                if in_flight := sum(future.running() for future in running):
+                    log.info("Ending; %d requests are still waited for.", in_flight)
 
     def _may_send(self, group: Group, running: Sequence[Group]) -> bool:
         """Whether the budget has room beside what is in flight.
 
         Raises:
-            RunError: nor has it when nothing is in flight.
+            PausedError: nor has it when nothing is in flight.
         """
         reserved = most_tokens([group, *running], self.decoding)
         passed = self.usage.exceeded_by(reserved, self.budget)
         if passed and not running:
-            raise RunError(
+            raise PausedError(
                 f"{passed}: the next request could pass it, so it was not sent. Raise it to go on. "
                 f"{GO_ON}"
             )
@@ -208,10 +229,10 @@ class Endpoint:
         except _GaveUpError:
             raise
         except Exception as error:
-            message = explain(error, self.options, self._key)
-            self.cache.put_failure(keys[group[0][0]], message)
+            stopped = explain(error, self.options, self.decoding, self._key)
+            self.cache.put_failure(keys[group[0][0]], str(stopped))
             self.usage.count(failed=1)
-            raise RunError(message) from None
+            raise stopped from None
         seconds = time.perf_counter() - begun
         timed = alone and retrying.statistics["attempt_number"] == 1
         self._note(model, len(found), len(group))
@@ -279,18 +300,16 @@ class Endpoint:
         Raises:
             RunError: it does.
         """
-        where = f"{self.options.base_url}, model {self.options.model}"
         if self.decoding.logprobs and completion.logprob is None:
-            raise RunError(
-                f"{where}: the server sends no log-probabilities, although it was asked for them. "
-                "Go without, or use another server."
-            )
+            self._say_once("The server sends texts without log-probabilities.")
         if alike is not None and alike.after(request, completion.text):
+            asked = self.decoding.temperature
             raise RunError(
-                f"{where}: all texts for each of {alike.prompts} prompts are the same, although "
-                f"temperature={self.decoding.temperature:g}: the server decodes greedily. Switch "
-                "sampling on there (transformers serve: do_sample=true and top_k=0 in the model's "
-                "generation settings), or ask for one text with temperature=0."
+                f"{self.options.base_url}, model {self.options.model}: all texts for each of "
+                f"{alike.prompts} prompts are the same, although "
+                f"temperature={'null' if asked is None else asked}: the server decodes greedily. "
+                "Switch sampling on there (transformers serve: do_sample=true and top_k=0 in the "
+                "model's generation settings), or ask for one text with temperature=0."
             )
 
     def _note(self, model: str, given: int, wanted: int) -> None:

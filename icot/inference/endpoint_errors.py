@@ -8,7 +8,8 @@ from email.utils import parsedate_to_datetime
 import openai
 
 from icot.config.endpoint_options import EndpointOptions
-from icot.errors import first_line
+from icot.errors import PausedError, RunError, first_line
+from icot.inference.completions import Decoding
 from icot.inference.endpoint_answers import MalformedAnswerError
 
 PASSING = (408, 409, 429)  # and all from 500: states of a server that pass
@@ -46,32 +47,40 @@ def retry_after(error: BaseException | None) -> float | None:
     return max(0.0, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())
 
 
-def explain(error: BaseException, options: EndpointOptions, key: str) -> str:
-    """What went wrong and what to do, without a secret.
+def explain(
+    error: BaseException, options: EndpointOptions, decoding: Decoding, key: str
+) -> RunError:
+    """The error that tells the user what went wrong and what to do, without a secret.
 
     Args:
         error: of the client.
         options: the server.
+        decoding: what it was asked for.
         key: its key, "" without one.
     """
     where = f"{options.base_url}, model {options.model}"
     said = mask(first_line(error), key)[:LONGEST]
     status = getattr(error, "status_code", None)
     if _no_credit(error):
-        return f"{where}: the account has no credit ({said}). {GO_ON}"
+        return PausedError(f"{where}: the account has no credit ({said}). {GO_ON}")
     if is_passing(error):
-        return (
+        return PausedError(
             f"{where}: no answer for {options.patience:g} s ({said}). Is the server running? A "
             f"larger patience waits longer. {GO_ON}"
         )
     if status == 401:
         state = "is refused" if key else "is not set"
-        return f"{where}: the key, environment variable {options.api_key_env}, {state} ({said})."
+        return RunError(
+            f"{where}: the key, environment variable {options.api_key_env}, {state} ({said})."
+        )
     if status in (403, 404):
-        return f"{where}: there is no such model or address, or not for this key ({said})."
-    return (
+        return RunError(
+            f"{where}: there is no such model or address, or not for this key ({said})."
+        )
+    chances = "give no log-probabilities (logprobs=false), " if decoding.logprobs else ""
+    return RunError(
         f"{where}: the request is refused ({said}). Some models take no temperature "
-        "(temperature=null), or call the limit max_completion_tokens (token_limit=)."
+        f"(temperature=null), {chances}or call the limit max_completion_tokens (token_limit=)."
     )
 
 

@@ -28,6 +28,7 @@ def request_key(options: EndpointOptions, decoding: Decoding, request: Request) 
         "logprobs": decoding.logprobs,
         "extra_body": options.extra_body,
         "seed": request.seed,
+        "draw": request.draw,
         "sample": request.sample,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -97,6 +97,13 @@ class Usage:
             return f"budget.cost={budget.cost:g}" if cost + more > budget.cost else None
         return None
 
+    def __str__(self) -> str:
+        cost = "" if self.cost is None else f"; cost {self.cost:,.4f}, cached answers included"
+        return (
+            f"{self.sent:,} requests sent, {self.cached:,} answers from the cache, "
+            f"{self.retried:,} retries; {self.new.total:,} tokens{cost}."
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """The content of usage.json."""
         return {

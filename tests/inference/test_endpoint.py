@@ -16,8 +16,9 @@ from tenacity import wait_none
 from icot.config.endpoint_options import BudgetConfig, EndpointOptions, PriceConfig
 from icot.errors import RunError
 from icot.inference import endpoint as module
-from icot.inference.completions import Decoding, Request
+from icot.inference.completions import Completion, Decoding, Request
 from icot.inference.endpoint import Endpoint
+from icot.inference.endpoint_requests import ENVELOPE
 from icot.inference.request_cache import FILE, RequestCache
 from tests.http_server import Reply, Server, error
 from tests.running import REPOSITORY
@@ -129,11 +130,11 @@ def test_whatever_decides_an_answer_is_in_the_key(start, ask, change):
     assert len(server.bodies) == 2
 
 
-def test_seed_and_number_of_the_sample_are_in_the_key(start, ask):
+def test_seed_number_and_draw_of_the_sample_are_in_the_key(start, ask):
     server = start()
     requests = [Request("q", seed=1), Request("q", 1, seed=1), Request("q", seed=2), Request("q")]
-    texts(ask(server), requests)
-    assert len(server.bodies) == 4
+    texts(ask(server), [*requests, Request("another"), Request("q", draw=1)])
+    assert len(server.bodies) == 6
 
 
 # ---------------------------------------------------------------------------------- what passes
@@ -322,10 +323,21 @@ def test_a_server_that_ignores_n_is_asked_one_at_a_time_and_it_is_said_once(star
     assert caplog.text.count("The server gives 1 texts where it is asked for 4") == 1
 
 
-def test_missing_log_probabilities(start, ask):
+def test_missing_log_probabilities_are_said_once(start, ask, caplog):
     server = start(lambda number, body: Reply(server.answer({**body, "logprobs": None})))
-    with pytest.raises(RunError, match="sends no log-probabilities"):
-        texts(ask(server, Decoding(16, logprobs=True)), prompts(1))
+    found = dict(ask(server, Decoding(16, logprobs=True)).sample(prompts(3)))
+    assert [found[i].logprob for i in range(3)] == [None] * 3
+    assert caplog.text.count("The server sends texts without log-probabilities") == 1
+
+
+def test_what_is_kept_elsewhere_is_not_asked_for(start, ask):
+    server = start()
+    client = ask(server)
+    client.remember([(Request("question 1"), Completion("kept", "stop", 3, 4))])
+    assert texts(client, prompts(3)) == ["echo of question 0", "kept", "echo of question 2"]
+    client.remember([(Request("question 0"), Completion("another", "stop", 3, 4))])
+    assert texts(ask(server), prompts(1)) == ["echo of question 0"]
+    assert len(server.bodies) == 2
 
 
 def test_a_text_that_is_cut_is_kept_as_such(start, ask):
@@ -421,6 +433,8 @@ def test_bounds_send_nothing(start, ask):
     assert (bounds.completions, bounds.cached, bounds.requests) == (7, 2, 4)
     assert bounds.tokens.completion == 5 * 16
     assert bounds.cost == bounds.tokens.total
+    alone = client.bounds([Request("several"), Request("several", 1)], together=False)
+    assert (alone.requests, alone.tokens.prompt) == (2, 2 * (len("several") + ENVELOPE))
     assert len(server.bodies) == 2
 
 

@@ -1,6 +1,7 @@
 """A corpus of sampled rationales: a folder that is written line by line and continued exactly.
 
-    samples.json     what determines the corpus, written first; its content hash once it is complete
+    samples.json     what determines the corpus, written first; once it is complete, its content
+                     hash, and the names that a server gave its model
     samples.jsonl    one sample a line, in the order in which they arrived
     usage.json       tokens, seconds, cut and unreadable samples
 
@@ -24,14 +25,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from icot.errors import DataError, RunError
+from icot.inference.completions import Completion
 from icot.system.files import explain_refusal, write_text
 from icot.tasks.answers import ANSWER_MARK
 from icot.tasks.base import Example, Task
 
 FORMAT = 1
 SETTINGS, SAMPLES, USAGE = "samples.json", "samples.jsonl", "usage.json"
-CONTENT_HASH, CHECKSUM = "content_hash", "checksum"
-NOT_CONTENT = ("request_key",)  # what may differ between two corpora of the same content
+CONTENT_HASH, CHECKSUM, SERVED = "content_hash", "checksum", "models_served"
+NOT_CONTENT = ("request_key", "model")  # what may differ between two corpora of the same content
 SYNCHRONIZED = 1.0  # seconds, at the most, until a line has reached the disk
 
 
@@ -50,9 +52,9 @@ class Sample:
         correct: whether that is the right one; None without a label.
         finish_reason: ``length`` if the text was cut; None if unknown.
         prompt_hash: of the text that the teacher continued.
-        prompt_tokens, completion_tokens, logprob, logprob_tokens, request_key: as in
+        prompt_tokens, completion_tokens, logprob, logprob_tokens, request_key, model: as in
             ``icot.inference.completions.Completion``.
-        seed: of the sampling.
+        seed: of the sampling; None of a server.
     """
 
     index: int
@@ -71,6 +73,7 @@ class Sample:
     logprob_tokens: int | None = None
     seed: int | None = None
     request_key: str = ""
+    model: str = ""
 
     @property
     def key(self) -> tuple[int, int]:
@@ -86,6 +89,21 @@ class Sample:
     def is_usable(self) -> bool:
         """Whether there is anything to train on: a whole text with an answer."""
         return self.prediction is not None and not self.is_cut
+
+    def completion(self) -> Completion:
+        """The text as it arrived; the prompt's tokens count for a question's first sample."""
+        return Completion(
+            text=self.text,
+            finish_reason=self.finish_reason or "stop",
+            prompt_tokens=self.prompt_tokens or 0,
+            completion_tokens=self.completion_tokens or 0,
+            is_estimate=True,
+            shares_prompt=self.sample > 0,
+            logprob=self.logprob,
+            logprob_tokens=self.logprob_tokens,
+            model=self.model,
+            request_key=self.request_key,
+        )
 
     def line(self) -> str:
         """The line of ``samples.jsonl``, with a checksum of the rest."""
@@ -168,9 +186,11 @@ class CorpusWriter:
         self._synchronized = time.monotonic()
 
     def finish(self) -> str:
-        """Write the content hash of the complete corpus; returns it."""
+        """Write the content hash of the complete corpus, and who wrote it; returns the hash."""
         found = content_hash(self.samples)
-        _write_json(self.folder / SETTINGS, {**self.settings, CONTENT_HASH: found})
+        models = sorted({s.model for s in self.samples if s.model})
+        served = {SERVED: models} if models else {}
+        _write_json(self.folder / SETTINGS, {**self.settings, **served, CONTENT_HASH: found})
         return found
 
     def write_usage(self, usage: Mapping[str, Any]) -> None:
@@ -279,7 +299,8 @@ def _check_same(kept: dict[str, Any], wanted: dict[str, Any], folder: Path) -> N
     Raises:
         RunError: some differ; the message names them.
     """
-    kept.pop(CONTENT_HASH, None)
+    for of_a_complete_one in (CONTENT_HASH, SERVED):
+        kept.pop(of_a_complete_one, None)
     differing = [
         f"{key} was {_shown(kept.get(key))}, now {_shown(wanted.get(key))}"
         for key in sorted({*kept, *wanted})
