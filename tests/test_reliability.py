@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.chaos import commands, inputs, interruptions, storage
+from tests.chaos import commands, inputs, interruptions, sampling, storage
 from tests.chaos.harness import Outcome
 from tests.running import REPOSITORY
 
@@ -43,6 +43,12 @@ def test_killed_at_random_moments(folder):
 def test_killed_commands(folder):
     for outcome in commands.kills_of_commands(folder, 2):
         check(outcome)
+
+
+@pytest.mark.slow
+def test_killed_sampling(folder):
+    check(sampling.kills_of_sampling(folder, 3, ("samples=20",)))
+    check(sampling.kills_of_sampling_from_a_server(folder, 3, ("examples=600",)))
 
 
 @pytest.mark.slow

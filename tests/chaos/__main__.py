@@ -13,7 +13,16 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the server of tests.running, before torch
 
-from tests.chaos import commands, fuzz, inputs, interruptions, memory, pipelines, storage
+from tests.chaos import (
+    commands,
+    fuzz,
+    inputs,
+    interruptions,
+    memory,
+    pipelines,
+    sampling,
+    storage,
+)
 from tests.chaos.harness import Outcome
 
 Part = Callable[[Path], list[Outcome]]
@@ -30,6 +39,10 @@ def parts(count: int | None, seconds: int) -> dict[str, Part]:
         ],
         "commands": lambda folder: commands.kills_of_commands(folder, count or 25),
         "pipeline": lambda folder: [pipelines.kills_of_pipeline(folder, count or 20)],
+        "sample": lambda folder: [
+            sampling.kills_of_sampling(folder, count or 30),
+            sampling.kills_of_sampling_from_a_server(folder, count or 30),
+        ],
         "signals": lambda folder: [
             interruptions.signals(folder, count or 10),
             interruptions.two_interrupts(folder),
