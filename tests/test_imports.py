@@ -11,7 +11,8 @@ from tests.conftest import REPOSITORY
 
 FILES = sorted((REPOSITORY / "icot").rglob("*.py"))
 OPTIONAL = {
-    *("datasets", "peft", "sentence_transformers", "submitit", "wandb", "wandb_workspaces"),
+    *("datasets", "openai", "peft", "sentence_transformers", "submitit", "wandb"),
+    "wandb_workspaces",
 }
 MOST_LINES = 400
 

@@ -242,14 +242,16 @@ class ExportConfig(Section):
 class BenchmarkConfig(TrainConfig):
     """``python -m icot.benchmark``: times icot and a plain loop alternately, in one process."""
 
-    what: Literal["step", "memory", "validation", "data", "start", "decode", "sample", "scaling"]
+    what: Literal[
+        "step", "memory", "validation", "data", "start", "decode", "sample", "endpoint", "scaling"
+    ]
     """What to measure; see docs/performance.md."""
     run_dir: str | None = None
     """what=validation: the run whose weights to use."""
     stage: Stage = "final"
     """what=validation: the run's weights to use."""
     examples: int = Field(1000, ge=1)
-    """what=validation, decode, sample: examples to score or time."""
+    """what=validation, decode, sample: examples to score or time; what=endpoint: requests."""
     repeats: int = Field(5, ge=1)
     """Repetitions of each timing."""
     seconds: float = Field(60.0, ge=0, allow_inf_nan=True)

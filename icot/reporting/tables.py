@@ -190,6 +190,8 @@ def print_benchmark(console: Console, record: Mapping[str, Any]) -> None:
         table.add_row(name, f"{rate}, {timing['tokens_per_example']:.4g} tokens")
     for name, size in record.get("megabytes", {}).items():
         table.add_row(name, f"{size:,.0f} MB")
+    for name, number in record.get("in_flight", {}).items():
+        table.add_row(f"{name}, requests in flight", f"{number:.2f} of {record['concurrency']}")
     for name, ratio in record["ratios"].items():
         table.add_row(name, f"{ratio:.3g} times")
     console.print(table)

@@ -104,6 +104,16 @@ def test_tokenizing_and_the_second_start(tmp_path):
     assert set(found["ratios"]) == {"tokenizing", "second start"}
 
 
+def test_requests_in_flight_are_counted_at_the_server(tmp_path):
+    found = found_in(tmp_path, "endpoint", "examples=16", "repeats=1")
+    assert set(found["in_flight"]) == {"icot", "bare threads"}
+    for way, number in found["in_flight"].items():
+        assert 1 < number <= found["concurrency"] == 8
+        (seconds,) = found["seconds"][way]
+        assert seconds * number >= 16 * found["answer_seconds"]
+    assert found["ratios"]["icot over the least time"] > 1
+
+
 @pytest.mark.slow
 def test_scaling_draws_time_beside_arithmetic(tmp_path):
     found = found_in(tmp_path, "scaling", "repeats=1")
