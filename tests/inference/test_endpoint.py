@@ -226,8 +226,7 @@ def test_too_many_requests_halve_those_in_flight(start, ask):
     assert len(texts(client, prompts(60))) == 60
     assert server.most_at_once > 2
     refused = len(server.bodies) - 60
-    assert refused < 40  # eight at once throughout would be refused hundreds of times
-    assert client._throttle.limit <= 4
+    assert 0 < refused < 40  # eight at once throughout would be refused hundreds of times
 
 
 # --------------------------------------------------------------------------- what does not pass
