@@ -151,7 +151,8 @@ def length_after(lengths: LengthsT, cot_start: Any, cot_end: Any, n_removed: Any
 
     Args:
         lengths: [B] tokens of each row, a tensor or an array; the others are of the same kind.
-        cot_start, cot_end: [B] each row's chain, half-open.
+        cot_start: [B] index of each chain's first token.
+        cot_end: [B] index after its last one.
         n_removed: [B] how many, or one number for all; clamped to 0 and to each chain's length.
     """
     left: LengthsT = lengths - (cot_end - cot_start).clip(max=n_removed).clip(min=0)

@@ -20,6 +20,7 @@ from tests.small import SMALL
 LONG = (
     "test_reliability.py",
     "test_train.py",
+    "test_tutorial.py",
     "test_benchmark.py",
     "test_rollback.py",
     "test_resume.py",

@@ -70,7 +70,7 @@ class SampleConfig(Section):
     shots: int = Field(0, ge=0)
     """Exemplars in each prompt, drawn from the train split."""
     exemplars: str | None = None
-    """A file of exemplars in place of drawn ones, ``question||cot #### answer``."""
+    """A file of exemplars in place of drawn ones, with lines as ``task=text`` has them."""
     shuffle_exemplars: bool = False
     """Put the exemplars in another order for each question."""
     batch_size: int = Field(64, ge=1)

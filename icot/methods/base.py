@@ -54,13 +54,16 @@ class ModuleParts:
     Attributes:
         model: what is trained.
         optimizer: makes the optimizer for a model.
-        warmup_steps, decay_steps: rise and fall of the learning rate, in updates.
+        warmup_steps: of the learning rate's rise, in updates.
+        decay_steps: of its fall at the end, in updates.
         compile_mode: of ``torch.compile``; None trains without.
         method: name of the method, for checkpoints.
-        chain_loss, chain_loss_layers: of the schedule; 0 is no such loss.
+        chain_loss: of the schedule; 0 is no such loss.
+        chain_loss_layers: of the schedule.
         longest_cot: tokens of the longest chain.
-        tokenizer, task, separators: of the run, for methods that compare them with another run's;
-            the task as its keys.
+        tokenizer: of the run, for methods that compare it with another run's.
+        task: its keys, for the same.
+        separators: between question and answer, for the same.
     """
 
     model: nn.Module
