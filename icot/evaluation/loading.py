@@ -20,7 +20,7 @@ from icot.errors import DataError, RunError
 from icot.models.attention_choice import IMPLEMENTATIONS
 from icot.models.introspection import config_of
 from icot.models.loading import restore_model
-from icot.models.positions import learned_positions
+from icot.models.positions import learned_positions, positions_key
 from icot.models.tokenizers import load_tokenizer
 from icot.runs.checkpoints import Checkpoint, is_fully_internalized
 from icot.runs.kept_run import KeptRun
@@ -315,8 +315,9 @@ def _check_fit(
         raise DataError(
             f"{source.name}: the longest example needs {examples.positions} positions at this "
             f"stage, the model has only {positions}. Score shorter ones, train on longer ones, or "
-            "train a new model with a larger model.config.n_positions: those beyond the training "
-            "examples then stay untrained."
+            "train a new model with a larger model.config."
+            f"{positions_key(config_of(model))}: those beyond the training examples then stay "
+            "untrained."
         )
     if unknown is not None and unknown != examples.eos_token_id:
         count = _count_examples_with(unknown, examples.store)

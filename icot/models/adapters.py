@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from torch import nn
 
 from icot.errors import ModelError, first_sentence
-from icot.models.positions import LengthenedPositions
+from icot.models.positions import lengthened_tables
 
 WHOLE = ".modules_to_save."  # PEFT's name for what is trained besides the adapters
 
@@ -32,7 +32,7 @@ def add_lora(
         from peft import LoraConfig, get_peft_model
     except ImportError:
         raise ModelError("model.lora needs the package peft: pip install 'icot[lora]'.") from None
-    new = [n for n, part in model.named_modules() if isinstance(part, LengthenedPositions)]
+    new = lengthened_tables(model)
     try:
         adapters = LoraConfig(
             task_type="CAUSAL_LM",

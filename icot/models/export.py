@@ -30,7 +30,13 @@ from icot.errors import ModelError, first_line
 from icot.models.adapters import find_trained_whole
 from icot.models.hub import hub_is_reachable
 from icot.models.introspection import config_of
-from icot.models.positions import learned_positions, position_tables
+from icot.models.positions import (
+    learned_positions,
+    position_tables,
+    positions_key,
+    replace_rows,
+    rows_before,
+)
 from icot.system.hardware import device_for
 
 
@@ -101,7 +107,8 @@ def loading_arguments(model: nn.Module) -> dict[str, Any]:
     """
     if not find_trained_whole(model.state_dict()):
         return {}
-    return {"n_positions": learned_positions(config_of(model)), "ignore_mismatched_sizes": True}
+    config = config_of(model)
+    return {positions_key(config): learned_positions(config), "ignore_mismatched_sizes": True}
 
 
 def _move_positions(model: nn.Module, start: int | None, jump: int) -> None:
@@ -113,18 +120,18 @@ def _move_positions(model: nn.Module, start: int | None, jump: int) -> None:
     Raises:
         ModelError: examples differ, or the positions are rotary.
     """
-    tables = list(position_tables(model))
+    tables, config = position_tables(model), config_of(model)
     if start is None or not tables:
         why = "they are rotary" if not tables else "questions or chains differ in length"
         raise ModelError(
             "schedule.keep_position_ids: this run's position ids jump over the removed tokens, "
             f"which plain transformers cannot do ({why})."
         )
-    for module, name, table in tables:
-        kept = torch.cat([table.weight[:start], table.weight[start + jump :]]).detach()
-        shorter = nn.Embedding(kept.shape[0], kept.shape[1], _weight=kept)
-        setattr(module, name, shorter)
-        config_of(model).n_positions = len(kept)
+    for table in tables:
+        begin = rows_before(table) + start
+        kept = torch.cat([table.weight[:begin], table.weight[begin + jump :]]).detach()
+        replace_rows(table, kept)
+        setattr(config, positions_key(config), len(kept) - rows_before(table))
 
 
 def save_standalone(

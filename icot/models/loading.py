@@ -24,7 +24,7 @@ from icot.models.adapters import add_lora, find_trained_whole
 from icot.models.fast_layers import use_fast_layers
 from icot.models.hub import hub_is_reachable
 from icot.models.introspection import config_of
-from icot.models.positions import extend_positions, learned_positions
+from icot.models.positions import extend_positions, learned_positions, positions_key
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,8 @@ def load_model(
         shape.bos_token_id = shape.eos_token_id = tokenizer.eos_token_id
         shape.pad_token_id = None
         if learned_positions(shape) is not None:
-            shape.n_positions = max(positions, changes.get("n_positions", positions))
+            key = positions_key(shape)
+            setattr(shape, key, max(positions, changes.get(key, positions)))
         model = _draw_weights(shape, choices)
     _refuse_recurrent(model)
     use_fast_layers(model)
