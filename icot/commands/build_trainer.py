@@ -13,10 +13,8 @@ from torch import nn
 from icot.commands.build import build_schedule
 from icot.config.checks import mistakes_of_callbacks
 from icot.config.command_line import NOTHING
-from icot.config.options import (
-    FixedScheduleConfig,
-)
-from icot.config.schema import TrainConfig
+from icot.config.options import FixedScheduleConfig
+from icot.config.schema import TrainConfig, ValidationConfig
 from icot.errors import ConfigError, UserError, first_sentence, in_one_line
 from icot.inference.predictor import Predictor
 from icot.methods.base import (
@@ -96,10 +94,21 @@ def _run_callbacks(
         return method.build_predictor(PredictorParts(model, v.batch_size, v.decode), options)
 
     validation: list[Callback] = [
-        ValidationAccuracy(predictor, v.examples, method.measures),
-        StageCheckpoint(folder / CHECKPOINTS, c.every_stage),
+        ValidationAccuracy(
+            predictor,
+            v.examples,
+            method.measures,
+            every_steps=v.every_steps,
+            max_new_tokens=v.max_new_tokens or 0,
+        ),
+        StageCheckpoint(
+            folder / CHECKPOINTS,
+            c.every_stage,
+            at_any_stage=isinstance(cfg.schedule, FixedScheduleConfig),
+        ),
     ]
     if method.build_validation is not None:
+        _check_own_validation(v)
         own = ValidationParts(folder / CHECKPOINTS, v.examples, v.batch_size)
         validation = method.build_validation(own, options)
     return [
@@ -119,6 +128,23 @@ def _run_callbacks(
         Stages(build_schedule(cfg.schedule, recoveries)),
         RunRecord(folder, facts=known, show=show, measures=method.measures),
     ]
+
+
+def _check_own_validation(v: ValidationConfig) -> None:
+    """Refuse keys that a method with a validation of its own does not heed.
+
+    Raises:
+        ConfigError: one is set.
+    """
+    given = {"every_steps": v.every_steps, "max_new_tokens": v.max_new_tokens}
+    mistakes = [
+        f"validation.{key}={value} has no effect with this method, which is scored at the end of "
+        "each epoch and writes nothing"
+        for key, value in given.items()
+        if value is not None
+    ]
+    if mistakes:
+        raise ConfigError(mistakes)
 
 
 def _tracking_callbacks(cfg: TrainConfig, loggers: list[Logger]) -> list[Callback]:

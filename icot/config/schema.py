@@ -97,6 +97,11 @@ class ValidationConfig(Section):
     """verify decodes only what one forward pass does not determine; always decodes everything."""
     examples: int | None = Field(None, ge=1)
     """Examples scored after a stage or epoch, null for all; the end of training scores all."""
+    every_steps: int | None = Field(None, ge=1)
+    """Score after every so many updates in place of the end of each epoch."""
+    max_new_tokens: int | None = Field(None, ge=1)
+    """Tokens that may be written; null, or fewer, is the longest correct output of the split, which
+    is too short where a split has no chains."""
     shown: int = Field(3, ge=0)
     """Correct and wrong answers printed at the end of training."""
 
@@ -227,6 +232,8 @@ class PaperConfig(Section):
     """The column's heading there."""
     accuracy: float | None = None
     """Published exact match."""
+    majority: float | None = None
+    """Published exact match of the majority of 30 samples (self-consistency)."""
     speed: float | None = None
     """Published speed over No CoT."""
     tokens: list[int] = Field(default_factory=list)
@@ -235,6 +242,8 @@ class PaperConfig(Section):
     """The method of the run that has the number."""
     pipeline: str | None = None
     """The pipeline that has that run as a step; null if it is trained by itself."""
+    sweep: str | None = None
+    """What the runs of a curve differ in, KEY=VALUE,VALUE; null for a single run."""
 
 
 class PathsConfig(Section):

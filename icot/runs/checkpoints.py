@@ -3,7 +3,8 @@
 checkpoints/last.ckpt           the newest, resumable; ``final``
 checkpoints/step-00001200.ckpt  earlier ones
 checkpoints/good.ckpt           the newest with good accuracy, to return to after a collapse
-checkpoints/best.ckpt           the best validation with everything removed; ``best``
+checkpoints/best.ckpt           the best validation with everything removed, or of all in a run that
+                                removes the same throughout; ``best``
 checkpoints/stage-0003.ckpt     the end of stage 3; ``3``
 
 The header of each file says at which stage its weights were trained.

@@ -15,9 +15,11 @@ class Scripted(GreedyPredictor):
     """Writes the target for the rows that each validation is told to have right."""
 
     right: list[set[int]]
+    longest: int
 
     def predict(self, examples) -> Outputs:
         right = Scripted.right.pop(0)
+        Scripted.longest = examples.longest_target
         _, targets = examples.prompts_and_targets
         rows = examples.rows.tolist()
         written = [t if r in right else [0] for r, t in zip(rows, targets, strict=True)]
@@ -47,3 +49,17 @@ def test_the_best_is_found_on_the_examples_that_every_validation_scores(
     restored = ValidationAccuracy(Scripted, examples=5)
     restored.load_state_dict(state)
     assert restored.state_dict() == state
+
+
+def test_validation_after_so_many_updates_and_the_best_of_a_run_that_keeps_its_chain(
+    tmp_path, mult2, symbols
+):
+    Scripted.right = [{0}, {0, 1, 2}, {0, 1}, {0}]  # after 4, 8, 12 and all 15 updates
+    kept = StageCheckpoint(tmp_path, at_any_stage=True)
+    validation = ValidationAccuracy(Scripted, examples=5, every_steps=4, max_new_tokens=99)
+    fit(tmp_path, mult2, symbols, FixedSchedule(0), [validation, kept], max_epochs=3)
+    best = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    assert best["icot"]["step"] == 8
+    assert best["icot"]["trained_at"]["tokens_removed"] == 0
+    assert Scripted.right == []
+    assert Scripted.longest == 99

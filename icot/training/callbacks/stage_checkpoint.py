@@ -1,6 +1,7 @@
-"""Checkpoints with only weights: the best fully internalized model, and optionally each stage.
+"""Checkpoints with only weights: the best model, and optionally each stage.
 
-    checkpoints/best.ckpt            highest validation accuracy with the whole chain removed
+    checkpoints/best.ckpt            highest validation accuracy with the whole chain removed,
+                                     or in a run that removes the same tokens throughout
     checkpoints/stage-0003.ckpt      the end of stage 3
 
 A run is resumed from ``last.ckpt``, not from these.
@@ -22,23 +23,33 @@ class StageCheckpoint(RunCallback):
     Args:
         folder: of the files.
         every_stage: keep the final weights of each stage.
+        at_any_stage: the best is that of all stages, not of those with the whole chain removed.
     """
 
     state_key = "stage_checkpoint"
 
-    def __init__(self, folder: str | Path, every_stage: bool = False) -> None:
+    def __init__(
+        self, folder: str | Path, every_stage: bool = False, at_any_stage: bool = False
+    ) -> None:
         self.folder, self.every_stage = Path(folder), every_stage
+        self.at_any_stage = at_any_stage
         self.best_accuracy = -1.0
         self._newest: Validated | None = None
 
     def on_validated(self, trainer: Trainer, module: LightningModule, validated: Validated) -> None:
-        """Keep the result for the end of the stage or epoch."""
+        """Keep the result until the batch is complete."""
         self._newest = validated
 
     def on_stage_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
         """Save the stage if asked to, and the best weights."""
         if self.every_stage:
             self._save(trainer, stage_file(stage.index))
+        self._keep_best(trainer)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Save the best weights, if the batch before was validated."""
         self._keep_best(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -48,7 +59,8 @@ class StageCheckpoint(RunCallback):
     def _keep_best(self, trainer: Trainer) -> None:
         if self._newest is None:
             return
-        if self._newest.stage.tokens_removed < datamodule_of(trainer).longest_cot:
+        removed = self._newest.stage.tokens_removed
+        if not self.at_any_stage and removed < datamodule_of(trainer).longest_cot:
             return
         if self._newest.accuracy > self.best_accuracy:
             self.best_accuracy = self._newest.accuracy

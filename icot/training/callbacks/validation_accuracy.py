@@ -1,4 +1,6 @@
-"""Validation at the end of every stage and every epoch, at the stage that was trained.
+"""Validation at the end of every stage, and of every epoch or after every so many updates.
+
+The model is scored at the stage that was trained.
 
 It runs before the stage changes, so the model is measured with the removal that it was trained at,
 without offsets. Other callbacks get the result in ``on_validated``.
@@ -14,6 +16,7 @@ from torch import nn
 
 from icot.evaluation.scoring import Evaluation, evaluate
 from icot.inference.predictor import GreedyPredictor, Predictor
+from icot.removal import CoTBatch
 from icot.schedule import Stage
 from icot.training.callbacks.clock import clock_of
 from icot.training.callbacks.stages import TOKENS_REMOVED, Stages
@@ -34,6 +37,8 @@ class ValidationAccuracy(RunCallback):
         examples: the number of examples to score at the end of a stage or epoch; None is all. The
             end of training always scores all.
         measures: before the names in the log, where this is not the method's result.
+        every_steps: updates between two validations, in place of the end of each epoch.
+        max_new_tokens: that may be written, if it is more than the longest correct output.
 
     Attributes:
         latest: the newest evaluation.
@@ -47,9 +52,13 @@ class ValidationAccuracy(RunCallback):
         build_predictor: Callable[[nn.Module], Predictor] = GreedyPredictor,
         examples: int | None = None,
         measures: str = "",
+        every_steps: int | None = None,
+        max_new_tokens: int = 0,
     ) -> None:
         self.build_predictor, self.examples = build_predictor, examples
-        self.measures = measures
+        self.measures, self.max_new_tokens = measures, max_new_tokens
+        self.every_steps = every_steps
+        self._step = 0  # updates after the newest batch
         self.latest = Evaluation()
         self.stage: Stage | None = None
         self._accuracy = 0.0  # what validations are compared by
@@ -59,6 +68,7 @@ class ValidationAccuracy(RunCallback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Announce the result that a checkpoint has restored."""
+        self._step = trainer.global_step
         if self._restored:
             self._announce(trainer, pl_module)
 
@@ -66,8 +76,23 @@ class ValidationAccuracy(RunCallback):
         """Score the model at the stage that has ended."""
         self.validate(trainer, module, stage, self.examples)
 
+    def on_train_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: CoTBatch,
+        batch_idx: int,
+    ) -> None:
+        """Score the model after so many updates, if it is to be; a stage may end after that."""
+        is_update, self._step = trainer.global_step > self._step, trainer.global_step
+        if self.every_steps is not None and is_update and self._step % self.every_steps == 0:
+            self.validate(trainer, pl_module, datamodule_of(trainer).stage, self.examples)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Score the model, unless the epoch's last batch ended a stage or training."""
+        """Score the model, unless updates count or the last batch ended a stage or training."""
+        if self.every_steps is not None:
+            return
         if not _stage_has_just_ended(trainer) and not training_is_over(trainer):
             self.validate(trainer, pl_module, datamodule_of(trainer).stage, self.examples)
 
@@ -105,6 +130,7 @@ class ValidationAccuracy(RunCallback):
         held_out = datamodule.held_out(
             "valid", stage.tokens_removed, examples, trainer.global_rank, trainer.world_size
         )
+        held_out = replace(held_out, max_new_tokens=self.max_new_tokens)
         predictor = self.build_predictor(module.model)
         with trainer.precision_plugin.forward_context():
             share = module.with_whole_weights(
