@@ -233,6 +233,10 @@ class RationalesConfig(Section):
     """The task's class."""
     samples: str
     """The folder of the corpus, or a file of such lines."""
+    samples_per_question: int | None = Field(None, ge=1)
+    """N: use the first so many samples of each question, before any filter; null uses all."""
+    train_size: int | None = Field(None, ge=1)
+    """Training questions to use, from the start; null uses all."""
     labels: Literal["gold", "teacher"] = "gold"
     """gold learns the right answers, from samples that have them (supervised); teacher learns the
     teacher's answers, right or wrong, and looks at no label (few-shot)."""

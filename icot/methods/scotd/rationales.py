@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -62,6 +63,9 @@ class Rationales(Task):
 
     Args:
         samples: the folder that ``icot.sample`` wrote, or a file of such lines.
+        samples_per_question: N, the samples of each question that are used, the first ones, before
+            any filter; None is all.
+        train_size: the questions to train on, from the start; None is all.
         labels: ``gold`` or ``teacher``, whose answers are learned.
         filter: what is kept; None is ``correct`` for gold labels, and ``none`` for the teacher's.
             The four filters with a budget come after ``correct`` where labels are gold.
@@ -83,6 +87,8 @@ class Rationales(Task):
     def __init__(
         self,
         samples: str | Path,
+        samples_per_question: int | None = None,
+        train_size: int | None = None,
         labels: Labels = "gold",
         filter: Filter | None = None,
         keep: int = 5,
@@ -99,6 +105,7 @@ class Rationales(Task):
         if filter not in get_args(Filter):
             raise ValueError(f"task.filter must be one of {', '.join(get_args(Filter))}")
         self.path = Path(samples)
+        self.samples_per_question, self.train_size = samples_per_question, train_size
         self.labels, self.filter, self.keep, self.dedup = labels, filter, keep, dedup
         self.selection, self.embedding, self.seed = selection, embedding, seed
         self.one_per_question = visit == "one"
@@ -154,6 +161,8 @@ class Rationales(Task):
             "version": 1,
             "corpus": digest,
             "split": split,
+            "samples_per_question": self.samples_per_question,
+            "train_size": self.train_size,
             "labels": self.labels,
             "filter": self.filter,
             "keep": self.keep,
@@ -219,16 +228,18 @@ class Rationales(Task):
         """The samples to train on and the examples to validate on."""
         if not self._file.is_file():
             raise DataError(f"task.samples={self.path}: there is no such corpus of samples.")
-        whole = read_corpus(self.path)
-        questions = by_question(whole)
+        every = by_question(read_corpus(self.path))
+        questions = [of_one[: self.samples_per_question] for of_one in every]
         held_out: set[int] = set()
         if self.selection == "train_holdout" and len(questions) > 1:
             order = np.random.default_rng(self.seed).permutation(len(questions))
             held_out = set(order[: max(1, len(questions) // HELD_OUT)].tolist())
-        asked = [s for i, of_one in enumerate(questions) if i not in held_out for s in of_one]
+        learned = [q for i, q in enumerate(questions) if i not in held_out][: self.train_size]
+        asked = list(chain.from_iterable(learned))
         train = self._filter(asked)
         if not train:
             raise DataError(f"task.samples={self.path}: no sample is left to train on.")
+        whole = list(chain.from_iterable(questions))
         log.info("%s, all: %s", self.path, Statistics.of(whole))
         log.info(
             "%s, to train on (labels %s, filter %s): %s; %d questions without a sample.",
@@ -236,7 +247,7 @@ class Rationales(Task):
             self.labels,
             self.filter,
             Statistics.of(train),
-            len(questions) - len(held_out) - len(by_question(train)),
+            len(learned) - len(by_question(train)),
         )
         examples = [self._held_out_example(questions[i]) for i in sorted(held_out)]
         return _Parts(train, [example for example in examples if example is not None])
@@ -278,9 +289,9 @@ class Rationales(Task):
             agreeing = [s for s in usable if s.prediction == answer]
         if answer is None:
             return None
-        chain = next((s.rationale for s in [*agreeing, *usable]), "")
-        return _one_line(of_one[0].question, chain, answer)
+        rationale = next((s.rationale for s in [*agreeing, *usable]), "")
+        return _one_line(of_one[0].question, rationale, answer)
 
 
-def _one_line(question: str, chain: str, answer: str) -> Example:
-    return Example(*(" ".join(text.split()) for text in (question, chain, answer)))
+def _one_line(question: str, cot: str, answer: str) -> Example:
+    return Example(*(" ".join(text.split()) for text in (question, cot, answer)))

@@ -79,6 +79,9 @@ def test_the_teachers_labels_keep_wrong_samples_too(corpus):
         ({"filter": "none"}, 3 * 18),
         ({"labels": "teacher", "filter": "random", "keep": 2}, 2 * 18),
         ({"dedup": True}, 2 * 18),
+        ({"samples_per_question": 1}, 18),
+        ({"labels": "teacher", "samples_per_question": 3}, 3 * 18),
+        ({"train_size": 5}, 2 * 5),
     ],
 )
 def test_filters(corpus, settings, count):
@@ -86,6 +89,19 @@ def test_filters(corpus, settings, count):
     assert len(examples(task)) == count
     assert task.fingerprint("train") != Rationales(corpus, seed=9, **settings).fingerprint("train")
     assert task.fingerprint("train") == Rationales(corpus, **settings).fingerprint("train")
+
+
+def test_n_samples_of_many_are_the_corpus_of_n(tmp_path):
+    answers = ("2", "1", "1", None)
+    whole = [made(i, k, answer) for i in range(20) for k, answer in enumerate(answers)]
+    few = [s for s in whole if s.sample < 2]
+    many, own = (write(tmp_path / str(len(x)), x) for x in (whole, few))
+    for settings in ({}, {"labels": "teacher"}, {"filter": "open_endedness"}):
+        one, two = Rationales(many, samples_per_question=2, **settings), Rationales(own, **settings)
+        for split in ("train", "valid"):
+            assert examples(one, split) == examples(two, split)
+    with pytest.raises(DataError, match="no sample is left"):
+        examples(Rationales(many, samples_per_question=1))
 
 
 def test_what_would_be_misread_is_never_trained_on(tmp_path):
