@@ -11,9 +11,10 @@ from pathlib import Path
 from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import ReportConfig
-from icot.reporting.page import HTML, write_report
+from icot.reporting.page import write_report
 from icot.reporting.runs import find_runs
 from icot.reporting.sections import document
+from icot.runs.layout import REPORT
 
 
 def run(cfg: ReportConfig, command: CommandLine) -> None:
@@ -28,4 +29,4 @@ def run(cfg: ReportConfig, command: CommandLine) -> None:
     print(f"{finished} of {len(found.runs)} runs finished, {waiting}.")
     for message in found.unreadable:
         print(f"Not read: {message}")
-    print(f"Report: {out / HTML}")
+    print(f"Report: {out / REPORT}")

@@ -11,9 +11,10 @@ from matplotlib import rc_context
 
 from icot.reporting.document import Card, Code, Document, Picture, Section, Table
 from icot.reporting.theme import DARK, LIGHT, SCREEN, Theme, save
+from icot.runs.layout import REPORT
 from icot.system.files import write_text
 
-HTML, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
+MARKDOWN, FIGURES = "report.md", "figures"
 POINT = (
     '<g class="point" tabindex="{tab}" role="img" aria-label="{text}">'
     '<circle cx="{x:.1f}" cy="{y:.1f}" r="8"/></g>'
@@ -31,7 +32,7 @@ def write_report(document: Document, folder: Path) -> None:
         for suffix in ("png", "svg"):
             save(figure, folder / FIGURES / f"{picture.name}.{suffix}")
     write_text(folder / MARKDOWN, markdown(document))
-    write_text(folder / HTML, page(document))
+    write_text(folder / REPORT, page(document))
 
 
 def page(document: Document) -> str:

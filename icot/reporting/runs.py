@@ -2,8 +2,8 @@
 
 import csv
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from io import StringIO
@@ -17,11 +17,12 @@ from icot.config.schema import TrainConfig
 from icot.config.task_options import MultiplicationConfig
 from icot.errors import RunError
 from icot.reporting.prompted import Prompted, find_prompted
-from icot.runs.evaluations import KeptEvaluation, find_evaluations
+from icot.runs.evaluations import KeptEvaluation, find_evaluations, read_evaluations
 from icot.runs.layout import (
     COMMAND,
     CONFIG,
     ENVIRONMENT,
+    EVALUATION,
     STAGES,
     SUMMARY,
     SWEEP_INDEX,
@@ -33,6 +34,7 @@ from icot.runs.sweeps import FINISHED, read_index
 # Keys in which runs of a series may differ; all other values are equal within it.
 IGNORED_IN_SERIES = (*WITHOUT_EFFECT, "seed", "trainer.accelerator")
 PRECISION = "trainer.precision"
+CORPUS = "task.samples"
 REMOVAL = "icot_si"  # the method whose schedule names a run
 COUNTED = ("tokens_removed", "examples_seen", "seconds")  # numbers that every summary has
 
@@ -64,6 +66,8 @@ class Run:
         """Every value that affects the result, except the seed, by its dotted key."""
         found = {k: str(v) for k, v in leaves(self.cfg.as_dict()).items()}
         precision = str(self.environment.get("precision") or found[PRECISION])  # auto is not one
+        if CORPUS in found:  # by its name: each seed may have one of its own
+            found[CORPUS] = Path(found[CORPUS]).name
         return {k: v for k, v in found.items() if not matches(k, IGNORED_IN_SERIES)} | {
             PRECISION: precision
         }
@@ -91,6 +95,14 @@ class Run:
         of_run = [p for p in self.tradeoff if not p["baseline"]]
         final = [p for p in of_run if p["tokens_removed"] == removed] or of_run[-1:]
         return final[-1].get("speed") if final else None
+
+    @property
+    def majority(self) -> float | None:
+        """Exact match of the majority of its samples, in its newest vote; None without one."""
+        for one in reversed(self.evaluations):
+            if (votes := one.record.get("votes")) and _is_of_own_data(one):
+                return float(list(votes["accuracy_by_votes"].values())[-1])
+        return None
 
     def _is_of_final_weights(self, one: KeptEvaluation) -> bool:
         r = one.record
@@ -244,6 +256,7 @@ def find_runs(places: Sequence[Path]) -> Found:
     missing: dict[tuple[Path, str], Missing] = {}
     unreadable: dict[str, None] = {}
     prompted: dict[Path, Prompted] = {}
+    judged: dict[Path, None] = {}
     for place in places:
         if not place.is_dir():
             raise RunError(f"{place}: no such directory.")
@@ -259,7 +272,9 @@ def find_runs(places: Sequence[Path]) -> Found:
             }
         )
         indices = sorted(place.rglob(SWEEP_INDEX))
-        if not folders and not indices and not asked and not messages:
+        judged |= dict.fromkeys(path.resolve() for path in place.rglob(EVALUATION))
+        is_empty = not folders and not indices and not asked and not messages
+        if is_empty and not (place / EVALUATION).is_file():
             raise RunError(
                 f"{place} holds no run: no folder in it has {CONFIG} and {ENVIRONMENT}. A run "
                 "directory is what icot.train writes, outputs/... by default."
@@ -280,11 +295,21 @@ def find_runs(places: Sequence[Path]) -> Found:
             except RunError as error:
                 messages = [str(error)]
             unreadable |= dict.fromkeys(messages)
-    if unreadable and not runs and not missing and not prompted:
+    if not runs and not missing and not prompted:
         raise RunError("no run can be read. " + " ".join(unreadable))
+    _add_evaluations_elsewhere(runs, judged)
     return Found(
         list(runs.values()), list(missing.values()), list(unreadable), list(prompted.values())
     )
+
+
+def _add_evaluations_elsewhere(runs: dict[Path, Run], paths: Iterable[Path]) -> None:
+    """Add evaluations that are outside of their runs, as those of a pipeline are."""
+    for one in read_evaluations(paths)[0]:
+        home = Path(str(one.record.get("run_dir"))).resolve()
+        if home in runs and home not in one.folder.parents:
+            found = sorted([*runs[home].evaluations, one], key=lambda e: e.evaluated)
+            runs[home] = replace(runs[home], evaluations=found)
 
 
 def read_run(folder: Path) -> tuple[Run, list[str]]:

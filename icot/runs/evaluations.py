@@ -19,7 +19,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -208,10 +208,15 @@ def _partial(place: Path, name: str) -> Path:
 
 def find_evaluations(home: Path) -> tuple[list[KeptEvaluation], list[Path]]:
     """The evaluations of a run directory, oldest first, and the files that cannot be read."""
-    found, unreadable = [], []
     paths = sorted((home / EVALUATIONS).glob(f"[!.]*/{EVALUATION}"))
     if _is_no_copy(home, paths):
         paths.append(home / EVALUATION)
+    return read_evaluations(paths)
+
+
+def read_evaluations(paths: Iterable[Path]) -> tuple[list[KeptEvaluation], list[Path]]:
+    """Evaluations, oldest first, and the files that cannot be read."""
+    found, unreadable = [], []
     for path in paths:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))

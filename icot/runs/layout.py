@@ -33,6 +33,7 @@ EXPORTED = "icot.json"  # in a folder of icot.export: what icot must know of the
 SWEEP_INDEX, SWEEP_LOCK = "index.csv", ".index.lock"  # of a sweep's directory
 STEPS_INDEX, STEPS_LOCK = "steps.csv", ".steps.lock"  # of a pipeline's directory
 CARD, PARTS, REST = "README.md", "parts.json", "rest.safetensors"  # of an exported model
+REPORT = "report.html"  # the last file of icot.report
 
 
 def stage_file(stage: int) -> str:

@@ -22,7 +22,7 @@ from icot.config.command_line import PIPELINE, mistakes_in, quote
 from icot.config.entry_points import SCHEMAS, StepConfig
 from icot.config.schema import TrainConfig
 from icot.errors import ConfigError
-from icot.runs.layout import CARD, EVALUATION, SUMMARY
+from icot.runs.layout import CARD, EVALUATION, REPORT, SUMMARY
 
 GROUPS_WITHOUT_KEYS = ("experiment", "recipe")  # that the commands of training have
 RESULTS = {  # the first of these in a step's record is its result
@@ -52,9 +52,10 @@ class Command:
 
 COMMANDS = {
     "train": Command(("resume=auto", "hydra.run.dir={}"), SUMMARY),
-    "sample": Command(("out={}",), "samples.json", complete="content_hash"),
+    "sample": Command(("out={}",), "samples.json", complete="content_hash", own=("task",)),
     "evaluate": Command(("out={}",), EVALUATION, own=("task",)),
     "export": Command(("out={}",), CARD),
+    "report": Command(("out={}",), REPORT),
 }
 
 

@@ -130,6 +130,53 @@ def test_a_pipeline_of_ones_own_with_other_commands(tmp_path):
     assert {row["state"] for row in read_steps(tmp_path / "p").values()} == {"finished"}
 
 
+SMALL_SCOTD = (
+    "+pipeline=scotd",
+    *SMALL_PIPELINE[1:],
+    "out=p",
+    "corpus.samples=2",
+    "corpus.examples=60",
+    "corpus.max_truncated=1",
+    "student.task.labels=teacher",
+    "vote.predictor.n=3",
+)
+
+
+@pytest.mark.slow
+def test_symbolic_distillation_from_the_teacher_to_the_report(tmp_path):
+    done = icot("pipeline", *SMALL_SCOTD, cwd=tmp_path, forked=False)
+    assert done.returncode == 0, done.stderr
+    rows = read_steps(tmp_path / "p")
+    assert {row["state"] for row in rows.values()} == {"finished"}
+    assert rows["report"]["needs"] == "teacher_run student greedy vote"
+    assert rows["vote"]["result"].startswith("accuracy ")
+    report = (tmp_path / "p" / "report" / "report.md").read_text()
+    assert "majority of 3" in report
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "p").rglob("*.json")}
+    again = icot("pipeline", *SMALL_SCOTD, cwd=tmp_path, forked=False)
+    assert again.stdout.count(": finished") == 6
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_jobs_of_commands_that_do_not_train(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    slurm = ("hydra/launcher=slurm", "hydra.launcher.partition=gpu", "dry_run=true")
+    done = icot("pipeline", *SMALL_SCOTD, *slurm, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    jobs = [line for line in done.stdout.splitlines() if line.startswith("# job ")]
+    after = [job.split()[2].partition("dependency=afterok:")[2] for job in jobs]
+    assert after == [
+        "",
+        "teacher_run",
+        "corpus",
+        "student",
+        "student",
+        "teacher_run:student:greedy:vote",
+    ]
+    assert "python -m icot.sample teacher=run teacher.run_dir=p/teacher_run" in done.stdout
+    assert "python -m icot.report 'runs=[p/teacher_run,p/student,p/greedy,p/vote]'" in done.stdout
+
+
 def test_jobs_of_slurm_wait_for_each_other(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     slurm = ("hydra/launcher=slurm", "hydra.launcher.partition=gpu", "dry_run=true", "out=p")

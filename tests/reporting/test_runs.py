@@ -163,3 +163,20 @@ def test_the_trade_off_is_found_where_each_version_wrote_it(tmp_path):
     (run / "evaluations" / "all_test" / "tradeoff.csv").write_text(header + "1,8,1,1,False,False\n")
     (new,) = find_runs([run]).runs
     assert [p["accuracy"] for p in new.tradeoff] == [1.0]
+
+
+def test_an_evaluation_outside_of_its_run_belongs_to_it(tmp_path):
+    run = make_run(tmp_path / "p" / "student")
+    judged = {"run_dir": str(run), "data": "task x", "accuracy": 0.5, "n": 4, "title": "the end"}
+    voted = {"samples": 30, "votes": {"accuracy_by_votes": {"1": 0.25, "30": 0.75}}}
+    for name, record in (("greedy", judged), ("vote", judged | voted), ("other", {"accuracy": 1})):
+        (tmp_path / "p" / name).mkdir()
+        (tmp_path / "p" / name / "evaluation.json").write_text(json.dumps(record))
+    for places in ([tmp_path], [run, tmp_path / "p" / "greedy", tmp_path / "p" / "vote"]):
+        found = find_runs(places)
+        assert {e.folder.name for e in found.runs[0].evaluations} == {"greedy", "vote"}
+        assert found.runs[0].majority == 0.75
+    (table,) = next(s for s in document(found).sections if s.title == "Evaluations").tables
+    assert sorted(row[1] for row in table.rows) == ["the end", "the end, majority of 30"]
+    with pytest.raises(RunError, match="no run can be read"):
+        find_runs([tmp_path / "p" / "greedy"])

@@ -97,3 +97,19 @@ def test_a_step_has_finished_when_its_record_says_so(tmp_path):
         found.append((corpus.is_finished(tmp_path), judge.is_finished(tmp_path)))
     assert found == [(False, True), (True, True), (False, False)]
     assert judge.result(tmp_path) == "accuracy 0.25"
+
+
+def test_a_report_has_finished_when_its_page_is_there(tmp_path):
+    steps = {
+        "base": StepConfig(command="train"),
+        "judge": StepConfig(command="evaluate", fixed=["run_dir=<base>"]),
+        "page": StepConfig(command="report", fixed=["runs=[<base>,<judge>]"]),
+    }
+    page = plan_steps(steps, ["task=mult2", "split=test"])[2]
+    assert page.needs == ("base", "judge")
+    assert page.program(Path("p")) == "python -m icot.report 'runs=[p/base,p/judge]' out=p/page"
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "report.md").write_text("the last file is another")
+    assert not page.is_finished(tmp_path)
+    (tmp_path / "page" / "report.html").write_text("<html>")
+    assert page.is_finished(tmp_path)
