@@ -13,6 +13,7 @@ from icot.config.experiments import (
     is_prompted,
     rows,
     short_name,
+    sibling_settings,
 )
 from icot.config.schema import PaperConfig
 
@@ -25,15 +26,18 @@ class PaperRow:
     """One number of the paper, or one curve.
 
     Attributes:
-        experiment: the short name of its experiment; ``siblings`` are at CPU size.
+        experiment: the short name of its experiment.
         place: the table or figure, such as Table 2.
         row, column: its headings there.
         accuracy: exact match; None if the paper shows a curve.
+        majority: exact match of the majority of 30 samples; None if it is not given.
         speed: examples per second over No CoT's; None if it is not given.
         tokens: median tokens of question, chain and answer (Table 1).
         source: the paper.
         method: of the run that has the number.
         pipeline: that has the run as a step; None if there is none.
+        siblings: the CPU-sized version of the experiment, if it has one.
+        sweep: what the runs of a curve differ in; None for a single run.
     """
 
     experiment: str
@@ -46,11 +50,9 @@ class PaperRow:
     source: str = PAPER
     method: str = "icot_si"
     pipeline: str | None = None
-
-    @property
-    def siblings(self) -> tuple[str, ...]:
-        """The CPU-sized version of the experiment, if it has one."""
-        return () if self.pipeline else (self.experiment + SUFFIX,)
+    siblings: tuple[str, ...] = ()
+    majority: float | None = None
+    sweep: str | None = None
 
     @property
     def name(self) -> str:
@@ -63,9 +65,11 @@ class PaperRow:
         """The published number as text."""
         if self.tokens:
             return " / ".join(map(str, self.tokens))
-        if self.accuracy is None:
+        if self.accuracy is None and self.majority is None:
             return "a curve"
-        return f"{self.accuracy:.2f}" + ("" if self.speed is None else f" at {self.speed:.2f}×")
+        texts = [] if self.accuracy is None else [_share(self.accuracy)]
+        texts += [] if self.majority is None else [f"majority {_share(self.majority)}"]
+        return ", ".join(texts) + ("" if self.speed is None else f" at {self.speed:.2f}×")
 
     @property
     def command(self) -> str:
@@ -75,7 +79,14 @@ class PaperRow:
             return f"python -m icot.pipeline {which}"
         program = "prepare" if self.tokens else "train"
         program = "evaluate" if is_prompted(self.experiment) else program
+        if self.sweep is not None:
+            return f"python -m icot.{program} -m experiment={self.experiment} {self.sweep}"
         return f"python -m icot.{program} experiment={self.experiment}"
+
+
+def _share(value: float) -> str:
+    """With two digits, or as many as are published."""
+    return f"{value:.2f}" if round(value, 2) == value else f"{value:.3f}"
 
 
 @cache
@@ -89,7 +100,15 @@ def paper_rows() -> tuple[PaperRow, ...]:
         if not number.place or not number.row:  # an experiment that is for no number
             continue
         values = (number.column or "", number.accuracy, number.speed, tuple(number.tokens))
-        of_run = (number.source, number.method, number.pipeline)
+        sibling = () if sibling_settings(paper, name) is None else (name + SUFFIX,)
+        of_run = (
+            number.source,
+            number.method,
+            number.pipeline,
+            sibling,
+            number.majority,
+            number.sweep,
+        )
         found.append(PaperRow(name, number.place, number.row, *values, *of_run))
     places = ["Table", "Figure", "Appendix"]
     order = ["full method"]

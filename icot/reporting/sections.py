@@ -9,6 +9,7 @@ from typing import Any
 from icot.config.options import LinearScheduleConfig
 from icot.removal import offset_probabilities
 from icot.reporting import charts, prompted
+from icot.reporting.by_setting import by_setting
 from icot.reporting.charts import Line, Lines, Point, file_name, points_of
 from icot.reporting.comparison import outside, tasks_and_methods
 from icot.reporting.differences import differences, nearest, of_experiment
@@ -32,6 +33,7 @@ def document(found: Found) -> Document:
         runs_at_hand(series),
         prompted.section(found.prompted),
         *by_sweep(runs),
+        *by_setting(runs),
         seeds(done),
         *tasks_and_methods(runs),
         outside(series),
@@ -190,6 +192,7 @@ def evaluations(series: Sequence[Series]) -> Section | None:
                 r, speed = evaluation.record, evaluation.speed.get("speed_over_no_cot")
                 examples = " ".join(str(r[key]) for key in ("data", "split") if key in r)
                 title = str(r.get("title", "")) + (", unfinished" if "unfinished" in r else "")
+                title += f", majority of {r['samples']}" if "votes" in r else ""
                 cells = [title, examples, f"{r['n']:,}", with_interval(r)]
                 cells += ["" if speed is None else f"{speed:.2f}×", evaluation.evaluated[:10]]
                 rows.append([f"{one.label}, seed {run.cfg.seed}", *cells])
@@ -304,6 +307,8 @@ def _ours(series: Series | None, left_out: Sequence[Run]) -> str:
             text += f" ({low:.3f}-{high:.3f}, {len(series.accuracies)} seeds)"
         speeds = [run.speed for run in series.seeds if run.speed is not None]
         text += f" at {mean(speeds):.2f}×" if speeds else ""
+        voted = [run.majority for run in series.seeds if run.majority is not None]
+        text += f", majority {mean(voted):.3f}" if voted else ""
     elif series is not None or left_out:
         text = MISSING
     if left_out:

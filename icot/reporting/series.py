@@ -70,18 +70,19 @@ class Series:
         return found
 
 
-def gather_series(runs: Sequence[Run]) -> list[Series]:
-    """Group runs into series with unique labels."""
+def gather_series(runs: Sequence[Run], without: str = "") -> list[Series]:
+    """Group runs into series with unique labels; their runs may also differ in ``without``."""
     found: dict[tuple[tuple[str, str], ...], Series] = {}
     for run in runs:
-        found.setdefault(tuple(sorted(run.settings.items())), Series()).runs.append(run)
+        settings = tuple(sorted((k, v) for k, v in run.settings.items() if k != without))
+        found.setdefault(settings, Series()).runs.append(run)
     by_name: dict[tuple[str, str], list[Series]] = {}
     for series in found.values():
         series.runs.sort(key=lambda run: run.cfg.seed)
         by_name.setdefault((series.task, _name(series.runs[0])), []).append(series)
     one_task = len({task for task, _ in by_name}) == 1
     for (task, name), alike in by_name.items():
-        telling, others = _differing_keys(alike)
+        telling, others = _differing_keys(alike, without)
         for series in alike:
             series.name = ", ".join([name, *_values(series, telling)])
             series.label = series.name if one_task else f"{task}: {series.name}"
@@ -103,10 +104,11 @@ def _name(run: Run) -> str:
     return run.approach
 
 
-def _differing_keys(alike: Sequence[Series]) -> tuple[list[str], list[str]]:
+def _differing_keys(alike: Sequence[Series], without: str) -> tuple[list[str], list[str]]:
     """The few keys that tell series of one name apart, and the others in which they differ."""
     settings = [series.runs[0].settings for series in alike]
     keys = dict.fromkeys([*SYMBOLS, *(key for values in settings for key in values)])
+    keys.pop(without, None)
 
     def count(*chosen: str) -> int:
         """How many kinds of series these keys tell apart."""
