@@ -21,9 +21,12 @@ from tests.conftest import icot as command
 
 CONF = REPOSITORY / "conf"
 FOLDER = CONF / "experiment" / "icot_si"
-ASKED = sorted(path.stem for path in (CONF / "experiment" / PROMPTED).glob("*.yaml"))
+PROMPTS = sorted(path.stem for path in (CONF / "experiment" / PROMPTED).glob("*.yaml"))
+ASKED = [name for name in PROMPTS if not name.startswith("table2a_")]
+OF_SCOTD = [name for name in PROMPTS if name.startswith("table2a_")]
 ROWS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 DISTILLED = sorted(path.stem for path in (CONF / "experiment" / "icot_kd").glob("*.yaml"))
+RATIONALES = sorted(path.stem for path in (CONF / "experiment" / "scotd").glob("*.yaml"))
 EXPERIMENTS = [name for row in ROWS for name in (row, f"{row}_cpu")]
 OF_NO_PAPER = sorted(path.stem for path in FOLDER.parent.glob("*.yaml"))
 # Two experiments have one shape if the same code reads them: the numbers alone differ.
@@ -154,11 +157,13 @@ def gsm8k_lines(tmp_path_factory) -> Path:
 
 
 def test_every_file_is_known_and_has_a_sibling(hydra):
-    asked = [(PROMPTED, name) for name in ASKED]
+    asked = [(PROMPTED, name) for name in PROMPTS]
+    rationales = [("scotd", name) for name in RATIONALES]
     distilled = [("icot_kd", name) for name in DISTILLED]
-    assert list(rows()) == [*distilled, *(("icot_si", name) for name in ROWS), *asked]
+    assert list(rows()) == [*distilled, *(("icot_si", name) for name in ROWS), *asked, *rationales]
     of_papers = {name for short in EXPERIMENTS for name in (short, f"icot_si/{short}")}
-    of_papers |= {name for short in ASKED for name in (short, f"{PROMPTED}/{short}")}
+    of_papers |= {name for short in PROMPTS for name in (short, f"{PROMPTED}/{short}")}
+    of_papers |= {name for short in RATIONALES for name in (short, f"scotd/{short}")}
     of_papers |= {name for short in DISTILLED for name in (short, f"icot_kd/{short}")}
     assert set(GroupOptions().of("experiment")) == of_papers | set(OF_NO_PAPER)
 
@@ -357,9 +362,63 @@ def test_the_settings_of_the_models_that_are_asked(name):
     assert paper_row(name).command == f"python -m icot.evaluate experiment={name}"
 
 
+SCOTD = {  # few-shot, then full: label-only, greedy-CoT, SCoTD, its majority (Tables 2b and 3a)
+    "csqa": ((0.627, 0.646, 0.602, 0.647), (0.630, 0.682, 0.670, 0.668)),
+    "quarel": ((0.656, 0.647, 0.734, 0.730), (0.590, 0.712, 0.838, 0.838)),
+    "obqa": ((0.598, 0.488, 0.444, 0.578), (0.602, 0.500, 0.670, 0.636)),
+}
+
+
+@pytest.mark.parametrize("task", SCOTD)
+def test_the_results_of_scotd_and_what_its_rows_differ_in(task):
+    found = {row.experiment: row for row in paper_rows()}
+    for setting, results in zip(("few_shot", "full"), SCOTD[task], strict=True):
+        names = [f"table2b_{task}_{setting}_{way}" for way in ("label_only", "greedy_cot", "scotd")]
+        assert tuple(found[name].accuracy for name in names) == results[:3]
+        assert found[names[2]].majority == results[3]
+        label_only, greedy, many = map(resolved, names)
+        assert {cfg.task.labels for cfg in (label_only, greedy, many)} == {
+            "teacher" if setting == "few_shot" else "gold"
+        }
+        assert (label_only.schedule.tokens_removed, many.schedule.tokens_removed) == ("all", 0)
+        assert label_only.task.samples == many.task.samples == f"data/scotd/{task}"
+        assert greedy.task.samples == f"data/scotd/{task}_greedy"
+
+
+@pytest.mark.parametrize("name", RATIONALES)
+def test_the_students_of_scotd_have_the_published_settings(name):
+    cfg, row = resolved(name), paper_row(name)
+    o, t, v = cfg.optimizer, cfg.trainer, cfg.validation
+    assert (o.name, o.lr, o.eps, o.weight_decay) == ("adamw", 2e-5, 1e-5, 0.0)
+    assert (o.warmup_steps, o.decay_steps, t.max_steps) == (500, 19_500, 20_000)
+    assert (cfg.data.batch_size, t.gradient_clip_val) == (32, 0.5)
+    assert (v.every_steps, v.max_new_tokens, cfg.task.selection) == (2000, 256, "valid")
+    assert cfg.model.name_or_path == "facebook/opt-1.3b"
+    assert (row.source, row.siblings) == ("arXiv 2306.14050", ())
+    is_curve = row.accuracy is None
+    assert (row.sweep is not None) == is_curve
+    if is_curve:
+        register_schemas()
+        with initialize_config_module(CONFIG_MODULE, version_base="1.3"):
+            words = row.command.split()[4:]
+            assert mistakes_in(words, "train", multirun=True) == []
+
+
+@pytest.mark.parametrize("name", OF_SCOTD)
+def test_the_settings_of_the_prompted_models_of_scotd(name):
+    cfg = compose_config("evaluate", [f"experiment={name}"])
+    task, model, way = re.fullmatch(r"table2a_(\w+)_(gpt3|opt)_(explicit|no_cot)", name).groups()
+    assert cfg.predictor.kind == ("prompted" if model == "opt" else "endpoint")
+    assert (cfg.split, cfg.prompt.chain) == ("valid", way == "explicit")
+    assert (cfg.prompt.exemplars is not None) == cfg.prompt.chain
+    assert cfg.prompt.shots == {"csqa": 7, "quarel": 5, "obqa": 4}[task]
+    assert cfg.paper.accuracy == paper_row(name).accuracy
+    assert (cfg.paper.majority is not None) == cfg.prompt.chain
+
+
 def test_the_papers_results():
     rows = {row.experiment: row for row in paper_rows()}
-    assert sorted(rows) == sorted([*ROWS, *ASKED, *DISTILLED])
+    assert sorted(rows) == sorted([*ROWS, *PROMPTS, *DISTILLED, *RATIONALES])
     for name, results in (RESULTS | PROMPTED_RESULTS).items():
         for method, (accuracy, speed) in zip(METHODS, results, strict=False):
             row = rows[f"{name}_{method}"]
