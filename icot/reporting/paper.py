@@ -99,17 +99,23 @@ def paper_rows() -> tuple[PaperRow, ...]:
         number = PaperConfig.model_validate(yaml.safe_load(text).get("paper") or {})
         if not number.place or not number.row:  # an experiment that is for no number
             continue
-        values = (number.column or "", number.accuracy, number.speed, tuple(number.tokens))
-        sibling = () if sibling_settings(paper, name) is None else (name + SUFFIX,)
-        of_run = (
+        sibling = sibling_settings(paper, name)
+        row = PaperRow(
+            name,
+            number.place,
+            number.row,
+            number.column or "",
+            number.accuracy,
+            number.speed,
+            tuple(number.tokens),
             number.source,
             number.method,
             number.pipeline,
-            sibling,
+            () if sibling is None else (name + SUFFIX,),
             number.majority,
             number.sweep,
         )
-        found.append(PaperRow(name, number.place, number.row, *values, *of_run))
+        found.append(row)
     places = ["Table", "Figure", "Appendix"]
     order = ["full method"]
     order += [f"{model}{way} CoT" for model in GPT for way in ("Explicit", "No")]

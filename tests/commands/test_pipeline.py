@@ -138,6 +138,7 @@ SMALL_SCOTD = (
     "corpus.examples=60",
     "corpus.max_truncated=1",
     "student.task.labels=teacher",
+    "student.task.selection=valid",
     "vote.predictor.n=3",
 )
 
