@@ -178,46 +178,14 @@ def greedy(
     eos_token_id: int,
     positions: int | None = None,
 ) -> Decoded:
-    """Continue each prompt with the most probable token; arguments as of ``continue_prompts``."""
-    return continue_prompts(
-        model, prompts, max_new_tokens, eos_token_id, positions, choose=most_probable
+    """Continue each prompt with the most probable token; arguments as of ``write_tokens``."""
+    return finish(
+        write_tokens(model, prompts, max_new_tokens, eos_token_id, positions, choose=most_probable)
     )
 
 
-def continue_prompts(
-    model: nn.Module,
-    prompts: Prompts,
-    max_new_tokens: Tensor,
-    eos_token_id: int,
-    positions: int | None,
-    *,
-    choose: Choose,
-    separators: int = END_SEPARATORS,
-    is_over: Callable[[Tensor], Tensor] | None = None,
-) -> Decoded:
-    """Continue each prompt, one token at a time.
-
-    Args:
-        model: a Hugging Face causal LM in evaluation mode.
-        prompts: on the model's device.
-        max_new_tokens: [B] the most new tokens of each row, at least 1.
-        eos_token_id: the separator.
-        positions: the number of learned positions, None for rotary ones; a row ends when it has
-            used them all.
-        choose: the next token.
-        separators: a row ends when it has so many.
-        is_over: a further reason to end, [B] of the tokens [B, n] that the rows have written.
-    """
-    steps = write_tokens(
-        model,
-        prompts,
-        max_new_tokens,
-        eos_token_id,
-        positions,
-        choose=choose,
-        separators=separators,
-        is_over=is_over,
-    )
+def finish(steps: Generator[Tensor, None, Decoded]) -> Decoded:
+    """All that ``write_tokens`` writes, at once."""
     while True:
         try:
             next(steps)
@@ -238,7 +206,22 @@ def write_tokens(
     separators: int = END_SEPARATORS,
     is_over: Callable[[Tensor], Tensor] | None = None,
 ) -> Generator[Tensor, None, Decoded]:
-    """``continue_prompts`` step by step: yields the new tokens of the rows still in the batch."""
+    """Continue each prompt, one token at a time.
+
+    Args:
+        model: a Hugging Face causal LM in evaluation mode.
+        prompts: on the model's device.
+        max_new_tokens: [B] the most new tokens of each row, at least 1.
+        eos_token_id: the separator.
+        positions: the number of learned positions, None for rotary ones; a row ends when it has
+            used them all.
+        choose: the next token.
+        separators: a row ends when it has so many.
+        is_over: a further reason to end, [B] of the tokens [B, n] that the rows have written.
+
+    Yields:
+        The new tokens of the rows still in the batch.
+    """
     ids, position_ids = prompts.ids, prompts.position_ids
     mask = None if bool(prompts.real.all()) else prompts.real.long()
     rows = torch.arange(len(ids), device=ids.device)  # original row of each current row

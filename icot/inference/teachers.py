@@ -19,10 +19,11 @@ from icot.inference.greedy import (
     END_SEPARATORS,
     Prompts,
     cached_bytes_per_token,
-    continue_prompts,
     evaluation_mode,
+    finish,
     rows_that_fit,
     without_end,
+    write_tokens,
 )
 from icot.inference.sampling import next_tokens
 from icot.models.introspection import device_of
@@ -82,7 +83,7 @@ class LocalTeacher(ABC):
     ) -> Iterator[Completion]:
         decoding, device = self.decoding, device_of(self.model)
         keys = [(request.seed or 0, request.sample) for request in requests]
-        decoded = continue_prompts(
+        steps = write_tokens(
             self.model,
             self.prompts(rows).to(device),
             torch.full((len(rows),), decoding.max_tokens, device=device),
@@ -98,6 +99,7 @@ class LocalTeacher(ABC):
             separators=self.separators,
             is_over=self.is_over,
         )
+        decoded = finish(steps)
         texts = self.texts(decoded.tokens)
         likelihood = decoded.log_probability.tolist()
         for row, tokens, (text, reason), logprob in zip(

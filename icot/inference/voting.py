@@ -19,10 +19,11 @@ from icot.data.tokenized import detokenize
 from icot.inference.completions import Decoding, Request
 from icot.inference.greedy import (
     Prompts,
-    continue_prompts,
     evaluation_mode,
+    finish,
     rows_per_cache,
     without_end,
+    write_tokens,
 )
 from icot.inference.predictor import GreedyPredictor, Outputs, Vote
 from icot.inference.sampling import next_tokens, question_seed
@@ -198,7 +199,7 @@ class VotingPredictor:
         batch = examples.batch(np.array([i for i, _ in pairs])).to(device)
         nothing = torch.zeros(len(pairs), dtype=torch.long, device=device)
         keys = [(question_seed(self.seed, int(examples.rows[i])), k) for i, k in pairs]
-        decoded = continue_prompts(
+        steps = write_tokens(
             self.model,
             Prompts.of(batch, eos, nothing, examples.side),
             nothing + most,
@@ -206,4 +207,5 @@ class VotingPredictor:
             learned_positions(config_of(self.model)),
             choose=next_tokens(self.temperature, self.top_p, keys, most, device),
         )
+        decoded = finish(steps)
         return decoded.tokens, decoded.log_probability.tolist()
