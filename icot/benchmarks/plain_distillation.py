@@ -22,13 +22,18 @@ from icot.benchmarks.plain_loop import (
     pad,
     remove_chain_tokens,
 )
+from icot.errors import ConfigError
 from icot.methods.icot_kd.emulator import Emulator
 from icot.methods.icot_kd.mind_reading import MindReader
+from icot.methods.icot_kd.states import Teacher
 from icot.methods.icot_kd.training import CoupledLM, EmulatorModule, MindReadingLM, StudentLM
 from icot.methods.icot_kd.view import PlanWithWhole
 from icot.models.hidden_states import blocks_of
 from icot.removal import CoTBatch
 from icot.training.module import TrainingModule
+
+# What is said of a training that the plain loop does not have.
+COMPARED = "leave it out, as what=step times the published training,"
 
 
 class PlainStudent(nn.Module):
@@ -63,7 +68,7 @@ class PlainEmulator(nn.Module):
     """An emulator with weights of its own, and with the last block and the output layer.
 
     Args:
-        emulator: whose weights it copies; of one mixture component.
+        emulator: whose weights it copies.
         model: a causal LM of its shape.
     """
 
@@ -73,12 +78,20 @@ class PlainEmulator(nn.Module):
         self.model: Any = model
         names = ("maps", "components", "cell", "query", "key", "output")
         self.parts = nn.ModuleDict({name: copy_of(getattr(emulator, name)) for name in names})
+        self.temperature = emulator.temperature
 
-    def states(self, input_ids: Tensor, columns: list[int]) -> Tensor:
-        """The states [B, L, D] of questions [B, T]."""
+    def states(
+        self, input_ids: Tensor, columns: list[int], gold: Tensor | None = None
+    ) -> list[Tensor]:
+        """The states [B, L, D] of questions [B, T], and the scores [B, L, M] of components.
+
+        ``gold`` [B, L] are the components to use; None mixes them.
+        """
         parts: Any = self.parts
+        components = parts.components.weight
         count = len(columns)
         found: list[list[Tensor]] = [[] for _ in range(count)]
+        scores: list[list[Tensor]] = [[] for _ in range(count)]
         keys: list[list[Tensor]] = [[] for _ in range(count)]
         memory: list[Any] = [None] * count
         context: list[Tensor | None] = [None] * count
@@ -86,8 +99,13 @@ class PlainEmulator(nn.Module):
         def replace(layer: int, hidden: Tensor) -> Tensor:
             hidden = hidden.clone()
             for row, column in enumerate(columns):
-                joined = torch.cat([hidden[row, column], parts.components.weight[0]])
-                state = parts.maps[layer](joined)
+                z = hidden[row, column].clone()  # which is then written over
+                scores[row].append(components @ z)
+                if gold is None:
+                    mixed = (scores[row][-1] / self.temperature).softmax(0) @ components
+                else:
+                    mixed = components[gold[row, layer]]
+                state = parts.maps[layer](torch.cat([z, mixed]))
                 found[row].append(state)
                 before = context[row]
                 inner = state if before is None else state + before
@@ -104,19 +122,27 @@ class PlainEmulator(nn.Module):
 
         with replacing(self.model, replace):
             self.model(input_ids=input_ids)
-        return torch.stack([torch.stack(row) for row in found])
+        return [torch.stack([torch.stack(row) for row in part]) for part in (found, scores)]
+
+
+def diagonal(ids: Tensor, eos_token_id: int, teacher: Teacher, offset: int = 0) -> list[int]:
+    """The columns of a teacher's states in an example [T], or some columns further on."""
+    separators = (ids == eos_token_id).nonzero().flatten()
+    first, second = int(separators[0]), int(separators[1])
+    delta = teacher.delta
+    step = (second - first) / (teacher.depth - 1) if delta == "dynamic" else delta
+    columns = [min(second, round(first + step * layer)) for layer in range(teacher.depth)]
+    return [min(second, column + offset) for column in columns]
 
 
 @torch.no_grad()
-def teacher_states(teacher: Any, input_ids: Tensor, eos_token_id: int) -> Tensor:
+def teacher_states(teacher: Teacher, input_ids: Tensor, eos_token_id: int) -> Tensor:
     """A teacher's states [B, L, D] on the diagonal, for whole examples [B, T]."""
-    hidden = teacher(input_ids=input_ids, output_hidden_states=True).hidden_states[:-1]
+    model: Any = teacher.model
+    hidden = model(input_ids=input_ids, output_hidden_states=True).hidden_states[:-1]
     rows = []
     for row, ids in enumerate(input_ids):
-        separators = (ids == eos_token_id).nonzero().flatten()
-        first, second = separators[0].item(), separators[1].item()
-        step = (second - first) / (len(hidden) - 1)
-        columns = [min(second, round(first + step * layer)) for layer in range(len(hidden))]
+        columns = diagonal(ids, eos_token_id, teacher)
         rows.append(torch.stack([h[row, c] for h, c in zip(hidden, columns, strict=True)]))
     states = torch.stack(rows)
     centred = states - states.mean(-1, keepdim=True)
@@ -130,17 +156,21 @@ class PlainDistillation(PlainLoss):
         eos_token_id: the separator.
         teacher: whose states are read or learned; None while coupling.
         student, emulator: what is trained.
+        component_weight, component_offset: as of ``EmulatorModule``.
     """
 
     def __init__(
         self,
         eos_token_id: int,
-        teacher: Any = None,
+        teacher: Teacher | None = None,
         student: PlainStudent | None = None,
         emulator: PlainEmulator | None = None,
+        component_weight: float = 0.0,
+        component_offset: int = 0,
     ) -> None:
         super().__init__()
         self.eos_token_id = eos_token_id
+        self.component_weight, self.component_offset = component_weight, component_offset
         self.student, self.emulator = student, emulator
         self._teacher = [teacher]  # in a list, so that it is not trained
 
@@ -154,30 +184,55 @@ class PlainDistillation(PlainLoss):
             module: ours.
             make_model: makes a causal LM of the run's shape.
             eos: the separator.
+
+        Raises:
+            ConfigError: the published training has no such loss or states.
         """
         teacher = student = emulator = None
+        components: dict[str, Any] = {}
         if isinstance(module, MindReadingLM | EmulatorModule):
-            teacher = module.teacher.model
+            teacher = module.teacher
+            if teacher.subset != "diagonal":
+                raise ConfigError(
+                    [f"method.subset={teacher.subset}: {COMPARED} of the diagonal's states"]
+                )
         if isinstance(module, StudentLM):
             student = PlainStudent(module.student, make_model())
         if isinstance(module, CoupledLM):
+            if module.distance_weight or module.component_weight:
+                raise ConfigError([f"method.teacher: {COMPARED} on the answer alone"])
             emulator = PlainEmulator(module.coupled.emulator, make_model())
         if isinstance(module, EmulatorModule):
             emulator = PlainEmulator(module.model, make_model())
-        return cls(eos, teacher, student, emulator)
+            components = {
+                "component_weight": module.component_weight,
+                "component_offset": module.component_offset,
+            }
+        return cls(eos, teacher, student, emulator, **components)
 
     def loss(self, rows: Rows) -> Tensor:
         """The loss of whole examples."""
         device = next(self.parameters()).device
         input_ids, labels = (part.to(device) for part in pad(rows, self.eos_token_id))
         columns = [first_separator(ids, self.eos_token_id) for ids in input_ids]
-        states = None
-        if self._teacher[0] is not None:
-            states = teacher_states(self._teacher[0], input_ids, self.eos_token_id)
+        states = gold = None
+        if (teacher := self._teacher[0]) is not None:
+            states = teacher_states(teacher, input_ids, self.eos_token_id)
+            if self.component_weight:
+                told = [
+                    diagonal(ids, self.eos_token_id, teacher, self.component_offset)
+                    for ids in input_ids
+                ]
+                gold = input_ids.gather(1, torch.tensor(told, device=device))
         if self.emulator is not None:
-            emulated = self.emulator.states(input_ids[:, : max(columns) + 1], columns)
+            question = input_ids[:, : max(columns) + 1]
+            emulated, scores = self.emulator.states(question, columns, gold)
             if states is not None:
-                return 0.5 * (emulated - states).square().sum((1, 2)).mean()
+                loss = 0.5 * (emulated - states).square().sum((1, 2)).mean()
+                if gold is not None:
+                    missed = nn.functional.cross_entropy(scores.flatten(0, 1), gold.flatten())
+                    loss = loss + self.component_weight * missed * gold.shape[1]
+                return loss
             states = emulated
         assert self.student is not None
         assert states is not None
