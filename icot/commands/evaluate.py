@@ -161,6 +161,10 @@ def _measure(
     make = model_maker(method, options)
     for checkpoint, of_checkpoint in groupby(points, key=itemgetter(0)):
         weights = load_weights(run, checkpoint, source.task, cfg.accelerator, make)
+        parts = PredictorParts(weights.model, cfg.batch_size, cfg.decode)
+        predictor = method.build_predictor(parts, options)
+        if isinstance(cfg.predictor, VotePredictorConfig):
+            predictor = _voting(cfg.predictor, predictor, weights, source)
         for _, budget in of_checkpoint:
             choose = partial(
                 choose_examples,
@@ -175,10 +179,6 @@ def _measure(
             others = [
                 choose(one, max_new_tokens=own.examples.longest_target) for one in further.values()
             ]
-            parts = PredictorParts(weights.model, cfg.batch_size, cfg.decode)
-            predictor = method.build_predictor(parts, options)
-            if isinstance(cfg.predictor, VotePredictorConfig):
-                predictor = _voting(cfg.predictor, predictor, weights, source)
             with precision_context(predictor.device, cfg.precision):
                 measured = measure(
                     predictor,
@@ -210,9 +210,18 @@ def _voting(
     """The vote over samples of a run's model.
 
     Raises:
-        ConfigError: the model reads the chain that it would have to write.
+        ConfigError: the model always needs the gold chain, or draws no samples of its own.
+        UserError: the model answers nothing.
     """
-    if not isinstance(predictor, GreedyPredictor) or predictor.settings.get("reads_the_gold_chain"):
+    if predictor.settings.get("reads_the_gold_chain"):
+        raise ConfigError(
+            [
+                f"predictor=vote: {weights.run.folder} answers only with the states of the gold "
+                "chain, so it has nothing to vote on; leave out predictor=vote, or vote with the "
+                "run of method=coupled that uses it"
+            ]
+        )
+    if not isinstance(predictor, GreedyPredictor):
         raise ConfigError([f"predictor=vote: {weights.run.folder} has no model that writes alone"])
     return VotingPredictor(
         predictor,

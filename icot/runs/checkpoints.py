@@ -119,10 +119,12 @@ def is_fully_internalized(run: KeptRun, checkpoint: Checkpoint) -> bool | None:
 def select_stage(run: KeptRun, stage: str) -> list[Checkpoint]:
     """The weights selected by ``final``, ``best``, a stage's number or ``all``, in order.
 
+    A folder of ``icot.export`` has only its final ones.
+
     Raises:
         RunError: they are not kept; the message lists what is.
     """
-    if stage == ALL:
+    if stage == ALL and not run.is_exported:
         found = [read_checkpoint(path) for path in _stage_files(run)]
         final = run.folder / CHECKPOINTS / LAST_FILE
         if final.is_file():
@@ -132,7 +134,7 @@ def select_stage(run: KeptRun, stage: str) -> list[Checkpoint]:
         if found:
             return found
         raise _not_kept(run, stage)
-    return [_select_one(run, stage)]
+    return [_select_one(run, FINAL if stage == ALL else stage)]
 
 
 def _select_one(run: KeptRun, stage: str) -> Checkpoint:
