@@ -22,7 +22,6 @@ from icot.benchmarks.plain_distillation import PlainDistillation, work_of
 from icot.benchmarks.plain_loop import PlainLoss
 from icot.commands.build import (
     build_data,
-    build_method,
     build_model,
     build_module,
     build_optimizer,
@@ -30,6 +29,7 @@ from icot.commands.build import (
     build_tokenizer,
     build_view,
     model_maker,
+    settle_method,
 )
 from icot.commands.build_trainer import trainer_arguments
 from icot.config.command_line import CommandLine
@@ -53,10 +53,9 @@ def measure(cfg: BenchmarkConfig, command: CommandLine) -> dict[str, Any]:
 
     The utilisation of each is relative to the time of the model's matrix products alone.
     """
-    method, options = build_method(cfg.method)
-    schedule = cfg.schedule.model_copy(
-        update={"chain_loss": 0.0}
-    )  # the plain loop has no such loss
+    _, method, options = settle_method(cfg)
+    # The plain loop has no such loss.
+    schedule = cfg.schedule.model_copy(update={"chain_loss": 0.0})
     cfg = cfg.model_copy(update={"schedule": schedule})
     data = prepare_data(cfg, method, options)
     tokenizer = data.tokenizer

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,6 +40,7 @@ from icot.methods.base import (
     ModelParts,
     ModuleParts,
     Options,
+    SettingsParts,
     ViewParts,
     method_named,
 )
@@ -203,6 +204,41 @@ def build_method(option: MethodConfig, overrides: Sequence[str] = ()) -> tuple[M
         ) from None
 
 
+def settle_method(
+    cfg: TrainConfig,
+    overrides: Sequence[str] = (),
+    planned: Mapping[str, TrainConfig] | None = None,
+) -> tuple[TrainConfig, Method, Options]:
+    """As ``build_method``, after all checks of the method that need nothing but configurations.
+
+    Args:
+        cfg: of a run.
+        overrides: of the command line.
+        planned: configurations of runs that will have been trained by then, by directory.
+
+    Returns:
+        The configuration with what the method takes from the runs that it builds on, the method,
+        and the method's own keys.
+
+    Raises:
+        ConfigError: the method refuses its keys, the schedule or another run.
+        UserError: another run or the tokenizer cannot be read.
+    """
+    method, options = build_method(cfg.method, overrides)
+    check_schedule(method, cfg.schedule)
+    parts = SettingsParts(
+        model=cfg.model,
+        task=cfg.task.as_dict(),
+        separators=cfg.schedule.separators,
+        tokenizer=lambda: build_tokenizer(cfg.model, build_task(cfg.task), cfg.schedule),
+        planned=planned or {},
+    )
+    settled = method.settle(parts, options)
+    found = {k: v for k, v in settled.as_dict().items() if v != getattr(options, k)}
+    kept = cfg.method.model_copy(update=found)
+    return cfg.model_copy(update={"method": kept}), method, settled
+
+
 def check_schedule(method: Method, schedule: AnySchedule) -> None:
     """Check that a method can train at what a schedule leaves.
 
@@ -345,8 +381,6 @@ def build_module(
         chain_loss_layers=cfg.schedule.chain_loss_layers,
         longest_cot=data.longest_cot,
         tokenizer=data.tokenizer,
-        task=cfg.task.as_dict(),
-        separators=cfg.schedule.separators,
     )
     return method.build_module(parts, options)
 

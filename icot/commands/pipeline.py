@@ -19,7 +19,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from rich.console import Console
 
-from icot.commands.build import build_method, check_schedule
+from icot.commands.build import settle_method
 from icot.commands.slurm_jobs import describe_job, submit_steps
 from icot.config.command_line import PIPELINE, CommandLine, compose_config
 from icot.config.entry_points import PipelineConfig
@@ -82,7 +82,8 @@ def _compose(steps: Sequence[Step]) -> dict[str, Section]:
     """The configuration of each step; a mistake would show only when the step begins, days later.
 
     Raises:
-        ConfigError: a method refuses its keys or its schedule.
+        ConfigError: a method refuses its keys, its schedule or the step that it builds on.
+        UserError: what a step names cannot be read.
     """
     found: dict[str, list[str]] = {}
     configs: dict[str, Section] = {}
@@ -90,9 +91,10 @@ def _compose(steps: Sequence[Step]) -> dict[str, Section]:
         overrides = step.words(Path())
         configs[step.name] = cfg = compose_config(step.command, overrides)
         if isinstance(cfg, TrainConfig):
+            needed = {name: configs[name] for name in step.needs}
+            planned = {n: c for n, c in needed.items() if isinstance(c, TrainConfig)}
             try:
-                method, _ = build_method(cfg.method, overrides)
-                check_schedule(method, cfg.schedule)
+                settle_method(cfg, overrides, planned)
             except ConfigError as error:
                 for mistake in error.mistakes:
                     found.setdefault(mistake, []).append(step.name)

@@ -14,14 +14,13 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from icot.commands.build import (
     build_data,
-    build_method,
     build_model,
     build_module,
     build_task,
     build_tokenizer,
     build_view,
     check_lengths,
-    check_schedule,
+    settle_method,
     warn_of_told_lengths,
 )
 from icot.commands.build_trainer import (
@@ -117,11 +116,11 @@ def fit(
     seed_everything(cfg.seed, verbose=False)
     check_devices(cfg)
     own_callbacks = build_user_callbacks(cfg.callbacks)
-    method, options = build_method(cfg.method, command.overrides)
-    check_schedule(method, cfg.schedule)
+    # The configuration that is kept says what was done.
+    cfg, method, options = settle_method(cfg, command.overrides)
     task = build_task(cfg.task)
     tokenizer = build_tokenizer(cfg.model, task, cfg.schedule)
-    add_bos = bool(leading_tokens(tokenizer))  # the configuration that is kept says what was done
+    add_bos = bool(leading_tokens(tokenizer))
     cfg = cfg.model_copy(update={"model": cfg.model.model_copy(update={"add_bos": add_bos})})
     view = build_view(cfg, method, options, tokenizer)
     data = build_data(cfg, task, tokenizer, view)

@@ -23,6 +23,7 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers import PreTrainedTokenizerBase
 
+from icot.config.schema import ModelConfig, TrainConfig
 from icot.config.section import Section
 from icot.data.fillers import Filler
 from icot.data.views import View
@@ -32,6 +33,26 @@ from icot.removal import KeepIds, Side
 from icot.training.module import TrainingModule
 
 Options = Any  # the method's own keys of the configuration, an object of ``Method.options``
+
+
+@dataclass(frozen=True)
+class SettingsParts:
+    """The arguments of a method's check of its options, before anything is built.
+
+    Attributes:
+        model: the model's settings.
+        task: as its keys.
+        separators: of the schedule.
+        tokenizer: loads the run's tokenizer.
+        planned: the configurations of runs that have not been trained yet, by directory, where a
+            pipeline will train them first.
+    """
+
+    model: ModelConfig
+    task: Mapping[str, Any]
+    separators: int
+    tokenizer: Callable[[], PreTrainedTokenizerBase]
+    planned: Mapping[str, TrainConfig]
 
 
 @dataclass(frozen=True)
@@ -62,8 +83,6 @@ class ModuleParts:
         chain_loss_layers: of the schedule.
         longest_cot: tokens of the longest chain.
         tokenizer: of the run, for methods that compare it with another run's.
-        task: its keys, for the same.
-        separators: between question and answer, for the same.
     """
 
     model: nn.Module
@@ -76,8 +95,6 @@ class ModuleParts:
     chain_loss_layers: Sequence[int] | None
     longest_cot: int
     tokenizer: PreTrainedTokenizerBase
-    task: Mapping[str, Any]
-    separators: int
 
 
 @dataclass(frozen=True)
@@ -161,6 +178,10 @@ class PredictorParts:
     decode: Decode = "verify"
 
 
+def _as_given(parts: SettingsParts, options: Options) -> Options:
+    return options
+
+
 def _the_model(parts: ModelParts, options: Options) -> nn.Module:
     return parts.model
 
@@ -183,6 +204,9 @@ class Method:
         build_validation: callbacks that validate in place of the exact match of a predictor's
             answers, for a model that answers nothing; None is the exact match.
         options: the schema of the method's own keys; any other key is an error.
+        settle: checks the options against the other settings and the configurations of the runs
+            that they name, and replaces those that are None by what these runs have; the run keeps
+            them. Raises ConfigError. By default the options stay as they are.
         ignores: groups of the configuration that the method does not use; setting one is an error.
         answers_at_once: it trains on what ``schedule=no_cot`` leaves, the question and the answer;
             another schedule is an error.
@@ -204,6 +228,7 @@ class Method:
     build_model: Callable[[ModelParts, Options], nn.Module] = _the_model
     build_validation: Callable[[ValidationParts, Options], list[Callback]] | None = None
     options: type[Section] = NoOptions
+    settle: Callable[[SettingsParts, Options], Options] = _as_given
     ignores: tuple[str, ...] = ()
     answers_at_once: bool = False
     export_parts: Callable[[nn.Module], dict[str, nn.Module]] | None = None

@@ -69,6 +69,9 @@ def resolve_config(composed: DictConfig, command: CommandLine) -> TrainConfig:
     for key, (open_value, _) in DECIDED_AT_START.items():
         if value_at(asked, key) == open_value:
             put(asked, key, value_at(kept, key))
+    for key, value in leaves(kept["method"]).items():  # what it took from the runs it builds on
+        if value_at(asked, f"method.{key}") is None:
+            put(asked, f"method.{key}", value)
     changes += _changes(kept, asked)
     if changes:
         raise ConfigError([f"{change}, which would change the result" for change in changes])

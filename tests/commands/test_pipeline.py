@@ -74,10 +74,12 @@ def test_other_settings_for_a_finished_step_that_was_used_are_refused(place):
 
 @pytest.mark.slow
 def test_a_failed_step_ends_the_pipeline_with_its_name_and_log(place):
-    shutil.copytree(place / "whole" / "teacher", place / "failing" / "teacher")
-    done = pipeline(place, "out=failing", "student.task=mult3", "student.task.valid_size=40")
+    teacher = shutil.copytree(place / "whole" / "teacher", place / "failing" / "teacher")
+    (teacher / "checkpoints" / "last.ckpt").write_bytes(b"torn")
+    done = pipeline(place, "out=failing")
     assert_refused(done, "the step student has failed: ")
-    assert "task.digits=2, this run has 3 (exit code 2)" in done.stderr
+    assert "failing/teacher/checkpoints/last.ckpt" in done.stderr
+    assert "(exit code 2)" in done.stderr
     assert "Its log: failing/student.log" in done.stderr
     states = {name: row["state"] for name, row in read_steps(place / "failing").items()}
     assert states == {
@@ -199,6 +201,14 @@ def test_jobs_of_slurm_wait_for_each_other(tmp_path):
         (["trainer.max_step=3"], "there is no trainer.max_step; did you mean trainer.max_steps?"),
         (["student.method.detla=2"], "student: method.detla=2: there is no method.detla"),
         (["student.schedule=icot_si"], "student: method=mind_reading trains on questions and"),
+        (["model.compile=default"], "emulator: model.compile: an emulator is trained without"),
+        (["teacher.schedule=icot_si"], "student, emulator: method.teacher=teacher: a teacher is a"),
+        (["student.task=mult3"], "trained with task.digits=2, this run has 3"),
+        (["coupled.model.config.n_layer=2"], "its model has n_layer=3, this one 2"),
+        (["model.config.n_layer=1"], "the states of a teacher need at least two layers"),
+        (["emulator.method.component_weight=1"], "component for each token: set method.mixture_"),
+        (["coupled.method.mixture_size=2"], "method.mixture_size=2: the emulator emulator has 1"),
+        (["student.schedule=no_cot_official"], "trained with 1 separators, this run has 2"),
         (["hydra/launcher=joblib"], "parallel=2 runs two steps side by side"),
         (["-m"], "a pipeline is one at a time"),
     ],

@@ -14,6 +14,7 @@ from lightning import Callback
 from pydantic import Field, ValidationInfo, field_validator
 from torch import nn
 
+from icot.config.checks import validate
 from icot.config.section import Section
 from icot.data.views import View
 from icot.errors import ConfigError
@@ -24,6 +25,7 @@ from icot.methods.base import (
     ModelParts,
     ModuleParts,
     PredictorParts,
+    SettingsParts,
     ValidationParts,
     ViewParts,
 )
@@ -31,7 +33,12 @@ from icot.methods.icot_kd.coupled import Coupled
 from icot.methods.icot_kd.emulator import Emulator
 from icot.methods.icot_kd.mind_reading import MindReader
 from icot.methods.icot_kd.predictors import CoupledPredictor, MindReadingPredictor, NoAnswers
-from icot.methods.icot_kd.runs import restore
+from icot.methods.icot_kd.runs import (
+    config_of_run,
+    mistakes_of_depth,
+    mistakes_of_run,
+    restore,
+)
 from icot.methods.icot_kd.states import Subset, Teacher
 from icot.methods.icot_kd.training import CoupledLM, EmulatorModule, MindReadingLM
 from icot.methods.icot_kd.validation import DistanceValidation
@@ -43,6 +50,8 @@ OF_THE_VIEW = (
     *("eos_token_id", "side", "keep_position_ids", "max_train_tokens", "packing", "separators"),
 )
 OF_THE_MODULE = ("model", "optimizer", "warmup_steps", "decay_steps", "method")
+# Of an emulator's options, those that coupling takes over.
+OF_THE_EMULATOR = ("mixture_size", "temperature", "delta", "subset", "component_offset")
 Stage = Literal["final", "best"]
 
 
@@ -82,16 +91,16 @@ class CoupledOptions(Section):
     """The run directory of the teacher, for further losses of the emulator; null has none."""
     teacher_stage: Stage = "final"
     """The teacher's weights to use."""
-    delta: Literal["dynamic"] | int = "dynamic"
-    """The emulator's."""
-    subset: Subset = "diagonal"
-    """The emulator's."""
+    delta: Literal["dynamic"] | int | None = None
+    """Δ of the teacher's states; null is the emulator's."""
+    subset: Subset | None = None
+    """Which of the teacher's states; null are the emulator's."""
     distance_weight: float = Field(0.0, ge=0)
     """Weight of the distance to the teacher's states, a loss beside the answer's."""
     component_weight: float = Field(0.0, ge=0)
     """Weight of the loss that tells the component, beside the answer's."""
-    component_offset: int = 0
-    """Columns from a state to its component's token."""
+    component_offset: int | None = None
+    """Columns from a state to its component's token; null is the emulator's."""
 
     student: str
     """The run directory of the student, a run with method=mind_reading."""
@@ -103,10 +112,10 @@ class CoupledOptions(Section):
     """The emulator's weights to start from."""
     fix_emulator: bool = False
     """Train the student alone."""
-    mixture_size: int = Field(1, ge=1)
-    """The emulator's."""
-    temperature: float = Field(0.05, gt=0)
-    """The emulator's."""
+    mixture_size: int | None = Field(None, ge=1)
+    """M, the emulator's; no other is possible."""
+    temperature: float | None = Field(None, gt=0)
+    """τ of the mixture; null is the emulator's."""
 
     @field_validator("distance_weight", "component_weight")
     @classmethod
@@ -135,19 +144,65 @@ def _teacher(options: TeacherOptions, parts: ModuleParts | None = None) -> Teach
     return Teacher(model, options.delta, options.subset)
 
 
-def _check_components(options: EmulatorOptions | CoupledOptions, parts: ModuleParts) -> None:
-    """Check that each token that may be right has a component.
+def _settle_student(parts: SettingsParts, options: TeacherOptions) -> TeacherOptions:
+    _raise(_mistakes_of_teacher(parts, options.teacher))
+    return options
 
-    Raises:
-        ConfigError: there are fewer components.
-    """
-    if options.component_weight and options.mixture_size < len(parts.tokenizer):
-        raise ConfigError(
-            [
-                f"method.component_weight needs a component for each token: set "
-                f"method.mixture_size={len(parts.tokenizer)}, the tokenizer's vocabulary"
-            ]
+
+def _settle_emulator(parts: SettingsParts, options: EmulatorOptions) -> EmulatorOptions:
+    mistakes = _mistakes_of_teacher(parts, options.teacher)
+    if parts.model.compile is not None:
+        mistakes.append("model.compile: an emulator is trained without; leave it out")
+    if options.component_weight and options.mixture_size < (tokens := len(parts.tokenizer())):
+        mistakes.append(
+            "method.component_weight needs a component for each token: set "
+            f"method.mixture_size={tokens}, the tokenizer's vocabulary"
         )
+    _raise(mistakes)
+    return options
+
+
+def _settle_coupled(parts: SettingsParts, options: CoupledOptions) -> CoupledOptions:
+    mistakes = mistakes_of_run("student", options.student, "mind_reading", parts)
+    mistakes += mistakes_of_run("emulator", options.emulator, "emulator", parts)
+    if options.teacher is not None:
+        mistakes += _mistakes_of_teacher(parts, options.teacher)
+        further = options.distance_weight or options.component_weight
+        if options.fix_emulator or not further:
+            mistakes.append(
+                "method.teacher has no effect: it is for method.distance_weight and "
+                "method.component_weight, while the emulator is trained"
+            )
+    _raise(mistakes)
+    emulator = config_of_run("emulator", options.emulator, parts.planned)
+    try:
+        of_emulator = validate(emulator.method.arguments(), EmulatorOptions)
+    except ConfigError as error:
+        named = [f"method.emulator={options.emulator}: {m}" for m in error.mistakes]
+        raise ConfigError(named) from None
+    size = of_emulator.mixture_size
+    if options.mixture_size not in (None, size):
+        mistakes.append(
+            f"method.mixture_size={options.mixture_size}: the emulator {options.emulator} has "
+            f"{size}; leave it out"
+        )
+    if options.component_weight and size < (tokens := len(parts.tokenizer())):
+        mistakes.append(
+            "method.component_weight needs a component for each token, "
+            f"method.mixture_size={tokens}, and the emulator {options.emulator} has {size}"
+        )
+    _raise(mistakes)
+    found = {n: getattr(of_emulator, n) for n in OF_THE_EMULATOR if getattr(options, n) is None}
+    return options.model_copy(update=found)
+
+
+def _mistakes_of_teacher(parts: SettingsParts, teacher: str) -> list[str]:
+    return [*mistakes_of_depth(parts.model), *mistakes_of_run("teacher", teacher, "", parts)]
+
+
+def _raise(mistakes: list[str]) -> None:
+    if mistakes:
+        raise ConfigError(mistakes)
 
 
 def _student(parts: ModelParts, options: Any) -> MindReader:
@@ -178,13 +233,12 @@ def _mind_reading_predictor(parts: PredictorParts, options: TeacherOptions) -> P
 
 
 def _emulator(parts: ModelParts, options: EmulatorOptions | CoupledOptions) -> Emulator:
+    assert options.mixture_size is not None
+    assert options.temperature is not None
     return Emulator(parts.model, options.mixture_size, options.temperature)
 
 
 def _emulator_module(parts: ModuleParts, options: EmulatorOptions) -> TrainingModule:
-    if parts.compile_mode is not None:
-        raise ConfigError(["model.compile: an emulator is trained without; leave it out"])
-    _check_components(options, parts)
     teacher = _teacher(options, parts)
     if options.init == "teacher":
         assert isinstance(parts.model, Emulator)
@@ -215,7 +269,6 @@ def _both(parts: ModelParts, options: CoupledOptions) -> Coupled:
 def _coupled_module(parts: ModuleParts, options: CoupledOptions) -> TrainingModule:
     model = parts.model
     assert isinstance(model, Coupled)
-    _check_components(options, parts)
 
     def make_student(model: nn.Module, *, eos_token_id: int) -> nn.Module:
         return _student(ModelParts(model, eos_token_id), options)
@@ -224,25 +277,17 @@ def _coupled_module(parts: ModuleParts, options: CoupledOptions) -> TrainingModu
         return _emulator(ModelParts(model, eos_token_id), options)
 
     load = partial(restore, parts=parts)
-    student = load(
-        "student", options.student, options.student_stage, make=make_student, method="mind_reading"
-    )
-    emulator = load(
-        "emulator", options.emulator, options.emulator_stage, make=make_emulator, method="emulator"
-    )
+    student = load("student", options.student, options.student_stage, make=make_student)
+    emulator = load("emulator", options.emulator, options.emulator_stage, make=make_emulator)
     model.student.load_state_dict(student.state_dict())
     model.emulator.load_state_dict(emulator.state_dict())
     compiled = {"compile_mode": parts.compile_mode}
+    assert options.delta is not None
+    assert options.subset is not None
+    assert options.component_offset is not None
     teacher = None
     if options.teacher is not None:
-        if options.fix_emulator or not (options.distance_weight or options.component_weight):
-            raise ConfigError(
-                [
-                    "method.teacher has no effect: it is for method.distance_weight and "
-                    "method.component_weight, while the emulator is trained"
-                ]
-            )
-        model_of_teacher = restore("teacher", options.teacher, options.teacher_stage, parts=parts)
+        model_of_teacher = load("teacher", options.teacher, options.teacher_stage)
         teacher = Teacher(model_of_teacher, options.delta, options.subset)
     return CoupledLM(
         **_common(parts),
@@ -273,6 +318,7 @@ MIND_READING = Method(
     build_callbacks,
     _mind_reading_predictor,
     options=TeacherOptions,
+    settle=_settle_student,
     build_model=_student,
     answers_at_once=True,
     measures="mind_reading_",
@@ -285,6 +331,7 @@ EMULATOR = Method(
     build_callbacks,
     _no_predictor,
     options=EmulatorOptions,
+    settle=_settle_emulator,
     build_model=_emulator,
     build_validation=_emulator_validation,
     answers_at_once=True,
@@ -297,6 +344,7 @@ COUPLED = Method(
     build_callbacks,
     _coupled_predictor,
     options=CoupledOptions,
+    settle=_settle_coupled,
     build_model=_both,
     answers_at_once=True,
     export_parts=_parts_of_both,

@@ -24,7 +24,7 @@ from icot.training.module import TrainingModule
 def build_module(parts: ModuleParts, options: Options) -> TrainingModule:
     """A causal LM, perhaps with a loss on its chains."""
     common = dict(vars(parts))
-    del common["tokenizer"], common["task"], common["separators"]
+    del common["tokenizer"]
     weight, layers, longest = (
         common.pop(name) for name in ("chain_loss", "chain_loss_layers", "longest_cot")
     )

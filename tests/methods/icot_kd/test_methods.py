@@ -10,13 +10,18 @@ import torch
 
 from icot.commands.api import load
 from icot.commands.build import build_method, build_task, model_maker
+from icot.commands.demo import writers_of
+from icot.config.checks import validate
+from icot.config.entry_points import DemoConfig
 from icot.data.staged import StagedExamples
 from icot.data.tokenized import separator_id, tokenize_split
+from icot.demonstration.writers import Shelf
 from icot.evaluation.loading import restore_weights
 from icot.methods.base import PredictorParts
 from icot.reporting.runs import find_runs
 from icot.runs.checkpoints import select_stage
 from icot.runs.kept_run import KeptRun
+from icot.tasks.base import Example
 from tests.conftest import icot
 from tests.running import alone, assert_refused
 from tests.small import SMALL, TWO_RANKS
@@ -98,6 +103,31 @@ def test_each_makes_the_updates_of_a_loop_over_rows(place, name):
     assert found["stages"]["8"]["utilisation"]["ours"] > 0
 
 
+@pytest.mark.parametrize("further", [(), ("method.component_weight=1", "method.delta=2")])
+def test_a_mixture_makes_the_updates_of_the_loop(place, further):
+    mixture = (*FURTHER["emulator"], "method.mixture_size=17", *further)
+    done = icot(
+        "benchmark", "what=step", *COMMON, *mixture, "optimizer=adamw",
+        "trainer.precision=32-true", "repeats=9", "out=step_mixture", cwd=place,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads((place / "step_mixture" / "benchmark-step.json").read_text())
+    assert found["stages"]["8"]["largest_loss_difference"] < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "said"),
+    [
+        ("student", ["method.subset=top_row"], "method.subset=top_row: leave it out"),
+        ("coupled", ["method.teacher=teacher", "method.distance_weight=1"], "on the answer alone"),
+    ],
+)
+def test_what_the_loop_does_not_have_is_not_timed(place, name, overrides, said):
+    timed = ("what=step", "repeats=1", "out=step_refused")
+    done = icot("benchmark", *timed, *COMMON, *FURTHER[name], *overrides, cwd=place)
+    assert_refused(done, said)
+
+
 def test_mind_reading_is_never_called_accuracy(place):
     run = place / "student"
     summary = json.loads((run / "summary.json").read_text())
@@ -175,25 +205,38 @@ def test_further_losses_of_the_emulator_while_coupling(place):
 
 
 def test_the_components_may_be_told_while_coupling(place):
-    size = ("method.mixture_size=17",)
-    told = (*size, "method.teacher=teacher", "method.component_weight=1")
-    train(place, "mixture", "method=emulator", *told)
+    told = ("method.teacher=teacher", "method.component_weight=1")
+    own = ("method.mixture_size=17", "method.temperature=0.5", "method.component_offset=1")
+    train(place, "mixture", "method=emulator", *told, *own)
     both = ("method=coupled", "method.student=student", "method.emulator=mixture")
     run = train(place, "coupled_mixture", *both, *told)
+    kept = KeptRun(run).cfg.method.arguments()
+    assert [kept[name] for name in ("mixture_size", "temperature", "component_offset")] == [
+        17,
+        0.5,
+        1,
+    ]
     with (run / "metrics.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["train/component_loss"]]
     found = [float(row["train/component_loss"]) for row in rows]
     assert 0 < found[-1] < found[0]
+    again = ("hydra.run.dir=coupled_mixture", "resume=auto")
+    assert "is complete" in icot("train", *COMMON, *both, *told, *again, cwd=place).stdout
+    other = icot(
+        "train", *COMMON, *both, *told, *again, "method.mixture_size=18", cwd=place
+    )  # fmt: skip
+    assert_refused(other, "method.mixture_size is 17 there and 18 here")
 
 
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
+        (["method.mixture_size=2"], "method.mixture_size=2: the emulator emulator has 1"),
         (["method.distance_weight=1"], "method.distance_weight=1 needs the states of the teacher"),
         (["method.teacher=teacher"], "method.teacher has no effect"),
         (
             ["method.teacher=teacher", "method.component_weight=1"],
-            "method.component_weight needs a component for each token: set method.mixture_size=",
+            "method.component_weight needs a component for each token, method.mixture_size=17",
         ),
         (
             ["method.teacher=teacher", "method.distance_weight=1", "method.fix_emulator=true"],
@@ -305,7 +348,8 @@ def test_two_processes_equal_one(place, name):
     [
         (["method.teacher=nowhere"], "method.teacher=nowhere: no such run directory"),
         (["method.teacher=student"], "a teacher is a run with schedule=explicit"),
-        (["method.teacher=teacher", "model.config.n_layer=2"], "num_hidden_layers=3, this one 2"),
+        (["method.teacher=teacher", "model.config.n_layer=2"], "has n_layer=3, this one 2"),
+        (["method.teacher=teacher", "model.config.n_layer=1"], "need at least two layers"),
         (["method.teacher=teacher", "task=mult3"], "task.digits=2, this run has 3"),
         (
             ["method.teacher=teacher", "method.subset=row"],
@@ -323,6 +367,19 @@ def test_unlike_runs_and_mistakes_are_one_message(place, overrides, said):
 def test_an_emulator_and_a_teacherless_student_answer_nothing(place):
     done = icot("evaluate", "run_dir=emulator", "speed.examples=0", "out=e", cwd=place)
     assert_refused(done, "an emulator answers no questions")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("student", "student answers only with the states of the gold chain"),
+        ("emulator", "an emulator answers no questions"),
+    ],
+)
+def test_what_has_nothing_to_vote_on_is_refused(place, name, said):
+    vote = (f"run_dir={name}", "predictor=vote", "predictor.n=2", "speed.examples=0")
+    done = icot("evaluate", *vote, f"out=vote_{name}", cwd=place)
+    assert_refused(done, said)
 
 
 def test_an_exported_pair_is_loaded_and_answers_as_the_run(place):
@@ -360,6 +417,14 @@ def test_an_exported_pair_is_loaded_and_answers_as_the_run(place):
     assert measured.returncode == 0, measured.stderr
     found = json.loads((place / "again" / "evaluation.json").read_text())
     assert found["accuracy"] == json.loads((place / "coupled/summary.json").read_text())["accuracy"]
+    every = icot("evaluate", "run_dir=pair", "stage=all", "speed.examples=0", "out=all", cwd=place)
+    assert every.returncode == 0, every.stderr
+    where = {"output_dir": "", "cache_dir": str(place / "cache")}
+    (writer,) = writers_of(str(pair), validate({"run_dir": str(pair), "paths": where}, DemoConfig))
+    assert (writer.title, writer.left) == ("coupled", 0)
+    ready = Shelf(1).take(writer)
+    asked = Example(questions[0], "", "")
+    assert ready.text(list(ready.write(asked))) == answers[0]
     (pair / "rest.safetensors").write_bytes(b"torn")
     again = icot("evaluate", "run_dir=pair", "speed.examples=0", "out=torn", cwd=place)
     assert_refused(again, "cannot be read as an exported model of several parts")
