@@ -12,6 +12,7 @@ import yaml
 from hydra import compose, initialize_config_module
 
 import icot
+from icot.commands.build import build_task
 from icot.config.command_line import GroupOptions, chosen_options, compose_config, mistakes_in
 from icot.config.entry_points import register_schemas
 from icot.config.experiments import CONFIG_MODULE, PROMPTED, rows
@@ -27,7 +28,8 @@ OF_SCOTD = [name for name in PROMPTS if name.startswith("table2a_")]
 ROWS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 DISTILLED = sorted(path.stem for path in (CONF / "experiment" / "icot_kd").glob("*.yaml"))
 RATIONALES = sorted(path.stem for path in (CONF / "experiment" / "scotd").glob("*.yaml"))
-EXPERIMENTS = [name for row in ROWS for name in (row, f"{row}_cpu")]
+MATHGLM = sorted(path.stem for path in (CONF / "experiment" / "mathglm").glob("*.yaml"))
+EXPERIMENTS = [name for row in (*ROWS, *MATHGLM) for name in (row, f"{row}_cpu")]
 OF_NO_PAPER = sorted(path.stem for path in FOLDER.parent.glob("*.yaml"))
 # Two experiments have one shape if the same code reads them: the numbers alone differ.
 SHAPES = (
@@ -39,6 +41,8 @@ SHAPES = (
     "table2_4x4_no_cot",
     "table2_4x4_no_cot_cpu",
     "table2_5x5_icot_si_cpu",  # the other CPU size: ends so many updates after the last removal
+    "table2_mathglm_100m",  # mixed digits with a curriculum
+    "table2_mathglm_2b_cpu",
     "table3_gpt2_icot_si",  # GSM8K, packed, with a model of each size, and at CPU size
     "table3_gpt2_explicit",
     "table3_gpt2_icot_si_cpu",
@@ -75,6 +79,7 @@ TWO_STEPS = (
     "model.config.n_head=2",
     "task.train_size=64",
     "task.valid_size=4",
+    "task.test_size=4",
     "data.batch_size=8",
     "optimizer.decay_steps=0",
     "trainer.accelerator=cpu",
@@ -160,8 +165,11 @@ def test_every_file_is_known_and_has_a_sibling(hydra):
     asked = [(PROMPTED, name) for name in PROMPTS]
     rationales = [("scotd", name) for name in RATIONALES]
     distilled = [("icot_kd", name) for name in DISTILLED]
-    assert list(rows()) == [*distilled, *(("icot_si", name) for name in ROWS), *asked, *rationales]
-    of_papers = {name for short in EXPERIMENTS for name in (short, f"icot_si/{short}")}
+    mathglm = [("mathglm", name) for name in MATHGLM]
+    own = [("icot_si", name) for name in ROWS]
+    assert list(rows()) == [*distilled, *own, *mathglm, *asked, *rationales]
+    folder = {name: "mathglm" if "mathglm" in name else "icot_si" for name in EXPERIMENTS}
+    of_papers = {name for short in EXPERIMENTS for name in (short, f"{folder[short]}/{short}")}
     of_papers |= {name for short in PROMPTS for name in (short, f"{PROMPTED}/{short}")}
     of_papers |= {name for short in RATIONALES for name in (short, f"scotd/{short}")}
     of_papers |= {name for short in DISTILLED for name in (short, f"icot_kd/{short}")}
@@ -285,6 +293,44 @@ def test_a_row_of_distillation_is_a_pipeline_with_the_published_epochs(name, tmp
     cfg = resolved(name)
     assert (cfg.optimizer.lr, cfg.data.batch_size, cfg.seed) == (5e-5, 32, 1234)
     assert (cfg.trainer.precision, cfg.schedule.separators) == ("32-true", 1)
+
+
+@pytest.mark.parametrize(
+    ("size", "weights", "tokens", "results"),
+    [
+        ("100m", 110e6, 64 * 512, (0.80, 0.56)),
+        ("500m", 503e6, 32 * 1024, (0.90, 0.60)),
+        ("2b", 2.01e9, 32 * 896, (0.95, 0.90)),
+    ],
+)
+def test_the_rows_of_mathglm_are_one_training_each(size, weights, tokens, results):
+    name = f"table2_mathglm_{size}"
+    cfg, row = resolved(name), paper_row(name)
+    depth, width = cfg.model.config["n_layer"], cfg.model.config["n_embd"]
+    assert 12 * depth * width**2 == pytest.approx(weights, rel=0.01)
+    of_one = 25  # tokens of a 5 × 5 product, its separators included
+    assert tokens - of_one < cfg.data.batch_size * of_one <= tokens
+    assert (cfg.trainer.max_steps, cfg.trainer.max_epochs) == (1_000_000, -1)
+    assert cfg.optimizer.warmup_steps == 0.01 * cfg.trainer.max_steps
+    assert (cfg.schedule.tokens_removed, cfg.task.order) == ("all", "plain")
+    assert row.accuracies == tuple(zip(("4 × 4", "5 × 5"), results, strict=True))
+    assert row.command == f"python -m icot.train experiment={name}"
+    assert paper_row(f"{name}_cpu") == row
+    small = resolved(f"{name}_cpu")
+    assert (small.task.max_digits, small.optimizer.name) == (3, "muon")
+    task = build_task(small.task)
+    assert sum(task.phases()) == 128 * 4200
+    assert task.phases()[0] == 5376
+
+
+def test_the_curriculum_of_mathglm_has_the_published_numbers():
+    task = build_task(resolved("table2_mathglm_100m").task)
+    assert task.phases() == [49_950_000, 50_000]
+    most = [max(pair) for pair in task.pairs]
+    first, _ = task._phases
+    assert all(n == 0 for n, digits in zip(first, most, strict=True) if digits > 5)
+    at_test = dict(zip(task.pairs, task.counts["test"], strict=True))
+    assert min(at_test[4, 4], at_test[5, 5]) >= 1000
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -418,7 +464,7 @@ def test_the_settings_of_the_prompted_models_of_scotd(name):
 
 def test_the_papers_results():
     rows = {row.experiment: row for row in paper_rows()}
-    assert sorted(rows) == sorted([*ROWS, *PROMPTS, *DISTILLED, *RATIONALES])
+    assert sorted(rows) == sorted([*ROWS, *PROMPTS, *DISTILLED, *RATIONALES, *MATHGLM])
     for name, results in (RESULTS | PROMPTED_RESULTS).items():
         for method, (accuracy, speed) in zip(METHODS, results, strict=False):
             row = rows[f"{name}_{method}"]

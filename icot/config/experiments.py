@@ -34,11 +34,15 @@ SIBLINGS = {
         ("figure[34]_*", "cpu_2x2"),
         ("appendix_c_*", "cpu_2x2"),
     ),
+    "mathglm": (("*", "cpu_mixed_digits"),),
 }
 # What a sibling sets besides its size.
 VALUES: dict[str, dict[str, Any]] = {
     # Twice the tokens per epoch of the other siblings, as in the paper's rows.
     "figure3_delta16": {"schedule": {"tokens_per_epoch": 0.8}},
+    # Larger models, as in the rows.
+    "table2_mathglm_500m": {"model": {"config": {"n_layer": 4}}},
+    "table2_mathglm_2b": {"model": {"config": {"n_layer": 4, "n_embd": 256}}},
 }
 
 

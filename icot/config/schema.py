@@ -234,6 +234,8 @@ class PaperConfig(Section):
     """Published exact match."""
     majority: float | None = None
     """Published exact match of the majority of 30 samples (self-consistency)."""
+    accuracies: dict[str, float] = Field(default_factory=dict)
+    """Published exact match by pair of digit counts, where one run has several numbers."""
     speed: float | None = None
     """Published speed over No CoT."""
     tokens: list[int] = Field(default_factory=list)

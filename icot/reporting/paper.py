@@ -18,7 +18,9 @@ from icot.config.experiments import (
 from icot.config.schema import PaperConfig
 
 PAPER = "arXiv 2405.14838"
-GPT = ("GPT-3.5 ", "GPT-4 ", "")  # before a row's name in Table 2
+# The rows of Table 2 before GPT-2's.
+ASKED = tuple(f"{model} {way} CoT" for model in ("GPT-3.5", "GPT-4") for way in ("Explicit", "No"))
+MATHGLM = tuple(f"MathGLM-{size}" for size in ("100M", "500M", "2B"))
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class PaperRow:
         place: the table or figure, such as Table 2.
         row, column: its headings there.
         accuracy: exact match; None if the paper shows a curve.
+        accuracies: exact match by pair of digit counts, where one run has several numbers.
         majority: exact match of the majority of 30 samples; None if it is not given.
         speed: examples per second over No CoT's; None if it is not given.
         tokens: median tokens of question, chain and answer (Table 1).
@@ -45,13 +48,14 @@ class PaperRow:
     row: str
     column: str
     accuracy: float | None = None
+    accuracies: tuple[tuple[str, float], ...] = ()
+    majority: float | None = None
     speed: float | None = None
     tokens: tuple[int, ...] = ()
     source: str = PAPER
     method: str = "icot_si"
     pipeline: str | None = None
     siblings: tuple[str, ...] = ()
-    majority: float | None = None
     sweep: str | None = None
 
     @property
@@ -65,10 +69,11 @@ class PaperRow:
         """The published number as text."""
         if self.tokens:
             return " / ".join(map(str, self.tokens))
-        if self.accuracy is None and self.majority is None:
-            return "a curve"
         texts = [] if self.accuracy is None else [_share(self.accuracy)]
+        texts += [f"{_share(value)} ({pair})" for pair, value in self.accuracies]
         texts += [] if self.majority is None else [f"majority {_share(self.majority)}"]
+        if not texts:
+            return "a curve"
         return ", ".join(texts) + ("" if self.speed is None else f" at {self.speed:.2f}×")
 
     @property
@@ -105,20 +110,20 @@ def paper_rows() -> tuple[PaperRow, ...]:
             number.place,
             number.row,
             number.column or "",
-            number.accuracy,
-            number.speed,
-            tuple(number.tokens),
-            number.source,
-            number.method,
-            number.pipeline,
-            () if sibling is None else (name + SUFFIX,),
-            number.majority,
-            number.sweep,
+            accuracy=number.accuracy,
+            accuracies=tuple(number.accuracies.items()),
+            majority=number.majority,
+            speed=number.speed,
+            tokens=tuple(number.tokens),
+            source=number.source,
+            method=number.method,
+            pipeline=number.pipeline,
+            siblings=() if sibling is None else (name + SUFFIX,),
+            sweep=number.sweep,
         )
         found.append(row)
     places = ["Table", "Figure", "Appendix"]
-    order = ["full method"]
-    order += [f"{model}{way} CoT" for model in GPT for way in ("Explicit", "No")]
+    order = ["full method", *ASKED, *MATHGLM, "Explicit CoT", "No CoT"]
     order += [f"ICoT-KD{model}" for model in (", GPT-2 small", ", GPT-2 medium", "")] + ["ICoT-SI"]
     columns = ["GPT-3.5", "GPT-4", "GPT-2 small", "GPT-2 medium", "Phi-3 3.8B", "Mistral 7B"]
 

@@ -30,6 +30,7 @@ from icot.runs.layout import (
     USAGE,
 )
 from icot.runs.sweeps import FINISHED, read_index
+from icot.tasks.mixed_digits import DIGITS
 
 # Keys in which runs of a series may differ; all other values are equal within it.
 IGNORED_IN_SERIES = (*WITHOUT_EFFECT, "seed", "trainer.accelerator")
@@ -103,6 +104,16 @@ class Run:
             if (votes := one.record.get("votes")) and _is_of_own_data(one):
                 return float(list(votes["accuracy_by_votes"].values())[-1])
         return None
+
+    @property
+    def by_digits(self) -> dict[str, float]:
+        """Exact match of the final weights by pair of digit counts, as it was measured last."""
+        return {
+            row["label"]: row["accuracy"]
+            for one in self.evaluations
+            if self._is_of_final_weights(one)
+            for row in one.record.get("failures", {}).get(DIGITS, ())
+        }
 
     def _is_of_final_weights(self, one: KeptEvaluation) -> bool:
         r = one.record

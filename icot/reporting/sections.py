@@ -72,7 +72,7 @@ def against_the_paper(runs: Sequence[Run], asked: Sequence[prompted.Prompted] = 
         for name in (row.experiment, *row.siblings):
             kept, left_out = of_experiment(runs, name, row.method)
             ours = nearest(kept, name)
-            cells.append(_ours(ours, left_out))
+            cells.append(_ours(ours, left_out, [pair for pair, _ in row.accuracies]))
             if ours:
                 notes.append([Code(name), "; ".join(differences(ours.seeds, row.experiment))])
         cells[0] = paper_cell(row.experiment, asked) or cells[0]
@@ -297,14 +297,22 @@ def every_run(series: Sequence[Series], missing: Sequence[Missing]) -> Section:
     return Section("Every run", tables=[Table(header, rows, frozenset({3}))])
 
 
-def _ours(series: Series | None, left_out: Sequence[Run]) -> str:
-    """Accuracy and speed of a series in a cell; "" where there is nothing."""
+def _ours(series: Series | None, left_out: Sequence[Run], pairs: Sequence[str]) -> str:
+    """Accuracy and speed of a series in a cell; "" where there is nothing.
+
+    ``pairs`` of digit counts are told apart where an evaluation has them.
+    """
     text = ""
     if series is not None and series.accuracies:
         middle, low, high = mean_interval(series.accuracies)
         text = f"{middle:.3f}"
         if low is not None:
             text += f" ({low:.3f}-{high:.3f}, {len(series.accuracies)} seeds)"
+        if pairs:
+            text += " over all pairs"
+            for pair in pairs:
+                of_pair = [run.by_digits[pair] for run in series.seeds if pair in run.by_digits]
+                text += f", {mean(of_pair):.3f} ({pair})" if of_pair else ""
         speeds = [run.speed for run in series.seeds if run.speed is not None]
         text += f" at {mean(speeds):.2f}×" if speeds else ""
         voted = [run.majority for run in series.seeds if run.majority is not None]

@@ -1,5 +1,7 @@
 """What stands beside the paper's numbers, and what does not."""
 
+import json
+
 import pytest
 
 from icot.reporting import paper
@@ -45,6 +47,18 @@ def test_a_run_with_part_of_its_chain_left_stands_beside_no_number_of_icot_si(tm
 def test_a_baseline_is_one_by_what_it_removed(tmp_path, row, removed, expected):
     make_run(tmp_path / "run", f"table2_4x4_{row}_cpu", removed=removed)
     assert cells(tmp_path, f"table2_4x4_{row}")[1].split(",")[0] == expected
+
+
+def test_a_run_with_several_numbers_tells_its_pairs_apart(tmp_path):
+    run = make_run(tmp_path / "run", "table2_mathglm_100m", accuracy=0.25)
+    assert cells(tmp_path, "table2_mathglm_100m")[0] == "0.250 over all pairs"
+    groups = [{"label": "4 × 4", "accuracy": 0.75}, {"label": "2 × 5", "accuracy": 0.5}]
+    place = run / "evaluations" / "final-test"
+    place.mkdir(parents=True)
+    record = {"accuracy": 0.25, "n": 4, "data": "task mixed_digits", "stage": 0}
+    record |= {"tokens_removed": 8, "failures": {"digits": groups}}
+    (place / "evaluation.json").write_text(json.dumps(record))
+    assert cells(tmp_path, "table2_mathglm_100m")[0] == "0.250 over all pairs, 0.750 (4 × 4)"
 
 
 def test_differences_are_those_of_all_runs_of_a_row(tmp_path):
