@@ -28,9 +28,8 @@ from icot.commands.build import (
     build_task,
     build_tokenizer,
     build_view,
-    model_maker,
-    settle_method,
 )
+from icot.commands.build_method import model_maker, settle_method
 from icot.commands.build_trainer import trainer_arguments
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import BenchmarkConfig

@@ -6,7 +6,8 @@ from typing import Any
 
 from icot.benchmarks.plain_loop import generate
 from icot.benchmarks.timing import medians, time_alternately
-from icot.commands.build import build_method, build_task, model_maker
+from icot.commands.build import build_task
+from icot.commands.build_method import build_method, model_maker
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import BenchmarkConfig
 from icot.data.tokenized import detokenize

@@ -18,7 +18,8 @@ from transformers import PreTrainedTokenizerBase
 from icot.cli import compose_run
 from icot.commands import evaluate as evaluate_command
 from icot.commands import train as train_command
-from icot.commands.build import build_method, build_task, model_maker
+from icot.commands.build import build_task
+from icot.commands.build_method import build_method, model_maker
 from icot.config.checks import validate
 from icot.config.entry_points import EvaluateConfig
 from icot.data.fillers import filler_of

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +14,6 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers import PreTrainedTokenizerBase
 
-from icot.config.checks import validate
 from icot.config.options import (
     AdaptiveScheduleConfig,
     AnyOptimizer,
@@ -22,7 +21,6 @@ from icot.config.options import (
     AnyTask,
     FixedScheduleConfig,
     LinearScheduleConfig,
-    MethodConfig,
     MuonConfig,
     OtherScheduleConfig,
     ScheduleOptions,
@@ -34,15 +32,11 @@ from icot.data.leading_tokens import decide_bos
 from icot.data.tokenized import separator_id
 from icot.data.views import View
 from icot.errors import ConfigError, UserError, in_one_line
-from icot.evaluation.loading import MakeModel
 from icot.methods.base import (
     Method,
-    ModelParts,
     ModuleParts,
     Options,
-    SettingsParts,
     ViewParts,
-    method_named,
 )
 from icot.models.adapters import add_lora
 from icot.models.attention_choice import fastest_attention
@@ -168,108 +162,6 @@ def build_model(cfg: TrainConfig, tokenizer: PreTrainedTokenizerBase, positions:
     if cfg.schedule.jumping_ids:
         check_kept_positions(model, name)
     return add_lora(model, **cfg.model.lora.as_dict()) if cfg.model.lora.r is not None else model
-
-
-def build_method(option: MethodConfig, overrides: Sequence[str] = ()) -> tuple[Method, Options]:
-    """The method's record, and the method's own keys, validated by the record's schema.
-
-    Args:
-        option: names the record, and holds the method's keys.
-        overrides: of the command line, which may not set a group that the method does not use.
-
-    Raises:
-        ConfigError: the method does not exist or does not have a key, or the command line sets a
-            group that the method does not use.
-    """
-    method = method_named(option.target)
-    ignored = [
-        f"{text}: method {method.name} does not use {group}; leave it out"
-        for text in overrides
-        for group in method.ignores
-        if text.lstrip("+~").split("=")[0].split(".")[0] == group
-    ]
-    if ignored:
-        raise ConfigError(ignored)
-    try:
-        return method, validate(option.arguments(), method.options)
-    except ConfigError as error:
-        no_key = "there is no "
-        raise ConfigError(
-            [
-                f"{no_key}method.{m.removeprefix(no_key)}"
-                if m.startswith(no_key)
-                else f"method.{m}"
-                for m in error.mistakes
-            ]
-        ) from None
-
-
-def settle_method(
-    cfg: TrainConfig,
-    overrides: Sequence[str] = (),
-    planned: Mapping[str, TrainConfig] | None = None,
-) -> tuple[TrainConfig, Method, Options]:
-    """As ``build_method``, after all checks of the method that need nothing but configurations.
-
-    Args:
-        cfg: of a run.
-        overrides: of the command line.
-        planned: configurations of runs that will have been trained by then, by directory.
-
-    Returns:
-        The configuration with what the method takes from the runs that it builds on, the method,
-        and the method's own keys.
-
-    Raises:
-        ConfigError: the method refuses its keys, the schedule or another run.
-        UserError: another run or the tokenizer cannot be read.
-    """
-    method, options = build_method(cfg.method, overrides)
-    check_schedule(method, cfg.schedule)
-    parts = SettingsParts(
-        model=cfg.model,
-        task=cfg.task.as_dict(),
-        separators=cfg.schedule.separators,
-        tokenizer=lambda: build_tokenizer(cfg.model, build_task(cfg.task), cfg.schedule),
-        planned=planned or {},
-    )
-    settled = method.settle(parts, options)
-    found = {k: v for k, v in settled.as_dict().items() if v != getattr(options, k)}
-    kept = cfg.method.model_copy(update=found)
-    return cfg.model_copy(update={"method": kept}), method, settled
-
-
-def check_schedule(method: Method, schedule: AnySchedule) -> None:
-    """Check that a method can train at what a schedule leaves.
-
-    Raises:
-        ConfigError: the method answers at once, and the schedule leaves something of the chain, or
-            has a loss on it.
-    """
-    if not method.answers_at_once:
-        return
-    removed = schedule.tokens_removed if isinstance(schedule, FixedScheduleConfig) else None
-    mistakes = []
-    if removed != "all":
-        mistakes.append(
-            f"method={method.name} trains on questions and answers alone: set schedule=no_cot, or "
-            "leave the schedule out"
-        )
-    if schedule.chain_loss:
-        mistakes.append(
-            f"schedule.chain_loss has no effect with method={method.name}; leave it out"
-        )
-    if mistakes:
-        raise ConfigError(mistakes)
-
-
-def model_maker(method: Method, options: Options) -> MakeModel:
-    """Makes what a method trains from a causal LM."""
-
-    def make(model: nn.Module, *, eos_token_id: int) -> nn.Module:
-        return method.build_model(ModelParts(model, eos_token_id), options)
-
-    return make
 
 
 def build_view(

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from icot.commands.build import build_method, build_task, model_maker
+from icot.commands.build import build_task
 from icot.commands.build_endpoint import build_endpoint
+from icot.commands.build_method import build_method, model_maker
 from icot.config.entry_points import SampleConfig
 from icot.config.teacher_options import (
     EndpointTeacherConfig,

@@ -15,7 +15,8 @@ import numpy as np
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from icot.commands.build import build_method, build_task, model_maker
+from icot.commands.build import build_task
+from icot.commands.build_method import build_method, model_maker
 from icot.commands.quiet import quiet_libraries
 from icot.commands.sources import split_of_run
 from icot.config.command_line import CommandLine
@@ -36,7 +37,8 @@ from icot.methods.base import Method, Options, PredictorParts
 from icot.models.export import load_standalone
 from icot.models.tokenizers import load_tokenizer
 from icot.removal import KeepIds
-from icot.reporting.runs import Run, read_run
+from icot.reporting.finding import read_run
+from icot.reporting.runs import Run
 from icot.runs.checkpoints import ALL, FINAL, is_fully_internalized, select_stage
 from icot.runs.kept_run import KeptRun
 from icot.runs.layout import EXPORTED

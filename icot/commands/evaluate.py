@@ -22,7 +22,7 @@ from typing import Any
 
 from rich.console import Console
 
-from icot.commands.build import build_method, model_maker
+from icot.commands.build_method import build_method, model_maker
 from icot.commands.evaluate_prompted import score_prompted
 from icot.commands.quiet import quiet_libraries
 from icot.commands.sources import further_sources, own_source

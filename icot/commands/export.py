@@ -15,7 +15,8 @@ from typing import Any
 from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
-from icot.commands.build import build_method, build_task, model_maker
+from icot.commands.build import build_task
+from icot.commands.build_method import build_method, model_maker
 from icot.commands.export_parts import export_parts
 from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine

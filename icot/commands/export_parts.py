@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from icot.commands.build import model_maker
+from icot.commands.build_method import model_maker
 from icot.config.entry_points import ExportConfig
 from icot.errors import ModelError
 from icot.evaluation.loading import Subject, restore_weights

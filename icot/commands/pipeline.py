@@ -19,7 +19,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from rich.console import Console
 
-from icot.commands.build import settle_method
+from icot.commands.build_method import settle_method
 from icot.commands.slurm_jobs import describe_job, submit_steps
 from icot.config.command_line import PIPELINE, CommandLine, compose_config
 from icot.config.entry_points import PipelineConfig

@@ -17,7 +17,7 @@ from rich.console import Console
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from icot.commands.build import build_method, model_maker
+from icot.commands.build_method import build_method, model_maker
 from icot.commands.quiet import quiet_libraries
 from icot.commands.sources import split_of_run
 from icot.config.command_line import CommandLine

@@ -11,8 +11,8 @@ from pathlib import Path
 from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import ReportConfig
+from icot.reporting.finding import find_runs
 from icot.reporting.page import write_report
-from icot.reporting.runs import find_runs
 from icot.reporting.sections import document
 from icot.runs.layout import REPORT
 

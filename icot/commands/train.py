@@ -20,9 +20,9 @@ from icot.commands.build import (
     build_tokenizer,
     build_view,
     check_lengths,
-    settle_method,
     warn_of_told_lengths,
 )
+from icot.commands.build_method import settle_method
 from icot.commands.build_trainer import (
     add_user_callbacks,
     build_callbacks,

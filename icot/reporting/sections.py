@@ -14,10 +14,11 @@ from icot.reporting.charts import Line, Lines, Point, file_name, points_of
 from icot.reporting.comparison import outside, tasks_and_methods
 from icot.reporting.differences import differences, nearest, of_experiment
 from icot.reporting.document import Code, Document, Picture, Section, Table
+from icot.reporting.finding import Found
 from icot.reporting.paper import PAPER, paper_rows
 from icot.reporting.prompted import paper_cell
 from icot.reporting.run_cards import runs_at_hand
-from icot.reporting.runs import Found, Missing, Run
+from icot.reporting.runs import Missing, Run
 from icot.reporting.series import SYMBOLS, Series, gather_series
 from icot.reporting.statistics import mean_interval, with_interval
 

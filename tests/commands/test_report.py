@@ -10,9 +10,9 @@ import pytest
 
 from icot.reporting.differences import nearest, of_experiment
 from icot.reporting.document import Code, Document, Section, Table
+from icot.reporting.finding import find_runs
 from icot.reporting.page import markdown, page
 from icot.reporting.paper import paper_rows
-from icot.reporting.runs import find_runs
 from icot.reporting.series import gather_series
 from icot.reporting.statistics import mean_interval
 from icot.runs.sweeps import read_index

@@ -1,7 +1,7 @@
 """Accuracy against a setting that is a number: which runs make a line."""
 
 from icot.reporting.by_setting import by_setting
-from icot.reporting.runs import find_runs
+from icot.reporting.finding import find_runs
 from tests.made_runs import make_run
 
 N = "task.samples_per_question"

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from icot.reporting.comparison import outside, tasks_and_methods
-from icot.reporting.runs import find_runs
+from icot.reporting.finding import find_runs
 from icot.reporting.series import gather_series
 from icot.reporting.theme import DARK, LIGHT
 from tests.made_runs import LONGEST, make_run

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from icot.reporting import paper
+from icot.reporting.finding import find_runs
 from icot.reporting.paper import paper_rows
-from icot.reporting.runs import find_runs
 from icot.reporting.sections import against_the_paper
 from tests.made_runs import make_run
 

@@ -2,8 +2,8 @@
 
 import json
 
+from icot.reporting.finding import find_runs
 from icot.reporting.run_cards import runs_at_hand
-from icot.reporting.runs import find_runs
 from icot.reporting.series import gather_series
 from icot.runs.layout import ENVIRONMENT
 from tests.made_runs import make_run

@@ -6,7 +6,7 @@ import pytest
 
 from icot.config.identity import leaves
 from icot.errors import RunError
-from icot.reporting.runs import find_runs
+from icot.reporting.finding import find_runs
 from icot.reporting.sections import document
 from icot.reporting.series import gather_series
 from tests.made_runs import composed, make_index, make_run

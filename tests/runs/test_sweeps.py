@@ -1,6 +1,7 @@
 """Named sweeps: their runs, their index, and what a second start does."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -20,19 +21,20 @@ from tests.conftest import REPOSITORY, icot
 
 SWEEPS = sorted(path.stem for path in (REPOSITORY / "conf" / "sweep").glob("*.yaml"))
 # Two updates of a small model; what is swept is the sweep's.
-TWO_STEPS = (
-    "task.train_size=64",
-    "task.valid_size=4",
+FEW_EXAMPLES = ("task.train_size=64", "task.valid_size=4")
+OF_THE_MODEL = (
     "model.config.n_layer=1",
     "model.config.n_embd=32",
     "model.config.n_head=2",
     "data.batch_size=8",
     "trainer.max_steps=2",
 )
-SIZES = {"ablation": 21, "delta_lambda": 9, "seeds": 3, "side": 6, "suite": 72}
+TWO_STEPS = (*FEW_EXAMPLES, *OF_THE_MODEL)
+SIZES = {"ablation": 21, "delta_lambda": 9, "scotd": 8, "seeds": 3, "side": 6, "suite": 72}
 FEWER = {  # of the runs that each makes
     "ablation": ("seed=1", "experiment=figure3_no_reset_cpu,table2_4x4_no_cot_cpu"),
     "delta_lambda": ("schedule.tokens_per_epoch=0.4", "schedule.smoothing_lambda=4,inf"),
+    "scotd": ("task.samples=corpus.jsonl", "task.labels=gold", "task.samples_per_question=1,2"),
     "seeds": ("seed=1,2",),
     "side": ("seed=1",),
     "suite": ("task=parity,prosqa", "schedule=adaptive", "seed=1"),
@@ -64,10 +66,32 @@ def test_every_sweep_is_valid(name, hydra):
     assert len(set(map(tuple, jobs))) == len(jobs)
 
 
+def _write_samples(path: Path) -> None:
+    """Two right samples for each of twenty questions."""
+    lines = [
+        {
+            "index": index,
+            "question": f"{index // 10} {index % 10} * 1",
+            "answer": f"{index // 10} {index % 10}",
+            "sample": number,
+            "text": str(number),
+            "prediction": f"{index // 10} {index % 10}",
+            "correct": True,
+        }
+        for index in range(20)
+        for number in range(2)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SWEEPS)
 def test_every_sweep_trains_two_steps(name, tmp_path):
-    done = icot("train", "-m", f"+sweep={name}", *FEWER[name], *TWO_STEPS, cwd=tmp_path)
+    few: tuple[str, ...] = FEW_EXAMPLES
+    if name == "scotd":  # its examples are those of a corpus
+        few = ("task.selection=train_holdout",)
+        _write_samples(tmp_path / "corpus.jsonl")
+    done = icot("train", "-m", f"+sweep={name}", *FEWER[name], *few, *OF_THE_MODEL, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     rows = read_index(only(tmp_path))
     assert [row["state"] for row in rows] == ["finished"] * 2

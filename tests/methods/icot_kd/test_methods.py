@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from icot.commands.api import load
-from icot.commands.build import build_method, build_task, model_maker
+from icot.commands.build import build_task
+from icot.commands.build_method import build_method, model_maker
 from icot.commands.demo import writers_of
 from icot.config.checks import validate
 from icot.config.entry_points import DemoConfig
@@ -18,7 +19,7 @@ from icot.data.tokenized import separator_id, tokenize_split
 from icot.demonstration.writers import Shelf
 from icot.evaluation.loading import restore_weights
 from icot.methods.base import PredictorParts
-from icot.reporting.runs import find_runs
+from icot.reporting.finding import find_runs
 from icot.runs.checkpoints import select_stage
 from icot.runs.kept_run import KeptRun
 from icot.tasks.base import Example

@@ -9,7 +9,7 @@ import pytest
 
 import icot
 from icot.errors import ConfigError, DataError, RunError
-from icot.reporting.runs import read_run
+from icot.reporting.finding import read_run
 from tests.conftest import icot as command
 from tests.running import alone, assert_refused
 from tests.small import SMALL
