@@ -127,7 +127,7 @@ class PlainEmulator(nn.Module):
 
 def diagonal(ids: Tensor, eos_token_id: int, teacher: Teacher, offset: int = 0) -> list[int]:
     """The columns of a teacher's states in an example [T], or some columns further on."""
-    separators = (ids == eos_token_id).nonzero().flatten()
+    separators = 1 + (ids[1:] == eos_token_id).nonzero().flatten()  # the first may begin the row
     first, second = int(separators[0]), int(separators[1])
     delta = teacher.delta
     step = (second - first) / (teacher.depth - 1) if delta == "dynamic" else delta
@@ -267,7 +267,7 @@ def work_of(module: TrainingModule, batch: CoTBatch) -> list[Work]:
 
 def first_separator(ids: Tensor, eos_token_id: int) -> int:
     """Its column in a row of tokens."""
-    return int((ids == eos_token_id).nonzero()[0])
+    return 1 + int((ids[1:] == eos_token_id).nonzero()[0])  # the first token may begin the row
 
 
 def copy_of(module: nn.Module) -> nn.Module:

@@ -57,7 +57,7 @@ def remove_chain_tokens(
         return input_ids, labels
     id_rows, label_rows = [], []
     for i in range(input_ids.shape[0]):
-        separators = (input_ids[i] == eos_token_id).nonzero().flatten()
+        separators = 1 + (input_ids[i, 1:] == eos_token_id).nonzero().flatten()  # [0] may begin it
         start, end = separators[0].item() + 1, separators[1].item()
         last = separators[2].item() + 1
         cut = min(start + n_removed, end)

@@ -67,8 +67,11 @@ class MindReader(nn.Module):
 
 
 def first_separator(input_ids: Tensor, eos_token_id: int, mask: Tensor | None) -> Tensor:
-    """The columns [B] of the first separators; what the mask leaves out is padding."""
-    found = input_ids == eos_token_id
-    if mask is not None:
-        found = found & mask.bool()
+    """The columns [B] of the first separators; what the mask leaves out is padding.
+
+    A row's first token is none: a question stands before it. It may be a begin token with the
+    separator's id, as OPT's is.
+    """
+    real = torch.ones_like(input_ids) if mask is None else mask.int()
+    found = (input_ids == eos_token_id) & real.bool() & (real.cumsum(dim=1) > 1)
     return found.int().argmax(dim=1)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import tensor
 
+from icot.methods.icot_kd.mind_reading import first_separator
 from icot.methods.icot_kd.states import Subset, Teacher, places, positions
 from icot.removal import CoTBatch
 from tests.models.test_hidden_states import make
@@ -24,6 +25,15 @@ SUBSETS = ("diagonal", "first_column", "last_column", "top_row", "bottom_row")
 )
 def test_positions_by_hand(first, second, layers, delta, expected):
     assert positions(tensor([first]), tensor([second]), layers, delta).tolist() == [expected]
+
+
+def test_a_begin_token_with_the_separators_id_is_no_separator():
+    """OPT's rows begin with the token that separates here; prompts are padded with it, too."""
+    ids = tensor([[2, 2, 2, 5, 6, 2, 2], [2, 5, 6, 7, 8, 2, 2]])
+    mask = tensor([[0, 0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1]])
+    assert first_separator(ids, 2, mask).tolist() == [5, 5]
+    without = tensor([[5, 6, 2, 2], [5, 2, 2, 2]])
+    assert first_separator(without, 2, None).tolist() == [2, 1]
 
 
 def test_each_row_has_its_own_spacing():
