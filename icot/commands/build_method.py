@@ -97,7 +97,7 @@ def check_schedule(method: Method, schedule: AnySchedule) -> None:
 
     Raises:
         ConfigError: the method answers at once, and the schedule leaves something of the chain, or
-            has a loss on it.
+            has a loss on it, or fillers in its place.
     """
     if not method.answers_at_once:
         return
@@ -112,6 +112,8 @@ def check_schedule(method: Method, schedule: AnySchedule) -> None:
         mistakes.append(
             f"schedule.chain_loss has no effect with method={method.name}; leave it out"
         )
+    if schedule.filler != "none":
+        mistakes.append(f"schedule.filler={schedule.filler}: method {method.name} has no fillers")
     if mistakes:
         raise ConfigError(mistakes)
 

@@ -26,7 +26,7 @@ from icot.config.entry_points import PipelineConfig
 from icot.config.identity import digest, short_hash
 from icot.config.schema import TrainConfig
 from icot.config.section import Section
-from icot.errors import ConfigError, RunError
+from icot.errors import ConfigError, ModelError, RunError
 from icot.reporting.tables import print_pipeline
 from icot.runs.layout import STEPS_INDEX, step_log
 from icot.runs.pipeline_index import PipelineIndex, lock_pipeline
@@ -95,6 +95,8 @@ def _compose(steps: Sequence[Step]) -> dict[str, Section]:
             planned = {n: c for n, c in needed.items() if isinstance(c, TrainConfig)}
             try:
                 settle_method(cfg, overrides, planned)
+            except ModelError:
+                continue  # its tokenizer is not here; the first step says so, a dry run need not
             except ConfigError as error:
                 for mistake in error.mistakes:
                     found.setdefault(mistake, []).append(step.name)

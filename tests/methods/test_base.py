@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from icot.commands import build
+from icot.commands import build_method
 from icot.config.options import MethodConfig
 from icot.errors import ConfigError
 from icot.methods.base import Method, method_named
@@ -43,10 +43,10 @@ def test_a_wrong_name_is_one_clear_error(name, said):
 
 def test_what_a_method_does_not_heed_may_not_be_set(monkeypatch):
     deaf = replace(METHOD, name="deaf", ignores=("schedule",))
-    monkeypatch.setattr(build, "method_named", lambda name: deaf)
+    monkeypatch.setattr(build_method, "method_named", lambda name: deaf)
     for override in ("schedule=no_cot", "schedule.side=right", "+schedule.side=right"):
         with pytest.raises(ConfigError, match="method deaf does not use schedule"):
-            build.build_method(MethodConfig(), [override])
-    assert build.build_method(MethodConfig(), ["seed=1"])[0] is deaf
+            build_method.build_method(MethodConfig(), [override])
+    assert build_method.build_method(MethodConfig(), ["seed=1"])[0] is deaf
     with pytest.raises(ConfigError, match=r"there is no method\.share"):
-        build.build_method(MethodConfig(share=1), [])
+        build_method.build_method(MethodConfig(share=1), [])
