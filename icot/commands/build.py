@@ -32,12 +32,7 @@ from icot.data.leading_tokens import decide_bos
 from icot.data.tokenized import separator_id
 from icot.data.views import View
 from icot.errors import ConfigError, UserError, in_one_line
-from icot.methods.base import (
-    Method,
-    ModuleParts,
-    Options,
-    ViewParts,
-)
+from icot.methods.base import Method, ModuleParts, Options, ViewParts
 from icot.models.adapters import add_lora
 from icot.models.attention_choice import fastest_attention
 from icot.models.loading import load_model

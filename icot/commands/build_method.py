@@ -6,21 +6,11 @@ from torch import nn
 
 from icot.commands.build import build_task, build_tokenizer
 from icot.config.checks import validate
-from icot.config.options import (
-    AnySchedule,
-    FixedScheduleConfig,
-    MethodConfig,
-)
+from icot.config.options import AnySchedule, FixedScheduleConfig, MethodConfig
 from icot.config.schema import TrainConfig
 from icot.errors import ConfigError
 from icot.evaluation.loading import MakeModel
-from icot.methods.base import (
-    Method,
-    ModelParts,
-    Options,
-    SettingsParts,
-    method_named,
-)
+from icot.methods.base import Method, ModelParts, Options, SettingsParts, method_named
 
 
 def build_method(option: MethodConfig, overrides: Sequence[str] = ()) -> tuple[Method, Options]:

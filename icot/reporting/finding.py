@@ -8,7 +8,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from icot.config.identity import WITHOUT_EFFECT
 from icot.config.kept import read_config
 from icot.errors import RunError
 from icot.reporting.prompted import Prompted, find_prompted
@@ -26,11 +25,6 @@ from icot.runs.layout import (
 )
 from icot.runs.sweeps import FINISHED, read_index
 
-# Keys in which runs of a series may differ; all other values are equal within it.
-IGNORED_IN_SERIES = (*WITHOUT_EFFECT, "seed", "trainer.accelerator")
-PRECISION = "trainer.precision"
-CORPUS = "task.samples"
-REMOVAL = "icot_si"  # the method whose schedule names a run
 COUNTED = ("tokens_removed", "examples_seen", "seconds")  # numbers that every summary has
 
 

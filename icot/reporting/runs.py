@@ -11,11 +11,7 @@ from icot.config.options import FixedScheduleConfig
 from icot.config.schema import TrainConfig
 from icot.config.task_options import MultiplicationConfig
 from icot.runs.evaluations import KeptEvaluation
-from icot.runs.layout import (
-    COMMAND,
-    CONFIG,
-    SUMMARY,
-)
+from icot.runs.layout import COMMAND, CONFIG, SUMMARY
 from icot.tasks.mixed_digits import DIGITS
 
 # Keys in which runs of a series may differ; all other values are equal within it.
@@ -23,7 +19,6 @@ IGNORED_IN_SERIES = (*WITHOUT_EFFECT, "seed", "trainer.accelerator")
 PRECISION = "trainer.precision"
 CORPUS = "task.samples"
 REMOVAL = "icot_si"  # the method whose schedule names a run
-COUNTED = ("tokens_removed", "examples_seen", "seconds")  # numbers that every summary has
 
 
 @dataclass(frozen=True)
