@@ -21,6 +21,7 @@ from icot.benchmarks.plain_loop import (
     mean_loss,
     pad,
     remove_chain_tokens,
+    separators_of,
 )
 from icot.errors import ConfigError
 from icot.methods.icot_kd.emulator import Emulator
@@ -127,7 +128,7 @@ class PlainEmulator(nn.Module):
 
 def diagonal(ids: Tensor, eos_token_id: int, teacher: Teacher, offset: int = 0) -> list[int]:
     """The columns of a teacher's states in an example [T], or some columns further on."""
-    separators = 1 + (ids[1:] == eos_token_id).nonzero().flatten()  # the first may begin the row
+    separators = separators_of(ids, eos_token_id)
     first, second = int(separators[0]), int(separators[1])
     delta = teacher.delta
     step = (second - first) / (teacher.depth - 1) if delta == "dynamic" else delta
@@ -214,7 +215,7 @@ class PlainDistillation(PlainLoss):
         """The loss of whole examples."""
         device = next(self.parameters()).device
         input_ids, labels = (part.to(device) for part in pad(rows, self.eos_token_id))
-        columns = [first_separator(ids, self.eos_token_id) for ids in input_ids]
+        columns = [int(separators_of(ids, self.eos_token_id)[0]) for ids in input_ids]
         states = gold = None
         if (teacher := self._teacher[0]) is not None:
             states = teacher_states(teacher, input_ids, self.eos_token_id)
@@ -263,11 +264,6 @@ def work_of(module: TrainingModule, batch: CoTBatch) -> list[Work]:
         parts.append(Work(blocks_of(emulator.trunk), examples * plan.question))
         parts.append(Work(emulator.maps, examples))
     return parts
-
-
-def first_separator(ids: Tensor, eos_token_id: int) -> int:
-    """Its column in a row of tokens."""
-    return 1 + int((ids[1:] == eos_token_id).nonzero()[0])  # the first token may begin the row
 
 
 def copy_of(module: nn.Module) -> nn.Module:

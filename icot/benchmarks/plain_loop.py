@@ -49,6 +49,11 @@ def pad(rows: Rows, eos_token_id: int) -> tuple[Tensor, Tensor]:
     return input_ids, labels
 
 
+def separators_of(ids: Tensor, eos_token_id: int) -> Tensor:
+    """Their columns in a row of tokens, whose first may be a begin token with the same id."""
+    return 1 + (ids[1:] == eos_token_id).nonzero().flatten()
+
+
 def remove_chain_tokens(
     input_ids: Tensor, labels: Tensor, n_removed: int, eos_token_id: int
 ) -> tuple[Tensor, Tensor]:
@@ -57,7 +62,7 @@ def remove_chain_tokens(
         return input_ids, labels
     id_rows, label_rows = [], []
     for i in range(input_ids.shape[0]):
-        separators = 1 + (input_ids[i, 1:] == eos_token_id).nonzero().flatten()  # [0] may begin it
+        separators = separators_of(input_ids[i], eos_token_id)
         start, end = separators[0].item() + 1, separators[1].item()
         last = separators[2].item() + 1
         cut = min(start + n_removed, end)
