@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
+from icot.config.endpoint_options import mistakes_of_budget
 from icot.config.filler_checks import mistakes_of_fillers
 from icot.config.identity import value_at
 from icot.config.options import CHOSEN_BY, OTHER, SECTIONS
@@ -302,12 +303,7 @@ def _of_what_is_asked(value: Callable[[str], Any]) -> list[str]:
     ]
     if value("stage") != "final":
         mistakes.append(f"stage={value('stage')} is for a run: leave it out with predictor={kind}")
-    if value("predictor.budget.cost") and value("predictor.price_per_million") is None:
-        mistakes.append(
-            "predictor.budget.cost needs a price: "
-            "predictor.price_per_million={prompt: 30, completion: 60}"
-        )
-    return mistakes
+    return mistakes + mistakes_of_budget(value, "predictor.budget", "predictor")
 
 
 def _of_training_length(value: Callable[[str], Any]) -> list[str]:

@@ -3,6 +3,7 @@
 There is no key for a secret: the server's key is read from the environment.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -27,6 +28,20 @@ class BudgetConfig(Section):
     """Tokens of prompts and completions; null for no limit."""
     cost: float | None = Field(None, gt=0)
     """Cost, by ``price_per_million``; null for no limit."""
+
+
+def mistakes_of_budget(value: Callable[[str], Any], budget: str, options: str) -> list[str]:
+    """That a limit on cost has no price; ``value`` gives that of a dotted key.
+
+    Args:
+        value: as above.
+        budget: the section with the limit.
+        options: the section with the price.
+    """
+    if value(f"{budget}.cost") is None or value(f"{options}.price_per_million") is not None:
+        return []
+    price = f"{options}.price_per_million={{prompt: 30, completion: 60}}"
+    return [f"{budget}.cost needs a price: {price}"]
 
 
 class EndpointOptions(Section):

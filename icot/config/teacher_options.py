@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Tag
 
-from icot.config.endpoint_options import EndpointOptions
+from icot.config.endpoint_options import EndpointOptions, mistakes_of_budget
 from icot.config.section import Section
 
 
@@ -76,11 +76,7 @@ def mistakes_in_sampling(value: Callable[[str], Any]) -> list[str]:
     if value("temperature") == 0 and value("samples") != 1:
         mistakes.append("temperature=0 writes the same text every time: set samples=1")
     if kind == "endpoint":
-        if value("budget.cost") is not None and value("teacher.price_per_million") is None:
-            mistakes.append(
-                "budget.cost needs a price: teacher.price_per_million={prompt: 30, completion: 60}"
-            )
-        return mistakes
+        return mistakes + mistakes_of_budget(value, "budget", "teacher")
     mistakes += [
         f"{key} has no effect with teacher={kind}, which costs nothing: leave it out"
         for key in ("budget.tokens", "budget.cost")
