@@ -57,13 +57,14 @@ class StageCheckpoint(RunCallback):
         self._keep_best(trainer)
 
     def _keep_best(self, trainer: Trainer) -> None:
-        if self._newest is None:
+        newest, self._newest = self._newest, None
+        if newest is None:
             return
-        removed = self._newest.stage.tokens_removed
+        removed = newest.stage.tokens_removed
         if not self.at_any_stage and removed < datamodule_of(trainer).longest_cot:
             return
-        if self._newest.accuracy > self.best_accuracy:
-            self.best_accuracy = self._newest.accuracy
+        if newest.accuracy > self.best_accuracy:
+            self.best_accuracy = newest.accuracy
             self._save(trainer, BEST_FILE)
 
     def _save(self, trainer: Trainer, name: str) -> None:
