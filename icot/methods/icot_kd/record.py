@@ -153,12 +153,14 @@ def _settle_emulator(parts: SettingsParts, options: EmulatorOptions) -> Emulator
     mistakes = _mistakes_of_teacher(parts, options.teacher)
     if parts.model.compile is not None:
         mistakes.append("model.compile: an emulator is trained without; leave it out")
+    _raise(mistakes)  # before a tokenizer is loaded, which may not be here
     if options.component_weight and options.mixture_size < (tokens := len(parts.tokenizer())):
-        mistakes.append(
-            "method.component_weight needs a component for each token: set "
-            f"method.mixture_size={tokens}, the tokenizer's vocabulary"
+        raise ConfigError(
+            [
+                "method.component_weight needs a component for each token: set "
+                f"method.mixture_size={tokens}, the tokenizer's vocabulary"
+            ]
         )
-    _raise(mistakes)
     return options
 
 
@@ -182,16 +184,19 @@ def _settle_coupled(parts: SettingsParts, options: CoupledOptions) -> CoupledOpt
         raise ConfigError(named) from None
     size = of_emulator.mixture_size
     if options.mixture_size not in (None, size):
-        mistakes.append(
-            f"method.mixture_size={options.mixture_size}: the emulator {options.emulator} has "
-            f"{size}; leave it out"
+        raise ConfigError(
+            [
+                f"method.mixture_size={options.mixture_size}: the emulator {options.emulator} has "
+                f"{size}; leave it out"
+            ]
         )
     if options.component_weight and size < (tokens := len(parts.tokenizer())):
-        mistakes.append(
-            "method.component_weight needs a component for each token, "
-            f"method.mixture_size={tokens}, and the emulator {options.emulator} has {size}"
+        raise ConfigError(
+            [
+                "method.component_weight needs a component for each token, "
+                f"method.mixture_size={tokens}, and the emulator {options.emulator} has {size}"
+            ]
         )
-    _raise(mistakes)
     found = {n: getattr(of_emulator, n) for n in OF_THE_EMULATOR if getattr(options, n) is None}
     return options.model_copy(update=found)
 
