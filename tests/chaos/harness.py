@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from tests.running import Forked
+from tests.running import Forked, icot
 from tests.small import SMALL
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -131,6 +131,17 @@ def undisturbed(folder: Path, name: str, *overrides: str) -> Path:
         code, printed = complete(folder, *make_overrides(*overrides), f"hydra.run.dir='{name}'")
         assert code == 0, printed
     return place
+
+
+def assert_resumes_exactly(folder: Path, *overrides: str) -> None:
+    """A run of 40 updates that goes on to 60 equals ``run``, which has 60 in one piece."""
+    for steps, settings in (
+        (40, (*overrides, "hydra.run.dir=two")),
+        (60, ("paths.cache_dir=cache", "resume=two")),
+    ):
+        done = icot("train", *settings, f"trainer.max_steps={steps}", cwd=folder)
+        assert done.returncode == 0, done.stderr
+    assert differences(folder / "run", folder / "two") == []
 
 
 def differences(one: Path, two: Path) -> list[str]:

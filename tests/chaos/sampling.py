@@ -51,14 +51,10 @@ def kills_of_sampling(folder: Path, count: int = 30, length: tuple[str, ...] = (
     for number in range(count):
         before = _size(path)
         process = start(folder, *command, f"out='{killed}'", command="sample")
-        if number % 4:  # the others at any moment, the start included
-            _wait(process, lambda before=before: _size(path) > before)
-        time.sleep(rng.uniform(0, 0.2 if number % 4 else 2))
-        ended = process.poll() is not None
-        kill(process)
-        printed = finish(process)[1]
-        if ended:
-            lost.append(f"{name}, {number}: ended by itself: {printed[-500:]}")
+        within = 0.2 if number % 4 else None  # the others at any moment, the start included
+        ended = _strike(process, rng, within, lambda before=before: _size(path) > before)
+        if ended is not None:
+            lost.append(f"{name}, {number}: {ended}")
             break
         during += _size(path) > before
         torn += _size(path) > 0 and not path.read_bytes().endswith(b"\n")
@@ -103,14 +99,15 @@ def kills_of_sampling_from_a_server(
             before = len(server.bodies)
             process = start(folder, *command, f"out='{out}'", command="sample", OPENAI_API_KEY=KEY)
             if number < count:
-                if number % 4:  # the others at any moment, the start included
-                    _wait(process, lambda before=before: len(server.bodies) > before + AT_ONCE)
-                time.sleep(rng.uniform(0, 0.3 if number % 4 else 2))
-                ended = process.poll() is not None
-                kill(process)
-                printed = finish(process)[1]
-                if ended:
-                    lost.append(f"{name}, {number}: ended by itself: {printed[-500:]}")
+                within = 0.3 if number % 4 else None
+                ended = _strike(
+                    process,
+                    rng,
+                    within,
+                    lambda before=before: len(server.bodies) > before + AT_ONCE,
+                )
+                if ended is not None:
+                    lost.append(f"{name}, {number}: {ended}")
                     break
             else:
                 code, printed = finish(process)
@@ -145,6 +142,26 @@ def kills_of_sampling_from_a_server(
         "the corpus, and came from the cache"
     )
     return Outcome(name, count, lost, note)
+
+
+def _strike(
+    process: Process, rng: random.Random, within: float | None, has_begun: Callable[[], bool]
+) -> str | None:
+    """Kill a command at a random moment; says so if it had ended by itself.
+
+    Args:
+        process: the command.
+        rng: draws the moment.
+        within: so many seconds after ``has_begun``; None is two seconds after its start.
+        has_begun: whether the command does what it is for.
+    """
+    if within is not None:
+        _wait(process, has_begun)
+    time.sleep(rng.uniform(0, 2 if within is None else within))
+    ended = process.poll() is not None
+    kill(process)
+    printed = finish(process)[1]
+    return f"ended by itself: {printed[-500:]}" if ended else None
 
 
 def _wait(process: Process, is_so: Callable[[], bool]) -> None:

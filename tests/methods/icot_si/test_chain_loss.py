@@ -17,7 +17,7 @@ from icot.removal import IGNORED, CoTBatch, whole_chains
 from icot.runs.checkpoints import read_checkpoint
 from icot.schedule import Stage
 from icot.training.optimizers import muon
-from tests.chaos.harness import differences
+from tests.chaos.harness import assert_resumes_exactly
 from tests.conftest import icot as command
 from tests.running import assert_refused
 from tests.small import SMALL, TWO_RANKS
@@ -134,12 +134,7 @@ def place(tmp_path_factory):
 
 
 def test_a_run_is_resumed_exactly_with_its_head(place):
-    for more in ("hydra.run.dir=two", "resume=two"):
-        steps = 40 if "dir" in more else 60
-        overrides = CHAIN_LOSS if "dir" in more else ("paths.cache_dir=cache",)
-        done = command("train", *overrides, f"trainer.max_steps={steps}", more, cwd=place)
-        assert done.returncode == 0, done.stderr
-    assert differences(place / "run", place / "two") == []
+    assert_resumes_exactly(place, *CHAIN_LOSS)
     state = torch.load(place / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert any(name.startswith("chain_head.") for name in state)
     header, *rows = (place / "run" / "metrics.csv").read_text().splitlines()

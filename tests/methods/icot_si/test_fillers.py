@@ -8,7 +8,7 @@ import pytest
 import icot
 from icot.demonstration.writers import Shelf
 from icot.tasks.base import Example
-from tests.chaos.harness import differences
+from tests.chaos.harness import assert_resumes_exactly
 from tests.commands.test_export import card_code, export, learned, predictions
 from tests.conftest import icot as command
 from tests.demonstration.pages import service
@@ -35,12 +35,7 @@ def place(tmp_path_factory):
 
 
 def test_a_run_is_resumed_exactly(place):
-    for more in ("hydra.run.dir=two", "resume=two"):
-        steps = 40 if "dir" in more else 60
-        overrides = ONE_FOR_ONE if "dir" in more else ("paths.cache_dir=cache",)
-        done = command("train", *overrides, f"trainer.max_steps={steps}", more, cwd=place)
-        assert done.returncode == 0, done.stderr
-    assert differences(place / "run", place / "two") == []
+    assert_resumes_exactly(place, *ONE_FOR_ONE)
 
 
 def test_questions_are_asked_with_the_fillers_of_the_stage(place, tmp_path):
