@@ -46,6 +46,18 @@ def test_a_longer_run_equals_one_that_was_long_from_the_start(copy):
     )
 
 
+def test_an_end_that_was_not_written_down_is_written_as_it_would_have_been(tmp_path):
+    words = (*SMALL, "trainer.max_steps=12", "checkpoints.every_steps=3", "hydra.run.dir=run")
+    done = icot("train", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    whole = shutil.copytree(tmp_path / "run", tmp_path / "whole")
+    for name in ("summary.json", "stages.csv"):
+        (tmp_path / "run" / name).unlink()
+    done = icot("train", "resume=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert differences(whole, tmp_path / "run") == []
+
+
 def test_what_would_change_the_result_is_refused_by_name(copy):
     before = {p: p.read_bytes() for p in (copy / "run").rglob("*.ckpt")}
     changes = {

@@ -112,6 +112,7 @@ class RunRecord(RunCallback):
     def on_stage_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
         """Add the stage's row."""
         clock = clock_of(trainer)
+        before = max(0, clock.batches - 1)  # Lightning's own count also goes up after the end
         self.rows.append(
             {
                 "stage": stage.index,
@@ -121,7 +122,7 @@ class RunRecord(RunCallback):
                 "tokens_seen": clock.on_all_devices(clock.tokens),
                 "seconds": round(self.seconds, 3),
                 **self._scores(),
-                "epoch": trainer.current_epoch,
+                "epoch": before // int(trainer.num_training_batches),
                 "batches": stage.batches_in_stage,
             }
         )
