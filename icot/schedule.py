@@ -206,10 +206,11 @@ class LinearSchedule(Schedule):
 class AdaptiveSchedule(Schedule):
     """The next tokens go when the training accuracy at this stage is good enough.
 
-    The accuracy is the share of rows whose every supervised token but the first is the most
-    probable one, as an exponential moving average over the stage's batches. (The first token is
-    ambiguous under smoothing, and where it is a high digit its carries are written nowhere: a skill
-    that the final model does not need.) The paper names such a schedule as future work (section 7).
+    The accuracy is the share of rows whose every supervised token, by default but the first, is the
+    most probable one, as an exponential moving average over the stage's batches. (The first token
+    is ambiguous under smoothing, and where it is a high digit its carries are written nowhere: a
+    skill that the final model does not need.) The paper names such a schedule as future work
+    (section 7).
 
     Args:
         threshold: the accuracy at which a stage ends.

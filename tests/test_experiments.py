@@ -64,7 +64,15 @@ KEYS = {
         *("smoothing_lambda", "reset_optimizer", "reset_warmup_steps"),
     },
     "adaptive": {
-        *("threshold", "patience", "min_batches", "decay", "tokens_per_stage", "stops"),
+        *(
+            "threshold",
+            "count_first",
+            "patience",
+            "min_batches",
+            "decay",
+            "tokens_per_stage",
+            "stops",
+        ),
         *("remove_all_beyond", "smoothing_lambda", "reset_optimizer", "reset_warmup_steps"),
         *("finish_threshold", "chain_loss", "chain_loss_layers", "dial_share"),
     },

@@ -267,6 +267,7 @@ def build_module(
         chain_loss=cfg.schedule.chain_loss,
         chain_loss_layers=cfg.schedule.chain_loss_layers,
         longest_cot=data.longest_cot,
+        count_first=getattr(cfg.schedule, "count_first", False),
         tokenizer=data.tokenizer,
     )
     return method.build_module(parts, options)

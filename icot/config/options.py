@@ -97,7 +97,11 @@ class AdaptiveScheduleConfig(RemovalOptions):
     kind: Literal["adaptive"]
     """Which schedule this is."""
     threshold: float = Field(0.9, gt=0, le=1)
-    """The training accuracy at which a stage ends; the first supervised token does not count."""
+    """The training accuracy at which a stage ends."""
+    count_first: bool = False
+    """Whether it counts the first supervised token, which a model that is not told how much is
+    removed has to guess (``keep_position_ids=from_separator`` tells it). Where each token of a
+    chain is a whole step, as in a running state, removal makes no other token harder."""
     finish_threshold: float | None = Field(None, gt=0, le=1)
     """The training accuracy of the last stage from where ``trainer.finish_steps`` count; null
     counts from the last removal. Patience does not end the last stage."""

@@ -82,6 +82,7 @@ class ModuleParts:
         chain_loss: of the schedule; 0 is no such loss.
         chain_loss_layers: of the schedule.
         longest_cot: tokens of the longest chain.
+        count_first: of the schedule; False where it has no such key.
         tokenizer: of the run, for methods that compare it with another run's.
     """
 
@@ -94,6 +95,7 @@ class ModuleParts:
     chain_loss: float
     chain_loss_layers: Sequence[int] | None
     longest_cot: int
+    count_first: bool
     tokenizer: PreTrainedTokenizerBase
 
 

@@ -32,6 +32,7 @@ class CausalLM(TrainingModule):
         decay_steps: linear fall of the learning rate over the last updates of ``max_steps``.
         compile_mode: of ``torch.compile``; None trains without.
         method: its name, which checkpoints keep.
+        count_first: whether an example's first supervised token counts for its exactness.
     """
 
     def __init__(
@@ -42,9 +43,10 @@ class CausalLM(TrainingModule):
         decay_steps: int = 0,
         compile_mode: str | None = None,
         method: str = "",
+        count_first: bool = False,
     ) -> None:
         super().__init__(model, optimizer, warmup_steps, decay_steps, method)
-        self.compile_mode = compile_mode
+        self.compile_mode, self.count_first = compile_mode, count_first
         self.hidden_layers: tuple[int, ...] = ()  # whose hidden states ``further_loss`` needs
         self._parts: Parts | None = None  # of the model, where it comes apart
 
@@ -64,15 +66,15 @@ class CausalLM(TrainingModule):
     def step(self, batch: CoTBatch) -> StepResult:
         """The loss summed over supervised tokens.
 
-        An example [B] is exact where every token but the first is the most probable one. The first
-        supervised token is left out because removal smoothing makes it ambiguous: nothing before it
-        says how many tokens an example has lost.
+        An example [B] is exact where every token is the most probable one. The first supervised
+        token is left out unless ``count_first``: removal smoothing makes it ambiguous where nothing
+        before it says how many tokens an example has lost.
         """
         found = predict(self.causal_lm, batch, self._parts, self.hidden_layers)
         with torch.no_grad():
             correct = found.predicted == found.targets
             row, position = batch.of_examples(found.places)
-            counted = position > batch.cot_start[row]
+            counted = position >= batch.cot_start[row] + (not self.count_first)
             none = torch.zeros(len(batch.lengths), device=self.device, dtype=torch.float32)
             wrong = none.index_add(0, row, (counted & ~correct).float())
             judged = none.index_add(0, row, counted.float()) > 0
