@@ -3,12 +3,14 @@
 import csv
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from icot.config.kept import read_config
+from icot.config.schema import TrainConfig
 from icot.errors import RunError
 from icot.reporting.prompted import Prompted, find_prompted
 from icot.reporting.runs import Missing, Run, is_of_own_data
@@ -129,7 +131,22 @@ def read_run(folder: Path) -> tuple[Run, list[str]]:
             tradeoff = tradeoff or _tradeoff(place / TRADEOFF_TABLE)
         except RunError as error:
             messages.append(str(error))
-    return Run(folder, cfg, environment, summary, stages, evaluations, tradeoff), messages
+    found = Run(
+        folder, cfg, environment, summary, stages, evaluations, tradeoff, _built_on(folder, cfg)
+    )
+    return found, messages
+
+
+def _built_on(folder: Path, cfg: TrainConfig) -> dict[str, Run]:
+    """The readable runs that the method's keys name; those of a moved pipeline lie side by side."""
+    found = {}
+    for key, value in cfg.method.arguments().items():
+        for place in (Path(str(value)), folder.parent / Path(str(value)).name):
+            if (place / CONFIG).is_file() and place.resolve() != folder.resolve():
+                with suppress(RunError):
+                    found[f"method.{key}"] = read_run(place)[0]
+                break
+    return found
 
 
 def _tradeoff(path: Path) -> list[dict[str, Any]]:

@@ -55,18 +55,22 @@ def _cost(runs: Sequence[Run]) -> dict[str, str]:
     always = runs[0].is_baseline and runs[0].summary["tokens_removed"]
     since = " from the first batch on" if always else ""
     speeds = [run.speed for run in runs if run.speed is not None]
+    trained = [training for run in runs for training in run.trainings.values()]
+    each = len(trained) / len(runs)
     amounts = {
-        "examples": [run.summary["examples_seen"] for run in runs],
-        "tokens": [tokens for run in runs if (tokens := run.summary.get("tokens_seen"))],
+        "examples": [run.summary["examples_seen"] for run in trained],
+        "tokens": [tokens for run in trained if (tokens := run.summary.get("tokens_seen"))],
     }
-    flops = [run.flops for run in runs if run.flops is not None]
-    cost = [f"{mean(counts):,.0f} {name}" for name, counts in amounts.items() if counts]
-    cost += [f"{mean(flops):.2e} FLOPs"] if flops else []
+    flops = [run.flops for run in trained if run.flops is not None]
+    cost = [f"{sum(counts) / len(runs):,.0f} {name}" for name, counts in amounts.items() if counts]
+    cost += [f"{sum(flops) / len(runs):.2e} FLOPs"] if flops else []
+    cost += [f"in {each:g} trainings"] if each > 1 else []
     machines = ", ".join(dict.fromkeys(run.machine for run in runs))
+    seconds = sum(run.summary["seconds"] for run in trained) / len(runs)
     return {
         "removed": ", ".join(dict.fromkeys(f"{run.removed} chain tokens{since}" for run in runs)),
         "speed": f"{mean(speeds):.2f} × No CoT's" if speeds else "",
-        "time": f"{_time(mean(run.summary['seconds'] for run in runs))} on {machines}",
+        "time": f"{_time(seconds)} on {machines}",
         "cost": ", ".join(cost) + (" a run" if len(runs) > 1 else ""),
     }
 

@@ -1,6 +1,7 @@
 """What a report knows of a run."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,7 @@ class Run:
         stages: the rows of stages.csv, without empty cells.
         evaluations: the results of ``icot.evaluate``, oldest first.
         tradeoff: the rows of the newest tradeoff.csv; [] if the stages have not been evaluated.
+        built_on: the runs whose weights it began with or learned from, by the key that names them.
     """
 
     folder: Path
@@ -42,6 +44,7 @@ class Run:
     stages: list[dict[str, float]]
     evaluations: list[KeptEvaluation]
     tradeoff: list[dict[str, Any]]
+    built_on: Mapping[str, "Run"] = field(default_factory=dict)
 
     @cached_property
     def settings(self) -> dict[str, str]:
@@ -50,6 +53,9 @@ class Run:
         precision = str(self.environment.get("precision") or found[PRECISION])  # auto is not one
         if CORPUS in found:  # by its name: each seed may have one of its own
             found[CORPUS] = Path(found[CORPUS]).name
+        for key, run in self.built_on.items():  # likewise each seed
+            found[key] = run.approach
+            found |= {f"{key}.{k}": v for k, v in run.settings.items()}
         return {k: v for k, v in found.items() if not matches(k, IGNORED_IN_SERIES)} | {
             PRECISION: precision
         }
@@ -65,6 +71,14 @@ class Run:
             if "val_accuracy" in row:
                 found.pop(row["tokens_removed"], None)
                 found[row["tokens_removed"]] = row
+        return found
+
+    @property
+    def trainings(self) -> dict[Path, "Run"]:
+        """The finished trainings that its weights come from, its own among them, by directory."""
+        found = {self.folder.resolve(): self} if self.finished else {}
+        for run in self.built_on.values():
+            found |= run.trainings
         return found
 
     @property

@@ -79,3 +79,27 @@ def test_a_name_has_the_settings_that_tell_and_the_card_has_the_others(tmp_path)
     assert [card.facts["other settings"] for card in found.values()] == [
         f"gradient clip val {clip}" for clip in (1, 2, 2)
     ]
+
+
+def test_seeds_with_runs_of_their_own_to_build_on_are_one_card_that_counts_all_trainings(tmp_path):
+    def make(place, method, changes):
+        facts = {"choices": {"method": method}, "schedule": "no_cot", "experiment": None}
+        path = make_run(place, "table2_4x4_no_cot_cpu", changes) / ENVIRONMENT
+        path.write_text(json.dumps(json.loads(path.read_text()) | facts))
+
+    for name, seed, decay in (("p1", 1, 0.1), ("p2", 2, 0.1), ("q", 1, 0.2)):
+        pipeline = tmp_path / name
+        make(pipeline / "student", "mind_reading", {"seed": seed, "optimizer.weight_decay": decay})
+        make(pipeline / "coupled", "coupled", {"seed": seed, "method.student": "elsewhere/student"})
+    found = cards(tmp_path)
+    coupled = {title: card for title, card in found.items() if "coupled" in title}
+    assert list(coupled) == [f"2 × 2 digits: coupled, weight decay {d}" for d in (0.1, 0.2)]
+    assert (
+        coupled["2 × 2 digits: coupled, weight decay 0.1"]
+        .facts["cost"]
+        .startswith("1,280 examples, 416 tokens, ")
+    )
+    endings = (" in 2 trainings a run", " in 2 trainings")
+    for card, ending in zip(coupled.values(), endings, strict=True):
+        assert card.facts["cost"].endswith(ending)
+        assert card.facts["time"].startswith("2.0 min")
