@@ -84,6 +84,20 @@ def test_the_task_joins_the_suite(place):
     assert report.returncode == 0, report.stderr
 
 
+def test_a_teachers_run_may_name_the_packages_that_its_students_command_names(place):
+    task = ["--config-dir", "mine/conf", "task=reverse", *SMALLER, "model.config.n_layer=2"]
+    short = ["trainer.max_steps=2", "hydra.run.dir=outputs/TEACHER"]
+    done = icot("train", *task, "schedule=explicit", *short, cwd=place)
+    assert done.returncode == 0, done.stderr
+    student = ["method=mind_reading", "method.teacher=outputs/TEACHER", "trainer.max_steps=2"]
+    done = icot("train", *task, *student, "hydra.run.dir=outputs/STUDENT", cwd=place)
+    assert done.returncode == 0, done.stderr
+    evaluate = ["evaluate", "run_dir=outputs/STUDENT"]
+    assert_refused(icot(*evaluate, cwd=place), "trust=[mine]")
+    done = icot(*evaluate, "trust=[mine]", cwd=place)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_run_directory_runs_no_code_of_a_package_that_is_not_trusted(place):
     evil = place / "mine" / "tasks.py"
     content = evil.read_text()

@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 from transformers import PreTrainedTokenizerBase
 
+from icot.config.kept import trusted_by
 from icot.config.options import (
     AdaptiveScheduleConfig,
     AnyOptimizer,
@@ -269,6 +270,7 @@ def build_module(
         longest_cot=data.longest_cot,
         count_first=getattr(cfg.schedule, "count_first", False),
         tokenizer=data.tokenizer,
+        trusted=trusted_by(cfg),
     )
     return method.build_module(parts, options)
 

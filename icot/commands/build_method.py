@@ -6,6 +6,7 @@ from torch import nn
 
 from icot.commands.build import build_task, build_tokenizer
 from icot.config.checks import validate
+from icot.config.kept import trusted_by
 from icot.config.options import AnySchedule, FixedScheduleConfig, MethodConfig
 from icot.config.schema import TrainConfig
 from icot.errors import ConfigError
@@ -75,6 +76,7 @@ def settle_method(
         separators=cfg.schedule.separators,
         tokenizer=lambda: build_tokenizer(cfg.model, build_task(cfg.task), cfg.schedule),
         planned=planned or {},
+        trusted=trusted_by(cfg),
     )
     settled = method.settle(parts, options)
     found = {k: v for k, v in settled.as_dict().items() if v != getattr(options, k)}

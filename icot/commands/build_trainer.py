@@ -13,6 +13,7 @@ from torch import nn
 from icot.commands.build import build_schedule
 from icot.config.checks import mistakes_of_callbacks
 from icot.config.command_line import NOTHING
+from icot.config.kept import trusted_by
 from icot.config.options import FixedScheduleConfig
 from icot.config.schema import TrainConfig, ValidationConfig
 from icot.errors import ConfigError, UserError, first_sentence, in_one_line
@@ -91,7 +92,8 @@ def _run_callbacks(
     show = partial(show_finished_run, title=known["task"], examples=v.shown)
 
     def predictor(model: nn.Module) -> Predictor:
-        return method.build_predictor(PredictorParts(model, v.batch_size, v.decode), options)
+        parts = PredictorParts(model, v.batch_size, v.decode, trusted_by(cfg))
+        return method.build_predictor(parts, options)
 
     validation: list[Callback] = [
         ValidationAccuracy(

@@ -85,6 +85,11 @@ def trusted_packages(trusted: Iterable[str] = ()) -> set[str]:
     return {OURS, *trusted, *(point.value for point in entry_points(group=PLUGINS))}
 
 
+def trusted_by(cfg: TrainConfig) -> set[str]:
+    """The packages that a command line trusts: by ``trust``, and by naming their classes."""
+    return {*cfg.trust, *(target.partition(".")[0] for target in targets_of(cfg).values())}
+
+
 def read_task(content: Any, trusted: Iterable[str], path: Path) -> AnyTask:
     """The task that the file of an exported model names, checked as that of a run is.
 

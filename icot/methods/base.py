@@ -12,7 +12,7 @@ A method is found by its dotted name, so adding one, here or in a user's package
 existing file.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -46,6 +46,7 @@ class SettingsParts:
         tokenizer: loads the run's tokenizer.
         planned: the configurations of runs that have not been trained yet, by directory, where a
             pipeline will train them first.
+        trusted: packages whose code another run may name.
     """
 
     model: ModelConfig
@@ -53,6 +54,7 @@ class SettingsParts:
     separators: int
     tokenizer: Callable[[], PreTrainedTokenizerBase]
     planned: Mapping[str, TrainConfig]
+    trusted: Collection[str]
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class ModuleParts:
         longest_cot: tokens of the longest chain.
         count_first: of the schedule; False where it has no such key.
         tokenizer: of the run, for methods that compare it with another run's.
+        trusted: packages whose code another run may name.
     """
 
     model: nn.Module
@@ -97,6 +100,7 @@ class ModuleParts:
     longest_cot: int
     count_first: bool
     tokenizer: PreTrainedTokenizerBase
+    trusted: Collection[str]
 
 
 @dataclass(frozen=True)
@@ -173,11 +177,13 @@ class PredictorParts:
         batch_size: examples decoded at once.
         decode: ``verify`` decodes only what one forward pass does not determine; ``always``
             decodes everything.
+        trusted: packages whose code another run may name.
     """
 
     model: nn.Module
     batch_size: int = 500
     decode: Decode = "verify"
+    trusted: Collection[str] = ()
 
 
 def _as_given(parts: SettingsParts, options: Options) -> Options:

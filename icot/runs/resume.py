@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from icot.config.checks import validate
 from icot.config.command_line import CommandLine, option_name
 from icot.config.identity import CHANGEABLE, COMMAND_LINE_ONLY, leaves, matches, put, value_at
-from icot.config.kept import targets_of
+from icot.config.kept import trusted_by
 from icot.config.schema import TrainConfig
 from icot.errors import ConfigError, RunError
 from icot.runs.directory import kept_choices
@@ -52,7 +52,7 @@ def resolve_config(composed: DictConfig, command: CommandLine) -> TrainConfig:
     trusted = set(asked_values.get("trust") or ())
     if resume == AUTO:
         asked_typed = validate(composed, TrainConfig)
-        trusted |= {target.partition(".")[0] for target in targets_of(asked_typed).values()}
+        trusted |= trusted_by(asked_typed)
         asked_values = asked_typed.as_dict()
     else:
         trusted |= _packages_named(asked_values, command.overrides)

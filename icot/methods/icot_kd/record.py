@@ -139,9 +139,11 @@ def _common(parts: ModuleParts) -> dict[str, Any]:
     return {name: getattr(parts, name) for name in OF_THE_MODULE}
 
 
-def _teacher(options: TeacherOptions, parts: ModuleParts | None = None) -> Teacher:
-    model = restore("teacher", options.teacher, options.teacher_stage, parts=parts)
-    return Teacher(model, options.delta, options.subset)
+def _teacher(options: TeacherOptions, parts: ModuleParts) -> Teacher:
+    load = partial(restore, parts=parts, trusted=parts.trusted)
+    return Teacher(
+        load("teacher", options.teacher, options.teacher_stage), options.delta, options.subset
+    )
 
 
 def _settle_student(parts: SettingsParts, options: TeacherOptions) -> TeacherOptions:
@@ -176,7 +178,7 @@ def _settle_coupled(parts: SettingsParts, options: CoupledOptions) -> CoupledOpt
                 "method.component_weight, while the emulator is trained"
             )
     _raise(mistakes)
-    emulator = config_of_run("emulator", options.emulator, parts.planned)
+    emulator = config_of_run("emulator", options.emulator, parts)
     try:
         of_emulator = validate(emulator.method.arguments(), EmulatorOptions)
     except ConfigError as error:
@@ -233,7 +235,10 @@ def _mind_reading_predictor(parts: PredictorParts, options: TeacherOptions) -> P
     model = parts.model
     assert isinstance(model, MindReader)
     if model.teacher is None:
-        model.teacher = _teacher(options)
+        of_teacher = restore(
+            "teacher", options.teacher, options.teacher_stage, trusted=parts.trusted
+        )
+        model.teacher = Teacher(of_teacher, options.delta, options.subset)
     return MindReadingPredictor(model, model.teacher, parts.batch_size, parts.decode)
 
 
@@ -281,7 +286,7 @@ def _coupled_module(parts: ModuleParts, options: CoupledOptions) -> TrainingModu
     def make_emulator(model: nn.Module, *, eos_token_id: int) -> nn.Module:
         return _emulator(ModelParts(model, eos_token_id), options)
 
-    load = partial(restore, parts=parts)
+    load = partial(restore, parts=parts, trusted=parts.trusted)
     student = load("student", options.student, options.student_stage, make=make_student)
     emulator = load("emulator", options.emulator, options.emulator_stage, make=make_emulator)
     model.student.load_state_dict(student.state_dict())

@@ -1,6 +1,6 @@
 """The runs that a training of ICoT-KD builds on: teacher, student, emulator."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +21,21 @@ WIDTH = ("n_embd", "hidden_size")
 FREE = ("size", "seed", "easy", "file", "data_dir", "on_bad_line", "held_out", "name", "revision")
 
 
-def config_of_run(key: str, folder: str, planned: Mapping[str, TrainConfig]) -> TrainConfig:
+def config_of_run(key: str, folder: str, parts: SettingsParts) -> TrainConfig:
     """The configuration of a run, perhaps of one that has not been trained yet.
 
     Args:
         key: of the option that names the run, for messages.
         folder: its directory.
-        planned: as of ``SettingsParts``.
+        parts: of the run that builds on it.
 
     Raises:
         ConfigError: there is no such directory.
         RunError: it cannot be read.
     """
-    if folder in planned:
-        return planned[folder]
-    if not Path(folder).is_dir():
-        raise ConfigError([f"method.{key}={folder}: no such run directory"])
-    return KeptRun(folder).cfg
+    if folder in parts.planned:
+        return parts.planned[folder]
+    return _kept_run(key, folder, parts.trusted).cfg
 
 
 def mistakes_of_run(key: str, folder: str, method: str, parts: SettingsParts) -> list[str]:
@@ -53,7 +51,7 @@ def mistakes_of_run(key: str, folder: str, method: str, parts: SettingsParts) ->
         RunError: the other run cannot be read.
     """
     try:
-        cfg = config_of_run(key, folder, parts.planned)
+        cfg = config_of_run(key, folder, parts)
     except ConfigError as error:
         return error.mistakes
     schedule: Any = cfg.schedule
@@ -84,6 +82,7 @@ def restore(
     stage: str,
     *,
     parts: ModuleParts | None = None,
+    trusted: Collection[str] = (),
     make: MakeModel | None = None,
 ) -> nn.Module:
     """The model of another run, on the CPU.
@@ -93,14 +92,14 @@ def restore(
         folder: its directory.
         stage: final or best.
         parts: of this run, which the other must fit; None checks nothing.
+        trusted: packages whose code it may name.
         make: as in ``icot.evaluation.loading.restore_weights``.
 
     Raises:
         ConfigError: there is no such run, or it has another tokenizer or shape.
         RunError, ModelError: it cannot be read.
     """
-    config_of_run(key, folder, {})
-    run = KeptRun(folder)
+    run = _kept_run(key, folder, trusted)
     model, tokenizer = restore_weights(run, select_stage(run, stage)[0], None, make)
     if parts is not None:
         wrong = []
@@ -115,6 +114,12 @@ def restore(
         if wrong:
             raise ConfigError([f"method.{key}={folder}: {'; '.join(wrong)}"])
     return model
+
+
+def _kept_run(key: str, folder: str, trusted: Collection[str]) -> KeptRun:
+    if not Path(folder).is_dir():
+        raise ConfigError([f"method.{key}={folder}: no such run directory"])
+    return KeptRun(folder, trusted)
 
 
 def _other_task(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:

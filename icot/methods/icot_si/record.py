@@ -24,7 +24,7 @@ from icot.training.module import TrainingModule
 def build_module(parts: ModuleParts, options: Options) -> TrainingModule:
     """A causal LM, perhaps with a loss on its chains."""
     common = dict(vars(parts))
-    del common["tokenizer"]
+    del common["tokenizer"], common["trusted"]
     weight, layers, longest = (
         common.pop(name) for name in ("chain_loss", "chain_loss_layers", "longest_cot")
     )
@@ -52,7 +52,7 @@ def build_callbacks(parts: CallbackParts, options: Options) -> list[Callback]:
 
 def build_predictor(parts: PredictorParts, options: Options) -> Predictor:
     """Greedy decoding of the outputs that verification does not determine."""
-    return GreedyPredictor(**vars(parts))
+    return GreedyPredictor(parts.model, parts.batch_size, parts.decode)
 
 
 METHOD = Method(
