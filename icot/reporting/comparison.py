@@ -6,17 +6,28 @@ from typing import Any
 
 from icot.reporting.charts import Line, Lines, Point
 from icot.reporting.document import Picture, Section, Table
-from icot.reporting.runs import Run
+from icot.reporting.runs import REMOVAL, Run
 from icot.reporting.series import Series
 from icot.reporting.statistics import mean_interval, with_interval
 
 
 def tasks_and_methods(runs: Sequence[Run]) -> list[Section]:
-    """A matrix of accuracies for each sweep over several tasks and several methods."""
+    """A matrix of accuracies for each sweep over several tasks and several methods.
+
+    A run of another method outside of the sweep joins it, if its task has the same settings.
+    """
     sweeps: dict[str, list[Run]] = {}
-    for run in runs:
-        if run.sweep and run.accuracy is not None:
+    measured = [run for run in runs if run.accuracy is not None]
+    for run in measured:
+        if run.sweep:
             sweeps.setdefault(run.sweep, []).append(run)
+    for alike in sweeps.values():
+        tasks = [run.cfg.task for run in alike]
+        alike += [
+            run
+            for run in measured
+            if not run.sweep and run.method != REMOVAL and run.cfg.task in tasks
+        ]
     return [
         _matrix(name, alike)
         for name, alike in sweeps.items()
@@ -33,7 +44,9 @@ def _matrix(sweep: str, runs: Sequence[Run]) -> Section:
     for task, by_method in by_task.items():
         every = [run for alike in by_method.values() for run in alike]
         chains = [str(n) for n in sorted({run.summary.get("longest_cot", 0) for run in every})]
-        seen = sorted({run.summary["examples_seen"] for run in every})
+        seen = sorted(
+            {sum(t.summary["examples_seen"] for t in r.trainings.values()) for r in every}
+        )
         examples = f"{seen[0]:,}" if len(seen) == 1 else f"{seen[0]:,}-{seen[-1]:,}"
         cells = [_cell(by_method.get(method, ())) for method in methods]
         inside.append([task, ", ".join(chains), examples, *cells])
@@ -50,8 +63,8 @@ def _matrix(sweep: str, runs: Sequence[Run]) -> Section:
         tables.append(Table(("task", "other examples", *methods), beyond, numeric - {1}))
     text = (
         "Mean exact match over seeds at the end of training, with Student's 95 % interval; chain: "
-        "tokens of the longest; examples: trained on by each run. A number in brackets counts the "
-        "seeds that ended with part of their chain left."
+        "tokens of the longest; examples: of all trainings of a run. A number in brackets counts "
+        "the seeds that ended with part of their chain left."
     )
     if beyond:
         text += " The second table has the same weights on examples outside the training examples."

@@ -50,6 +50,17 @@ def test_the_matrix_has_means_intervals_and_unfinished_chains(suite):
     assert section.title == "Tasks and methods: suite"
 
 
+def test_a_run_of_another_method_joins_the_sweep_that_has_its_task(suite, tmp_path):
+    facts = {"choices": {"method": "coupled"}, "task": "parity"}
+    for name, digits in (("c", suite[0].cfg.task.digits), ("d", 5)):
+        changes = {"task.digits": digits, "paths.output_dir": name}
+        make_run(tmp_path / name, changes=changes, accuracy=0.7, **facts)
+    added = find_runs([tmp_path / "c", tmp_path / "d"]).runs
+    inside, _ = tasks_and_methods([*suite, *added])[0].tables
+    assert inside.header[3:] == ("adaptive", "no_cot", "coupled")
+    assert {row[0]: row[-1] for row in inside.rows} == {"parity": "0.700", "sum": ""}
+
+
 def test_one_task_or_one_method_makes_no_matrix(suite):
     assert not tasks_and_methods([run for run in suite if run.environment["task"] == "sum"])
     assert not tasks_and_methods([r for r in suite if r.environment["schedule"] == "adaptive"])
