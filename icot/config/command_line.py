@@ -328,8 +328,11 @@ def _unknown_key(
 ) -> str | None:
     """The mistake of a key that does not exist, or not for the chosen option."""
     key = override.key_or_group
-    if key in keys or _is_open(override, base):
+    if key in keys:
         return None
+    if _is_open(override, base):
+        adds = override.is_add() or override.is_force_add() or override.is_delete()
+        return None if adds else f"{override.input_line}: to add this key, +{override.input_line}"
     group = key.partition(".")[0]
     typed = f"{override.input_line}: there is no {key}"
     others = _keys_of_other_options(group) if isinstance(base.get(group), DictConfig) else {}
