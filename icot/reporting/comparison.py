@@ -31,15 +31,15 @@ def tasks_and_methods(runs: Sequence[Run]) -> list[Section]:
     return [
         _matrix(name, alike)
         for name, alike in sweeps.items()
-        if len({_task(run) for run in alike}) > 1 and len({run.approach for run in alike}) > 1
+        if len({_task(run) for run in alike}) > 1 and len({_method(run) for run in alike}) > 1
     ]
 
 
 def _matrix(sweep: str, runs: Sequence[Run]) -> Section:
-    methods = list(dict.fromkeys(run.approach for run in runs))
+    methods = list(dict.fromkeys(map(_method, runs)))
     by_task: dict[str, dict[str, list[Run]]] = {}
     for run in runs:
-        by_task.setdefault(_task(run), {}).setdefault(run.approach, []).append(run)
+        by_task.setdefault(_task(run), {}).setdefault(_method(run), []).append(run)
     inside, beyond = [], []
     for task, by_method in by_task.items():
         every = [run for alike in by_method.values() for run in alike]
@@ -73,6 +73,10 @@ def _matrix(sweep: str, runs: Sequence[Run]) -> Section:
 
 def _task(run: Run) -> str:
     return str(run.environment.get("task"))
+
+
+def _method(run: Run) -> str:
+    return run.approach + (" + chain loss" if run.cfg.schedule.chain_loss else "")
 
 
 def _cell(runs: Sequence[Run]) -> str:

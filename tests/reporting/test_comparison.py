@@ -61,6 +61,14 @@ def test_a_run_of_another_method_joins_the_sweep_that_has_its_task(suite, tmp_pa
     assert {row[0]: row[-1] for row in inside.rows} == {"parity": "0.700", "sum": ""}
 
 
+def test_the_loss_on_chains_makes_another_column(suite, tmp_path):
+    facts = {"sweep": "suite", "task": "sum", "schedule": "no_cot"}
+    make_run(tmp_path / "c", changes={"schedule.chain_loss": 1.0}, accuracy=0.7, **facts)
+    inside, _ = tasks_and_methods([*suite, *find_runs([tmp_path / "c"]).runs])[0].tables
+    assert inside.header[-1] == "no_cot + chain loss"
+    assert {row[0]: row[-1] for row in inside.rows} == {"parity": "", "sum": "0.700"}
+
+
 def test_one_task_or_one_method_makes_no_matrix(suite):
     assert not tasks_and_methods([run for run in suite if run.environment["task"] == "sum"])
     assert not tasks_and_methods([r for r in suite if r.environment["schedule"] == "adaptive"])
