@@ -246,7 +246,7 @@ class PlainLoopTimer(UpdateTimer):
         begun = perf_counter()
         loss = self.model.loss(rows)
         plain_loop.step(self.model, self._optimizer, loss)
-        plain_loss = float(loss)
+        plain_loss = float(loss.detach())
         synchronize(pl_module.device)
         plain = perf_counter() - begun
         our_loss = float(trainer.callback_metrics[LOSS])
