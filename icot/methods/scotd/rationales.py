@@ -237,8 +237,13 @@ class Rationales(Task):
         learned = [q for i, q in enumerate(questions) if i not in held_out][: self.train_size]
         asked = list(chain.from_iterable(learned))
         train = self._filter(asked)
+        marked = sum(ANSWER_MARK in sample.rationale for sample in asked)
+        why = f"{marked} rationales hold the mark {ANSWER_MARK}, behind which the answer is read"
         if not train:
-            raise DataError(f"task.samples={self.path}: no sample is left to train on.")
+            because = f": {why}" if marked else ""
+            raise DataError(f"task.samples={self.path}: no sample is left to train on{because}.")
+        if marked:
+            log.warning("task.samples=%s: %s; they are left out.", self.path, why)
         whole = list(chain.from_iterable(questions))
         log.info("%s, all: %s", self.path, Statistics.of(whole))
         log.info(

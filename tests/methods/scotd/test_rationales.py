@@ -104,7 +104,7 @@ def test_n_samples_of_many_are_the_corpus_of_n(tmp_path):
         examples(Rationales(many, samples_per_question=1))
 
 
-def test_what_would_be_misread_is_never_trained_on(tmp_path):
+def test_what_would_be_misread_is_never_trained_on(tmp_path, caplog):
     samples = [
         made(0, 0, "1", rationale="a #### 7 b"),
         made(0, 1, "1", finish_reason="length"),
@@ -113,6 +113,9 @@ def test_what_would_be_misread_is_never_trained_on(tmp_path):
     ]
     task = Rationales(write(tmp_path / "c", samples), selection="valid")
     assert examples(task) == [Example("0 0 * 1", "two lines", "1")]
+    assert "1 rationales hold the mark ####" in caplog.text
+    with pytest.raises(DataError, match="no sample is left to train on: 1 rationales hold"):
+        examples(Rationales(write(tmp_path / "d", samples[:2]), selection="valid"))
 
 
 def test_few_shot_never_looks_at_a_label(corpus, tmp_path):
