@@ -6,7 +6,7 @@ from typing import Any
 
 from icot.reporting.charts import Line, Lines, Point
 from icot.reporting.document import Picture, Section, Table
-from icot.reporting.runs import REMOVAL, Run
+from icot.reporting.runs import Run
 from icot.reporting.series import Series
 from icot.reporting.statistics import mean_interval, with_interval
 
@@ -14,20 +14,23 @@ from icot.reporting.statistics import mean_interval, with_interval
 def tasks_and_methods(runs: Sequence[Run]) -> list[Section]:
     """A matrix of accuracies for each sweep over several tasks and several methods.
 
-    A run of another method outside of the sweep joins it, if its task has the same settings.
+    Runs outside of a sweep, with another method on one of its tasks and the same model, join it.
     """
     sweeps: dict[str, list[Run]] = {}
-    measured = [run for run in runs if run.accuracy is not None]
-    for run in measured:
+    others = [run for run in runs if run.accuracy is not None]
+    for run in others:
         if run.sweep:
             sweeps.setdefault(run.sweep, []).append(run)
-    for alike in sweeps.values():
-        tasks = [run.cfg.task for run in alike]
-        alike += [
-            run
-            for run in measured
-            if not run.sweep and run.method != REMOVAL and run.cfg.task in tasks
-        ]
+    for alike in sorted(sweeps.values(), key=len, reverse=True):
+        others = [run for run in others if run not in alike]
+        methods = {_method(run) for run in alike}
+        settings = [(run.cfg.task, run.cfg.model) for run in alike]
+        for run in others:
+            if _method(run) not in methods and (run.cfg.task, run.cfg.model) in settings:
+                alike.append(run)
+                if run.sweep:
+                    sweeps[run.sweep].remove(run)
+        others = [run for run in others if run not in alike]
     return [
         _matrix(name, alike)
         for name, alike in sweeps.items()

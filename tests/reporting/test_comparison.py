@@ -50,21 +50,21 @@ def test_the_matrix_has_means_intervals_and_unfinished_chains(suite):
     assert section.title == "Tasks and methods: suite"
 
 
-def test_a_run_of_another_method_joins_the_sweep_that_has_its_task(suite, tmp_path):
+def test_a_run_of_another_method_joins_the_sweep_that_has_its_task_and_model(suite, tmp_path):
     facts = {"choices": {"method": "coupled"}, "task": "parity"}
-    for name, digits in (("c", suite[0].cfg.task.digits), ("d", 5)):
-        changes = {"task.digits": digits, "paths.output_dir": name}
+    for name, changes in (("c", {}), ("d", {"task.digits": 5}), ("e", {"model.add_bos": True})):
         make_run(tmp_path / name, changes=changes, accuracy=0.7, **facts)
-    added = find_runs([tmp_path / "c", tmp_path / "d"]).runs
+    added = find_runs([tmp_path / name for name in "cde"]).runs
     inside, _ = tasks_and_methods([*suite, *added])[0].tables
     assert inside.header[3:] == ("adaptive", "no_cot", "coupled")
     assert {row[0]: row[-1] for row in inside.rows} == {"parity": "0.700", "sum": ""}
 
 
 def test_the_loss_on_chains_makes_another_column(suite, tmp_path):
-    facts = {"sweep": "suite", "task": "sum", "schedule": "no_cot"}
+    facts = {"sweep": "with the loss", "task": "sum", "schedule": "no_cot"}
     make_run(tmp_path / "c", changes={"schedule.chain_loss": 1.0}, accuracy=0.7, **facts)
-    inside, _ = tasks_and_methods([*suite, *find_runs([tmp_path / "c"]).runs])[0].tables
+    (section,) = tasks_and_methods([*suite, *find_runs([tmp_path / "c"]).runs])
+    inside, _ = section.tables
     assert inside.header[-1] == "no_cot + chain loss"
     assert {row[0]: row[-1] for row in inside.rows} == {"parity": "", "sum": "0.700"}
 
