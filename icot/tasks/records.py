@@ -25,6 +25,7 @@ FORMATS: dict[str, Callable[[Mapping[str, Any]], Example]] = {
     "prosqa": prosqa.example_from_row,
     "prontoqa": prontoqa.example_from_row,
 }
+FILES = (".json", ".jsonl")  # how their names end
 ADVICE = "task.on_bad_line=skip skips and counts such records."
 
 
@@ -46,7 +47,8 @@ class Records(ReadTask):
         name: the name in reports and messages; None is the format.
 
     Raises:
-        ValueError: there is no such format, or neither a folder nor a data set.
+        ValueError: there is no such format, neither a folder nor a data set, or a file without its
+            folder.
         DataError: a file is missing.
     """
 
@@ -80,6 +82,12 @@ class Records(ReadTask):
         self.dataset, self.subset, self.revision = dataset, subset, revision
         given = zip(SPLITS, (train_file, valid_file, test_file), strict=True)
         self._names = {split: name for split, name in given if name is not None}
+        for split, file in self._names.items():
+            if data_dir is None and file.endswith(FILES):
+                raise ValueError(
+                    f"task.{split}_file={file} is a file, but without task.data_dir it names a "
+                    f"split of {dataset}: set task.data_dir to the file's folder"
+                )
         self._local = data_dir is not None
         self._paths = {} if data_dir is None else _find(Path(data_dir), self._names)
 
@@ -175,7 +183,7 @@ def _find(folder: Path, names: Mapping[Split, str]) -> dict[Split, Path]:
     """
     wanted = {split: folder / name for split, name in names.items()}
     if not names:
-        usual = [(s, folder / f"{s}{end}") for s in SPLITS for end in (".json", ".jsonl")]
+        usual = [(s, folder / f"{s}{end}") for s in SPLITS for end in FILES]
         wanted = {split: path for split, path in usual if path.is_file()}
     missing = [f"task.{s}_file={p}" for s, p in wanted.items() if not p.is_file()]
     if missing or not wanted:

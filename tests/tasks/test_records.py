@@ -129,6 +129,8 @@ def test_what_is_missing_is_named(tmp_path):
         Records("svamp", tmp_path)
     with pytest.raises(ValueError, match=r"task\.data_dir or task\.dataset"):
         Records("svamp")
+    with pytest.raises(ValueError, match=r"task\.test_file=x.json is a file.*set task\.data_dir"):
+        Records("svamp", dataset="x/svamp", test_file="x.json")
     with pytest.raises(ValueError, match="format must be one of gsm8k, "):
         Records("gsm9k", tmp_path)
 
