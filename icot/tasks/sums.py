@@ -66,6 +66,16 @@ class Sum(GeneratedTask):
         question = " + ".join(_digits(number, self.digits) for number in numbers)
         return Example(question, " ; ".join(sums[1:]), sums[-1])
 
+    def prose(self, example: Example) -> Example:
+        """With the digits in ordinary order, and each addition written out."""
+        numbers = [int("".join(text.split())[::-1]) for text in example.question.split("+")]
+        sums = list(accumulate(numbers))
+        steps = [
+            f"{before} + {number} = {after}"
+            for before, number, after in zip(sums, numbers[1:], sums[1:], strict=False)
+        ]
+        return Example(" + ".join(map(str, numbers)), ", ".join(steps), str(sums[-1]))
+
     def difficulty(self, example: Example) -> Mapping[str, float]:
         """How many digits of the running sums received a carry."""
         numbers = [int("".join(reversed(t.split()))) for t in example.question.split("+")]

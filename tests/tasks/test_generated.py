@@ -87,6 +87,13 @@ def check_sum(task: Sum, example: Example) -> None:
     sums = [number(text) for text in example.cot.split(";")]
     assert sums == [sum(numbers[:i]) for i in range(2, len(numbers) + 1)]
     assert example.cot.split(";")[-1].strip() == example.answer
+    prose = task.prose(example)
+    assert prose.question == " + ".join(map(str, numbers))
+    steps = re.findall(r"(\d+) \+ (\d+) = (\d+)", prose.cot)
+    assert [tuple(map(int, step)) for step in steps] == list(
+        zip([numbers[0], *sums], numbers[1:], sums, strict=False)
+    )
+    assert prose.answer == str(sums[-1])
 
 
 def check_prosqa(task: ProsQA, example: Example) -> None:
