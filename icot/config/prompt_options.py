@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from icot.config.section import Section
 
@@ -14,7 +14,7 @@ class PromptOptions(Section):
     """numeric compares numbers as numbers and other answers as the task does; strict compares
     texts, as published. Both are recorded."""
     stop: list[str] = Field(default_factory=list)
-    """Texts at which an answer ends; a model that is no chat model writes on without one."""
+    """Texts at which an answer ends."""
     max_truncated: float = Field(0.05, ge=0, le=1)
     """The share of answers cut by ``max_new_tokens`` above which the command ends."""
 
@@ -30,6 +30,8 @@ class ExamplesPromptConfig(PromptOptions):
     """The line above the examples."""
     question_heading: str
     """The line above the question."""
+    question_form: str = "Q:{question}"
+    """How the question is put, behind the examples; as published."""
     chain: bool
     """Whether the examples have their chain."""
     shots: int = Field(5, ge=0)
@@ -39,6 +41,13 @@ class ExamplesPromptConfig(PromptOptions):
     exemplars: str | None = None
     """A file of lines in the task's format whose first ``shots`` are the examples; null draws them
     from the first 20,000 of the task's train split."""
+
+    @field_validator("question_form")
+    @classmethod
+    def _has_the_question(cls, form: str) -> str:
+        if "{question}" not in form:
+            raise ValueError("must have {question} where the question is to stand")
+        return form
 
 
 class NativePromptConfig(PromptOptions):

@@ -15,7 +15,7 @@
 Without a chain the second line is ``A: #### 4884678``. The layout, with no blank behind the last
 ``Q:``, and the judgement by the text behind the last ``####`` are the published ones
 (github.com/da03/implicit_chain_of_thought, gpt4_baselines; arXiv 2405.14838, Tables 2 and 3); the
-wording is in ``conf/prompt``.
+wording is in ``conf/prompt``. A model that continues text gets ``Q: 5646 * 1576`` and ``A:``.
 """
 
 import re
@@ -70,7 +70,8 @@ def write_prompt(question: str, exemplars: Sequence[Example], prompt: AnyPrompt)
     for example in exemplars:
         chain = f"{example.cot} " if prompt.chain and example.cot else ""
         lines += [f"Q: {example.question}", f"A: {chain}{ANSWER_MARK} {example.answer}"]
-    return "\n".join([*lines, "", prompt.question_heading, "", f"Q:{question}"])
+    asked = prompt.question_form.replace("{question}", question)
+    return "\n".join([*lines, "", prompt.question_heading, "", asked])
 
 
 def prompt_hash(prompt: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from icot.config.command_line import compose_config
+from icot.errors import ConfigError
 from icot.methods.prompting.few_shot import (
     draw_exemplars,
     judge,
@@ -37,12 +38,12 @@ NO_COT = (
     "in steps, write the answer at once."
 )
 MULT4 = Multiplication(4)
+ASKED = ("task=mult4", "predictor=prompted", "predictor.name_or_path=x")
 
 
 @cache
 def prompt(name: str):
-    asked = ("task=mult4", "predictor=prompted", "predictor.name_or_path=x")
-    return compose_config("evaluate", [f"prompt={name}", *asked]).prompt
+    return compose_config("evaluate", [f"prompt={name}", *ASKED]).prompt
 
 
 def test_the_chain_in_words():
@@ -93,6 +94,11 @@ def test_a_prompt_of_multiplication():
         "Q: 10 * 5\nA: #### 50\n"
         "\nThe problem:\n\nQ:5646 * 1576"
     )
+    continued = write_prompt(asked, [second], prompt("no_cot_base"))
+    assert continued.endswith("Q: 10 * 5\nA: #### 50\n\nThe problem:\n\nQ: 5646 * 1576\nA:")
+    assert prompt("no_cot_base").stop == prompt("explicit_base").stop == ["\n"]
+    with pytest.raises(ConfigError, match=r"prompt\.question_form=.* must have \{question\}"):
+        compose_config("evaluate", ["prompt=no_cot", "prompt.question_form=Q:", *ASKED])
 
 
 def test_a_prompt_of_gsm8k():
