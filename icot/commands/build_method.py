@@ -89,22 +89,20 @@ def check_schedule(method: Method, schedule: AnySchedule) -> None:
 
     Raises:
         ConfigError: the method answers at once, and the schedule leaves something of the chain, or
-            has a loss on it, or fillers in its place.
+            has a loss on it; or the method has no fillers, and the schedule asks for them.
     """
-    if not method.answers_at_once:
-        return
     removed = schedule.tokens_removed if isinstance(schedule, FixedScheduleConfig) else None
     mistakes = []
-    if removed != "all":
+    if method.answers_at_once and removed != "all":
         mistakes.append(
             f"method={method.name} trains on questions and answers alone: set schedule=no_cot, or "
             "leave the schedule out"
         )
-    if schedule.chain_loss:
+    if method.answers_at_once and schedule.chain_loss:
         mistakes.append(
             f"schedule.chain_loss has no effect with method={method.name}; leave it out"
         )
-    if schedule.filler != "none":
+    if schedule.filler != "none" and not method.has_fillers:
         mistakes.append(f"schedule.filler={schedule.filler}: method {method.name} has no fillers")
     if mistakes:
         raise ConfigError(mistakes)

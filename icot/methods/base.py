@@ -218,6 +218,8 @@ class Method:
         ignores: groups of the configuration that the method does not use; setting one is an error.
         answers_at_once: it trains on what ``schedule=no_cot`` leaves, the question and the answer;
             another schedule is an error.
+        has_fillers: its view puts the fillers of ``ViewParts`` in place of removed tokens; asking
+            for them is an error otherwise.
         export_parts: the causal LMs within what is trained, by name, for a model that plain
             transformers cannot use; the first has the shape and the tokenizer of the whole.
         measures: the name, before ``accuracy``, of what validation measures where that is no result
@@ -239,6 +241,7 @@ class Method:
     settle: Callable[[SettingsParts, Options], Options] = _as_given
     ignores: tuple[str, ...] = ()
     answers_at_once: bool = False
+    has_fillers: bool = False
     export_parts: Callable[[nn.Module], dict[str, nn.Module]] | None = None
     measures: str = ""
     title: str = ""

@@ -61,6 +61,7 @@ METHOD = Method(
     build_view,
     build_callbacks,
     build_predictor,
+    has_fillers=True,
     title="stepwise internalization ([ICoT-SI](https://arxiv.org/abs/2405.14838))",
     is_removal=True,
 )
