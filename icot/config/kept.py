@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 
 OURS = "icot"
 PLUGINS = "icot.packages"  # the entry points of installed packages that extend icot
+REPLACED = {  # classes of tasks of earlier versions
+    "icot.tasks.gsm8k.HubGSM8K": {TARGET: "icot.tasks.records.Records", "format": "gsm8k"}
+}
 NEEDED = ("task", "model", "schedule", "optimizer", "trainer", "paths")
 
 
@@ -45,6 +48,7 @@ def read_config(path: Path) -> TrainConfig:
         raise RunError(f"{path}: not the configuration of a run; it lacks {', '.join(missing)}.")
     if text := _interpolation(content):
         raise RunError(f"{path}: {text!r} is an interpolation; a run's configuration holds values.")
+    content["task"] = _task_of_now(content["task"])
     known = _known(content, TrainConfig, path)
     if isinstance(known["model"], dict):  # before the key existed, no example began with BOS
         known["model"].setdefault("add_bos", False)
@@ -97,11 +101,18 @@ def read_task(content: Any, trusted: Iterable[str], path: Path) -> AnyTask:
         RunError: it is not valid, or names code of an untrusted package.
     """
     try:
-        task: AnyTask = TypeAdapter(AnyTask).validate_python(content)
+        task: AnyTask = TypeAdapter(AnyTask).validate_python(_task_of_now(content))
     except ValidationError:
         raise RunError(f"{path}: its task is not one of this version of icot.") from None
     _check_package(f"task.{TARGET}", str(task.target), trusted_packages(trusted), path)
     return task
+
+
+def _task_of_now(task: Any) -> Any:
+    """A task of an earlier version's class as one of the class that has replaced it."""
+    if not isinstance(task, dict):
+        return task
+    return task | REPLACED.get(str(task.get(TARGET)), {})
 
 
 def _check_package(key: str, target: str, allowed: set[str], path: Path) -> None:

@@ -174,21 +174,6 @@ class TextFilesConfig(ReadOptions):
     """The file of the test split; null for none."""
 
 
-class HubGSM8KConfig(ReadOptions):
-    """``icot.tasks.gsm8k.HubGSM8K``: GSM8K through the ``datasets`` library."""
-
-    target: Literal["icot.tasks.gsm8k.HubGSM8K"] = Field(alias=TARGET)
-    """The task's class."""
-    dataset: str = "whynlp/gsm8k-aug"
-    """Hub name of the data set, or a folder that ``datasets`` can load."""
-    subset: str | None = None
-    """The data set's configuration, ``main`` for ``openai/gsm8k``."""
-    revision: str | None = None
-    """A commit or tag that pins what is downloaded."""
-    held_out: int = Field(500, ge=1)
-    """If the data set has no validation split, this many last training rows become it."""
-
-
 class RecordsConfig(ReadOptions):
     """``icot.tasks.records.Records``: JSON files, JSON lines, or a data set of the hub."""
 
@@ -272,7 +257,6 @@ TASKS: dict[str, type[Section]] = {
     "icot.tasks.sums.Sum": SumConfig,
     "icot.tasks.prosqa.ProsQA": ProsQAConfig,
     "icot.tasks.text_files.TextFiles": TextFilesConfig,
-    "icot.tasks.gsm8k.HubGSM8K": HubGSM8KConfig,
     "icot.tasks.records.Records": RecordsConfig,
     "icot.tasks.multiple_choice.MultipleChoice": MultipleChoiceConfig,
     "icot.methods.scotd.rationales.Rationales": RationalesConfig,
@@ -286,7 +270,6 @@ EachTask = (
     | Annotated[SumConfig, Tag("icot.tasks.sums.Sum")]
     | Annotated[ProsQAConfig, Tag("icot.tasks.prosqa.ProsQA")]
     | Annotated[TextFilesConfig, Tag("icot.tasks.text_files.TextFiles")]
-    | Annotated[HubGSM8KConfig, Tag("icot.tasks.gsm8k.HubGSM8K")]
     | Annotated[RecordsConfig, Tag("icot.tasks.records.Records")]
     | Annotated[MultipleChoiceConfig, Tag("icot.tasks.multiple_choice.MultipleChoice")]
     | Annotated[RationalesConfig, Tag("icot.methods.scotd.rationales.Rationales")]

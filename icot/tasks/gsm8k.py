@@ -2,7 +2,7 @@
 
     Janet's ducks lay 16 eggs a day ...||<<16-3-4=9>> <<9*2=18>> #### 18
 
-Read from local text files (``TextFiles``), or from a hub data set in one of three formats:
+Read from local text files (``TextFiles``), or from records (``Records``) of three shapes:
 
 - ``whynlp/gsm8k-aug``: columns question, steps (a list of equations), answer;
 - ``zen-E/GSM8k-Aug``: columns question, cot, answer;
@@ -11,23 +11,18 @@ Read from local text files (``TextFiles``), or from a hub data set in one of thr
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from icot.errors import DataError
 from icot.tasks.answers import ANSWER_MARK
-from icot.tasks.base import Example, Split
-from icot.tasks.hub import hub_rows
+from icot.tasks.base import Example
 from icot.tasks.lines import example_of, text_of
-from icot.tasks.reading import OnBadLine, ReadTask
 
 EQUATION = re.compile(r"<<[^<>]*>>")
-COLUMNS = ("question", "answer")  # of every format
-ADVICE = "task.on_bad_line=skip skips and counts such rows."
 
 
 def example_from_row(row: Mapping[str, Any]) -> Example:
-    """The example in one row of a hub data set; line breaks become blanks.
+    """The example in one row; line breaks become blanks.
 
     Raises:
         ValueError: it has none that a text file could hold: a part is missing, is no text, or
@@ -71,74 +66,3 @@ def difficulty(cot: str) -> dict[str, float]:
     """The number of equations in a chain; empty if it has none."""
     count = len(EQUATION.findall(cot))
     return {"equations": count} if count else {}
-
-
-class HubGSM8K(ReadTask):
-    """GSM8K through the ``datasets`` library.
-
-    Args:
-        dataset: hub name, or a folder that ``datasets`` can load.
-        subset: the data set's configuration name, ``main`` for ``openai/gsm8k``.
-        revision: a commit or tag that pins the download.
-        held_out: without a validation split, this many last training rows become it.
-        train_size, valid_size, test_size: the number of examples to use, from the start.
-        on_bad_line: at a row that makes no example, ``raise`` or ``skip``.
-    """
-
-    name = "gsm8k"
-
-    def __init__(
-        self,
-        dataset: str,
-        subset: str | None = None,
-        revision: str | None = None,
-        held_out: int = 500,
-        train_size: int | None = None,
-        valid_size: int | None = None,
-        test_size: int | None = None,
-        on_bad_line: OnBadLine = "raise",
-    ) -> None:
-        super().__init__({"train": train_size, "valid": valid_size, "test": test_size}, on_bad_line)
-        self.dataset, self.subset, self.revision = dataset, subset, revision
-        self.held_out = held_out
-
-    def size(self, split: Split) -> None:
-        """Unknown before reading."""
-
-    def fingerprint(self, split: Split) -> Mapping[str, Any]:
-        """The data set's name and revision; pin a revision where the data may change."""
-        skips = {} if self.on_bad_line == "raise" else {"on_bad_line": self.on_bad_line}
-        return {
-            "task": "gsm8k",
-            "version": 1,
-            "dataset": self.dataset,
-            "subset": self.subset,
-            "revision": self.revision,
-            "held_out": self.held_out,
-            "limit": self.sizes[split],
-            "split": split,
-            **skips,
-        }
-
-    def difficulty(self, example: Example) -> Mapping[str, float]:
-        """The number of equations."""
-        return difficulty(example.cot)
-
-    def read(self, split: Split) -> Iterator[Example | None]:
-        """The examples of ``split`` in order, None for each bad row that is skipped.
-
-        Raises:
-            DataError: the data set cannot be loaded, its columns have no known format, or it has a
-                bad row and ``on_bad_line`` is ``raise``.
-        """
-        name, begin, rows = hub_rows(self.dataset, self.subset, self.revision, split, self.held_out)
-        where = f"data set {self.dataset}, split {name}"
-        if missing := [column for column in COLUMNS if column not in rows.column_names]:
-            have = ", ".join(rows.column_names)
-            raise DataError(f"{where}: has the columns {have}, but no {' and no '.join(missing)}.")
-        for number, row in enumerate(rows, start=begin):
-            try:
-                yield example_from_row(row)
-            except ValueError as error:
-                self.refuse(f"{where}, row {number} (counted from 0)", error, ADVICE)
-                yield None

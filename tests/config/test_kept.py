@@ -58,6 +58,16 @@ def test_what_only_matters_in_training_is_not_judged(small_run, tmp_path):
     assert read_config(tmp_path / "config.yaml").trainer.strategy == "of_another_version"
 
 
+def test_a_task_of_an_earlier_class_is_one_of_its_successor(small_run, tmp_path):
+    text = (small_run / "config.yaml").read_text()
+    _, rest = text.split("method:", 1)
+    task = "task:\n  _target_: icot.tasks.gsm8k.HubGSM8K\n  dataset: x\n  held_out: 5\n"
+    (tmp_path / "config.yaml").write_text(f"{task}method:{rest}")
+    task = read_config(tmp_path / "config.yaml").task
+    assert (task.target, task.format) == ("icot.tasks.records.Records", "gsm8k")
+    assert (task.dataset, task.held_out) == ("x", 5)
+
+
 def test_keys_of_another_version_are_named_and_ignored(small_run, tmp_path, caplog):
     text = (small_run / "config.yaml").read_text()
     text = text.replace("digits: 2", "digits: 2\n  other: {_target_: os.mkdir}")

@@ -3,7 +3,8 @@ import re
 import pytest
 
 from icot.errors import DataError
-from icot.tasks.gsm8k import HubGSM8K, difficulty, example_from_row
+from icot.tasks.gsm8k import difficulty, example_from_row
+from icot.tasks.records import Records
 
 WORKED = "He has 48/2 = <<48/2=24>>24.\nAltogether 48+24 = <<48+24=72>>72.\n#### 1,072"
 
@@ -65,6 +66,10 @@ def data_set(folder, **splits):
     return str(folder)
 
 
+def gsm8k(name, **options):
+    return Records("gsm8k", dataset=name, **options)
+
+
 def examples(task, split="train"):
     return [e.line() for chunk in task.chunks(split) for e in chunk]
 
@@ -74,30 +79,29 @@ def test_a_bad_row_is_named_or_counted(tmp_path):
     bad = {"question": "a || b", "cot": "1", "answer": "1"}
     name = data_set(tmp_path, train=[good[0], good[1], bad, good[2], bad, good[3]])
     with pytest.raises(DataError, match=r"split train, row 2 .*2 times.*task\.on_bad_line=skip"):
-        examples(HubGSM8K(name, held_out=1))
-    task = HubGSM8K(name, held_out=2, on_bad_line="skip")
+        examples(gsm8k(name, held_out=1))
+    task = gsm8k(name, held_out=2, on_bad_line="skip")
     assert [line[:7] for line in examples(task)] == ["q0||1 2", "q1||1 2", "q2||1 2"]
     assert task.skipped("train") == 1
     assert (examples(task, "valid"), task.skipped("valid")) == (["q3||1 2 #### 3"], 1)
     with pytest.raises(DataError, match="row 4 "):
-        examples(HubGSM8K(name, held_out=2), "valid")
-    assert len(examples(HubGSM8K(name, held_out=1, train_size=2))) == 2
+        examples(gsm8k(name, held_out=2), "valid")
+    assert len(examples(gsm8k(name, held_out=1, train_size=2))) == 2
     with pytest.raises(DataError, match=r"task\.held_out=6: .* only 6"):
-        examples(HubGSM8K(name, held_out=6, on_bad_line="skip"))
+        examples(gsm8k(name, held_out=6, on_bad_line="skip"))
 
 
-@pytest.mark.parametrize("on_bad_line", ["raise", "skip"])
-def test_other_columns_are_refused(tmp_path, on_bad_line):
-    name = data_set(tmp_path, train=[{"problem": "x", "answer": "1"}] * 3)
-    with pytest.raises(DataError, match="has the columns problem, answer, but no question"):
-        examples(HubGSM8K(name, held_out=1, on_bad_line=on_bad_line))
+def test_other_columns_and_splits_are_named(tmp_path):
+    task = gsm8k(data_set(tmp_path, train=[{"problem": "x", "reply": "1"}] * 3), held_out=1)
+    with pytest.raises(DataError, match=r"row 0 .*has no 'answer', it has problem, reply"):
+        examples(task)
     with pytest.raises(DataError, match="no test split; it has train"):
-        examples(HubGSM8K(name, held_out=1, on_bad_line=on_bad_line), "test")
+        examples(task, "test")
 
 
 def test_a_data_set_is_read_through_the_library(tmp_path):
     rows = [{"question": f"q{i}?", "answer": f"<<{i}+1={i + 1}>> #### {i + 1}"} for i in range(8)]
-    task = HubGSM8K(data_set(tmp_path, train=rows[:6], test=rows[6:]), held_out=2)
+    task = gsm8k(data_set(tmp_path, train=rows[:6], test=rows[6:]), held_out=2)
     found = {split: examples(task, split) for split in ("train", "valid", "test")}
     assert found["train"] == [f"q{i}?||<<{i}+1={i + 1}>> #### {i + 1}" for i in range(4)]
     assert [line[:2] for line in found["valid"] + found["test"]] == ["q4", "q5", "q6", "q7"]
@@ -105,7 +109,7 @@ def test_a_data_set_is_read_through_the_library(tmp_path):
 
 def test_without_the_hub_the_message_says_what_to_do():
     with pytest.raises(DataError, match=r"task\.data_dir"):
-        list(HubGSM8K("no/such-data-set").chunks("train"))
+        list(gsm8k("no/such-data-set").chunks("train"))
 
 
 def test_difficulty_counts_equations():
