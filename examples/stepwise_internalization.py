@@ -1,8 +1,10 @@
 """Stepwise internalization in one file, for reading first: from a chain of thought to none.
 
-A small GPT-2 from random weights learns to multiply two-digit numbers with its chain of thought
-written out. Then the chain loses one token from the left at a time, until the model answers at once
-(Deng, Choi, Shieber 2024, arXiv 2405.14838, section 3).
+A small GPT-2 from random weights reads 20 bits and says whether the number of ones among six of
+them is odd. Which six count is written nowhere. The chain of thought, their running parity, gives
+it away; the answer alone does not. The model learns with the chain written out. Then the chain
+loses one token from the left at a time, until the model answers at once (Deng, Choi, Shieber 2024,
+arXiv 2405.14838, section 3).
 
     python examples/stepwise_internalization.py
 """
@@ -13,27 +15,25 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import GPT2Config, GPT2LMHeadModel
 
-SYMBOLS = ["<eos>", "####", "*", "+", *"0123456789"]
+SYMBOLS = ["<eos>", "####", "0", "1"]
 EOS, MARK = 0, 1  # <eos> separates and ends: question <eos> chain <eos> #### answer <eos>
-EPOCHS_BEFORE, EPOCHS_EACH, EPOCHS_AFTER = 8, 1, 8  # a removal follows each of the EACH
+BITS, COUNTED = 20, (1, 4, 8, 11, 13, 18)
+STAGES = [0, 1, 2, 3, 4, 5, 6, 6, 6, 6, 6]  # tokens removed from each chain of six
+STEPS, BATCH_SIZE = 200, 64  # a stage has so many batches
 SMOOTHING = 4.0  # lambda
-BATCH_SIZE, LEARNING_RATE = 32, 2e-3
+MUON_RATE, ADAMW_RATE, WARMUP, DECAY = 5e-3, 1e-3, 50, 200
 
 
-def digits(number, count):
-    """The digits of a number, least significant first, as the paper writes them."""
-    return list(reversed(f"{number:0{count}d}"))
+def example(number):
+    """The tokens of a number's bits, and where the chain begins and ends.
 
-
-def example(a, b):
-    """The tokens of ``a`` times ``b``, and where its chain begins and ends.
-
-    12 * 19 has the chain 108 + 0120, the products with 9 and 10, and the answer 0228:
-    2 1 * 9 1 <eos> 8 0 1 + 0 2 1 0 <eos> #### 8 2 2 0 <eos>
+    With four bits of which the first, second and last count, 13 is
+    1 1 0 1 <eos> 1 0 1 <eos> #### 1 <eos>
     """
-    question = [*digits(a, 2), "*", *digits(b, 2)]
-    chain = [*digits(a * (b % 10), 3), "+", "0", *digits(a * (b // 10), 3)]
-    text = [*question, "<eos>", *chain, "<eos>", "####", *digits(a * b, 4), "<eos>"]
+    question, chain = list(f"{number:0{BITS}b}"), []
+    for place in COUNTED:
+        chain.append(str((int(question[place]) + int(chain[-1] if chain else 0)) % 2))
+    text = [*question, "<eos>", *chain, "<eos>", "####", chain[-1], "<eos>"]
     start = len(question) + 1
     return [SYMBOLS.index(symbol) for symbol in text], start, start + len(chain)
 
@@ -69,40 +69,52 @@ def accuracy(model, rows, removed):
         written = torch.cat([written, model(written).logits[:, -1:].argmax(-1)], dim=1)
     right = 0
     for (tokens, _, end), output in zip(rows, written.tolist(), strict=True):
-        answer = tokens[end + 1 :]  # the mark, four digits, <eos>
+        answer = tokens[end + 1 :]  # the mark, the answer, <eos>
         begin = output.index(MARK) if MARK in output else 0
         right += output[begin : begin + len(answer)] == answer
     return right / len(rows)
 
 
-def main(numbers=range(10, 100)):
+def optimizers_of(model):
+    """Muon for the hidden matrices and AdamW for the rest, new, and so without moments."""
+    hidden, rest = [], []
+    for name, parameter in model.named_parameters():
+        (hidden if ".h." in name and parameter.ndim == 2 else rest).append(parameter)
+    return [
+        torch.optim.Muon(hidden, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, weight_decay=0.01),
+    ]
+
+
+def main(training_size=64_000, held_out_size=500):
     """Train with the chain, remove it token by token, train without it."""
     random.seed(0)
     torch.manual_seed(0)
-    rows = [example(a, b) for a in numbers for b in numbers]
-    random.shuffle(rows)
-    held_out, training = rows[: len(rows) // 16], rows[len(rows) // 16 :]
-    size = {"n_layer": 3, "n_embd": 96, "n_head": 4, "n_positions": 32}
+    numbers = random.sample(range(2**BITS), training_size + held_out_size)
+    rows = [example(number) for number in numbers]
+    training, held_out = rows[:training_size], rows[training_size:]
+    size = {"n_layer": 6, "n_embd": 64, "n_head": 4, "n_positions": 64}
     dropout = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
     quick = {"activation_function": "relu", "attn_implementation": "eager"}  # on a CPU
     ids = {"vocab_size": len(SYMBOLS), "bos_token_id": EOS, "eos_token_id": EOS}
     model = GPT2LMHeadModel(GPT2Config(**ids, **size, **dropout, **quick))
-    longest = max(end - start for _, start, end in rows)
-    stages = [0] * EPOCHS_BEFORE + [s for s in range(1, longest) for _ in range(EPOCHS_EACH)]
-    stages += [longest] * EPOCHS_AFTER
-    for epoch, removed in enumerate(stages):
-        if epoch == 0 or removed > stages[epoch - 1]:  # a new task, so forget the moments
-            optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE)
-        random.shuffle(training)
-        for i in range(0, len(training), BATCH_SIZE):
-            batch = training[i : i + BATCH_SIZE]
+    step, last = 0, STEPS * len(STAGES)
+    for stage, removed in enumerate(STAGES):
+        if stage == 0 or removed > STAGES[stage - 1]:  # a new task, so forget the moments
+            optimizers = optimizers_of(model)
+        for _ in range(STEPS):
+            batch = random.sample(training, BATCH_SIZE)
             loss = loss_of(model, batch, [removed + smoothing_offset() for _ in batch])
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
+            factor = min(1.0, (step + 1) / WARMUP, (last - step) / DECAY)
+            for optimizer, rate in zip(optimizers, (MUON_RATE, ADAMW_RATE), strict=True):
+                optimizer.param_groups[0]["lr"] = rate * factor
+                optimizer.step()
+                optimizer.zero_grad()
+            step += 1
         right = accuracy(model, held_out, removed)
-        print(f"epoch {epoch}: {removed} of {longest} removed, {loss:.3f}, {right:.3f} right")
+        print(f"step {step}: {removed} of {STAGES[-1]} removed, {loss:.3f}, {right:.3f} right")
 
 
 if __name__ == "__main__":

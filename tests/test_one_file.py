@@ -16,19 +16,22 @@ from icot.methods.icot_si.view import SmoothedView
 from icot.models.tokenizers import build_symbol_tokenizer
 from icot.removal import CoTBatch, offset_probabilities
 from icot.schedule import Stage
-from icot.tasks.multiplication import example
+from icot.tasks.parity import Parity
 from icot.training.causal_lm import CausalLM
 
-PAIRS = [(12, 19), (99, 99), (10, 10), (47, 86), (31, 70), (58, 23)]
-CHAIN = 8
+NUMBERS = [0, 1, 2**alone.BITS - 1, 123_456, 654_321, 777_777]
+CHAIN = len(alone.COUNTED)
 
 
 @pytest.fixture
 def batch() -> CoTBatch:
-    """The framework's batch of ``PAIRS``, in the tokens of the file."""
+    """The framework's batch of ``NUMBERS``, in the tokens of the file."""
     tokenizer = build_symbol_tokenizer(alone.SYMBOLS[1:])
-    store = tokenize_examples([example(a, b, digits=2) for a, b in PAIRS], tokenizer)
-    whole = collate(store, np.arange(len(PAIRS)), tokenizer.eos_token_id)
+    task = Parity(bits=alone.BITS, hidden=CHAIN)
+    task.positions = list(alone.COUNTED)
+    examples = [task.example([int(bit) for bit in f"{n:0{alone.BITS}b}"]) for n in NUMBERS]
+    store = tokenize_examples(examples, tokenizer)
+    whole = collate(store, np.arange(len(NUMBERS)), tokenizer.eos_token_id)
 
     def without_unknown(ids):  # the token 1, which the file does not have
         assert (ids != 1).all()
@@ -47,7 +50,7 @@ def test_its_loss_and_gradient_are_the_frameworks(batch, removed):
     # So much smoothing that rows of one batch lose different numbers of tokens. The framework sums
     # in float32.
     view = SmoothedView(eos_token_id=alone.EOS, smoothing_lambda=0.5, seed=1)
-    planned = view.plan(batch, Stage(tokens_removed=removed), torch.arange(len(PAIRS)))
+    planned = view.plan(batch, Stage(tokens_removed=removed), torch.arange(len(NUMBERS)))
     counts = [removed + int(offset) for offset in planned.plan.offsets]
     assert len(set(counts)) > 1
 
@@ -55,7 +58,7 @@ def test_its_loss_and_gradient_are_the_frameworks(batch, removed):
     losses, _ = module.losses(view.apply(planned))
     expected = torch.autograd.grad(losses.mean(), model.transformer.wte.weight)[0]
 
-    loss = alone.loss_of(model, [alone.example(a, b) for a, b in PAIRS], counts)
+    loss = alone.loss_of(model, [alone.example(n) for n in NUMBERS], counts)
     found = torch.autograd.grad(loss, model.transformer.wte.weight)[0]
     assert loss.item() == pytest.approx(losses.mean().item(), abs=1e-6)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
@@ -69,10 +72,10 @@ def test_its_offsets_have_the_frameworks_probabilities():
 
 
 def test_it_ends_with_nothing_written(monkeypatch, capsys):
-    for name in ("EPOCHS_BEFORE", "EPOCHS_EACH", "EPOCHS_AFTER"):
-        monkeypatch.setattr(alone, name, 1)
-    alone.main(range(10, 18))
+    monkeypatch.setattr(alone, "STEPS", 1)
+    alone.main(training_size=64, held_out_size=8)
     lines = capsys.readouterr().out.splitlines()
     assert [line.partition(" removed")[0] for line in lines] == [
-        f"epoch {epoch}: {epoch} of {CHAIN}" for epoch in range(CHAIN + 1)
+        f"step {step}: {removed} of {CHAIN}" for step, removed in enumerate(alone.STAGES, start=1)
     ]
+    assert alone.STAGES[-1] == CHAIN
