@@ -17,7 +17,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
@@ -328,11 +328,8 @@ def _unknown_key(
 ) -> str | None:
     """The mistake of a key that does not exist, or not for the chosen option."""
     key = override.key_or_group
-    if key in keys:
+    if key in keys or (_is_open(override, base) and override.type is not OverrideType.CHANGE):
         return None
-    if _is_open(override, base):
-        adds = override.is_add() or override.is_force_add() or override.is_delete()
-        return None if adds else f"{override.input_line}: to add this key, +{override.input_line}"
     group = key.partition(".")[0]
     typed = f"{override.input_line}: there is no {key}"
     others = _keys_of_other_options(group) if isinstance(base.get(group), DictConfig) else {}
@@ -343,10 +340,10 @@ def _unknown_key(
             f"it belongs to {' and '.join(others[key])}"
         )
     same_leaf = [k for k in keys if k.split(".")[-1] == key.split(".")[-1]]
-    candidates = [*keys, *groups, *others]
-    hints = same_leaf or get_close_matches(key, candidates, n=1, cutoff=0.5)
-    advice = f"; did you mean {hints[0]}?" if hints else f"; there are {', '.join(groups)}"
-    return typed + advice
+    hints = same_leaf or get_close_matches(key, [*keys, *groups, *others], n=1, cutoff=0.5)
+    if _is_open(override, base):
+        return f"{typed}; to add it, +{override.input_line}"
+    return typed + (f"; did you mean {hints[0]}?" if hints else f"; there are {', '.join(groups)}")
 
 
 def _keys_of_other_options(group: str) -> dict[str, list[str]]:

@@ -80,7 +80,7 @@ def test_digits(digits):
         ("schedule.token_per_epoch=3", "did you mean schedule.tokens_per_epoch?"),
         ("+schedule.tokens_per_epok=3", "did you mean schedule.tokens_per_epoch?"),
         ("schedule.lr=3", "did you mean optimizer.lr?"),
-        ("model.config.n_positions=64", "to add this key, +model.config.n_positions=64"),
+        ("model.config.n_positions=64", "to add it, +model.config.n_positions=64"),
         ("data.batch_size=many", "must be an integer"),
         ("data.batch_size=0", "at least 1"),
         ("schedule.smoothing_lambda=0", "above 0"),

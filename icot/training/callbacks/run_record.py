@@ -112,7 +112,6 @@ class RunRecord(RunCallback):
     def on_stage_end(self, trainer: Trainer, module: LightningModule, stage: Stage) -> None:
         """Add the stage's row."""
         clock = clock_of(trainer)
-        before = max(0, clock.batches - 1)  # Lightning's own count also goes up after the end
         self.rows.append(
             {
                 "stage": stage.index,
@@ -122,7 +121,7 @@ class RunRecord(RunCallback):
                 "tokens_seen": clock.on_all_devices(clock.tokens),
                 "seconds": round(self.seconds, 3),
                 **self._scores(),
-                "epoch": before // int(trainer.num_training_batches),
+                "epoch": trainer.current_epoch,
                 "batches": stage.batches_in_stage,
             }
         )
@@ -139,8 +138,8 @@ class RunRecord(RunCallback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the predictions and the summary, and show the run."""
-        clock = clock_of(trainer)
-        if find(trainer, Stages) is None:  # the whole run is one stage
+        clock, stages = clock_of(trainer), find(trainer, Stages)
+        if stages is None:  # the whole run is one stage
             stage = replace(datamodule_of(trainer).stage, batches_in_stage=clock.batches)
             self.rows.clear()
             self.on_stage_end(trainer, pl_module, stage)
@@ -149,6 +148,9 @@ class RunRecord(RunCallback):
         per_device = [] if use is None else use.collect(trainer)
         if not trainer.is_global_zero or not self.rows:
             return
+        if stages is None or (stages.stage is not None and stages.stage.batches_in_stage > 0):
+            # Epochs begun; Lightning's count lacks the last where a run is resumed at its very end.
+            self.rows[-1]["epoch"] = -(-clock.batches // int(trainer.num_training_batches))
         self.rows[-1].update(self._scores())  # the end of training has scored all examples
         self._write_stages(trainer)
         datamodule, last = datamodule_of(trainer), self.rows[-1]
