@@ -22,14 +22,17 @@ def tasks_and_methods(runs: Sequence[Run]) -> list[Section]:
         if run.sweep:
             sweeps.setdefault(run.sweep, []).append(run)
     for alike in sorted(sweeps.values(), key=len, reverse=True):
-        others = [run for run in others if run not in alike]
         methods = {_method(run) for run in alike}
         settings = [(run.cfg.task, run.cfg.model) for run in alike]
-        for run in others:
-            if _method(run) not in methods and (run.cfg.task, run.cfg.model) in settings:
-                alike.append(run)
-                if run.sweep:
-                    sweeps[run.sweep].remove(run)
+        joining = [
+            run
+            for run in others
+            if _method(run) not in methods and (run.cfg.task, run.cfg.model) in settings
+        ]
+        for run in joining:
+            if run.sweep:
+                sweeps[run.sweep].remove(run)
+        alike += joining
         others = [run for run in others if run not in alike]
     return [
         _matrix(name, alike)

@@ -49,12 +49,12 @@ def resolve_config(composed: DictConfig, command: CommandLine) -> TrainConfig:
         return validate(composed, TrainConfig)
     _check_links(folder)
     asked_values: Any = OmegaConf.to_container(composed, resolve=True)
-    trusted = set(asked_values.get("trust") or ())
     if resume == AUTO:
         asked_typed = validate(composed, TrainConfig)
-        trusted |= trusted_by(asked_typed)
+        trusted = trusted_by(asked_typed)
         asked_values = asked_typed.as_dict()
     else:
+        trusted = {*(asked_values.get("trust") or ())}
         trusted |= _packages_named(asked_values, command.overrides)
     run = KeptRun(folder, trusted)
     kept = run.cfg.as_dict()

@@ -68,7 +68,7 @@ class Sum(GeneratedTask):
 
     def prose(self, example: Example) -> Example:
         """With the digits in ordinary order, and each addition written out."""
-        numbers = [int("".join(text.split())[::-1]) for text in example.question.split("+")]
+        numbers = _numbers(example.question)
         sums = list(accumulate(numbers))
         steps = [
             f"{before} + {number} = {after}"
@@ -78,9 +78,13 @@ class Sum(GeneratedTask):
 
     def difficulty(self, example: Example) -> Mapping[str, float]:
         """How many digits of the running sums received a carry."""
-        numbers = [int("".join(reversed(t.split()))) for t in example.question.split("+")]
+        numbers = _numbers(example.question)
         digit_sum = sum(int(d) for number in numbers for d in str(number))
         return {"carries": (digit_sum - sum(map(int, str(sum(numbers))))) // 9}
+
+
+def _numbers(question: str) -> list[int]:
+    return [int("".join(reversed(text.split()))) for text in question.split("+")]
 
 
 def _digits(number: int, width: int) -> str:

@@ -7,6 +7,7 @@ python -m icot.train method=coupled method.student=A method.emulator=B    (c)
 """
 
 import copy
+from collections.abc import Collection
 from functools import partial
 from typing import Any, Literal
 
@@ -139,11 +140,11 @@ def _common(parts: ModuleParts) -> dict[str, Any]:
     return {name: getattr(parts, name) for name in OF_THE_MODULE}
 
 
-def _teacher(options: TeacherOptions, parts: ModuleParts) -> Teacher:
-    load = partial(restore, parts=parts, trusted=parts.trusted)
-    return Teacher(
-        load("teacher", options.teacher, options.teacher_stage), options.delta, options.subset
-    )
+def _teacher(
+    options: TeacherOptions, trusted: Collection[str], parts: ModuleParts | None = None
+) -> Teacher:
+    model = restore("teacher", options.teacher, options.teacher_stage, parts=parts, trusted=trusted)
+    return Teacher(model, options.delta, options.subset)
 
 
 def _settle_student(parts: SettingsParts, options: TeacherOptions) -> TeacherOptions:
@@ -223,7 +224,7 @@ def _start_from(teacher: Teacher, model: nn.Module) -> None:
 
 
 def _mind_reading_module(parts: ModuleParts, options: TeacherOptions) -> TrainingModule:
-    teacher = _teacher(options, parts)
+    teacher = _teacher(options, parts.trusted, parts)
     if options.init == "teacher":
         assert isinstance(parts.model, MindReader)
         _start_from(teacher, parts.model.model)
@@ -235,10 +236,7 @@ def _mind_reading_predictor(parts: PredictorParts, options: TeacherOptions) -> P
     model = parts.model
     assert isinstance(model, MindReader)
     if model.teacher is None:
-        of_teacher = restore(
-            "teacher", options.teacher, options.teacher_stage, trusted=parts.trusted
-        )
-        model.teacher = Teacher(of_teacher, options.delta, options.subset)
+        model.teacher = _teacher(options, parts.trusted)
     return MindReadingPredictor(model, model.teacher, parts.batch_size, parts.decode)
 
 
@@ -249,7 +247,7 @@ def _emulator(parts: ModelParts, options: EmulatorOptions | CoupledOptions) -> E
 
 
 def _emulator_module(parts: ModuleParts, options: EmulatorOptions) -> TrainingModule:
-    teacher = _teacher(options, parts)
+    teacher = _teacher(options, parts.trusted, parts)
     if options.init == "teacher":
         assert isinstance(parts.model, Emulator)
         _start_from(teacher, parts.model.trunk)
