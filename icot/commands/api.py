@@ -104,7 +104,7 @@ class Run(KeptRun):
             if budget < 0:
                 raise ConfigError([f"budget={budget}: must be at least 0"])
             removed = removed_for(self, budget)
-        return method.build_predictor(PredictorParts(model, trusted=self.trusted), options).answer(
+        return method.build_predictor(PredictorParts(model, self.trusted), options).answer(
             questions,
             tokenizer,
             max_new_tokens=max_new_tokens,

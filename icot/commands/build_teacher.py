@@ -128,7 +128,7 @@ def _build_run(cfg: SampleConfig, task: Task, questions: Sequence[Example]) -> A
     run, (checkpoint,) = select(option.run_dir, None, option.stage, cfg.trust)
     method, options = build_method(run.cfg.method)
     weights = load_weights(run, checkpoint, task, cfg.accelerator, model_maker(method, options))
-    predictor = method.build_predictor(PredictorParts(weights.model), options)
+    predictor = method.build_predictor(PredictorParts(weights.model, run.trusted), options)
     if predictor.settings.get("reads_the_gold_chain"):
         raise ConfigError([f"teacher.run_dir={option.run_dir}: it reads the chain it is to write"])
     eos, how = separator_id(weights.tokenizer), run.cfg.schedule

@@ -92,7 +92,7 @@ def _run_callbacks(
     show = partial(show_finished_run, title=known["task"], examples=v.shown)
 
     def predictor(model: nn.Module) -> Predictor:
-        parts = PredictorParts(model, v.batch_size, v.decode, trusted_by(cfg))
+        parts = PredictorParts(model, trusted_by(cfg), v.batch_size, v.decode)
         return method.build_predictor(parts, options)
 
     validation: list[Callback] = [

@@ -156,7 +156,7 @@ def _prepare(
         limit=None,
         cache_dir=Path(cfg.paths.cache_dir),
     )
-    predictor = method.build_predictor(PredictorParts(weights.model), options)
+    predictor = method.build_predictor(PredictorParts(weights.model, cfg.trust), options)
     return Ready(predictor, subject.examples, weights.tokenizer, source.task)
 
 

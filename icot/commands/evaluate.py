@@ -161,7 +161,7 @@ def _measure(
     make = model_maker(method, options)
     for checkpoint, of_checkpoint in groupby(points, key=itemgetter(0)):
         weights = load_weights(run, checkpoint, source.task, cfg.accelerator, make)
-        parts = PredictorParts(weights.model, cfg.batch_size, cfg.decode, run.trusted)
+        parts = PredictorParts(weights.model, run.trusted, cfg.batch_size, cfg.decode)
         predictor = method.build_predictor(parts, options)
         if isinstance(cfg.predictor, VotePredictorConfig):
             predictor = _voting(cfg.predictor, predictor, weights, source)

@@ -107,7 +107,7 @@ def _export(cfg: ExportConfig, out: Path) -> None:
     )
     model, tokenizer = subject.weights.model, subject.weights.tokenizer
     schedule = run_.cfg.schedule
-    predictor = method.build_predictor(PredictorParts(model, cfg.batch_size), options)
+    predictor = method.build_predictor(PredictorParts(model, run_.trusted, cfg.batch_size), options)
     if method.export_parts is not None:
         export_parts(cfg, out, subject, method, options)
         return

@@ -50,7 +50,7 @@ def export_parts(
     parts = method.export_parts(model)
 
     def predictor(model: Any) -> Any:
-        return method.build_predictor(PredictorParts(model, cfg.batch_size), options)
+        return method.build_predictor(PredictorParts(model, run.trusted, cfg.batch_size), options)
 
     found = evaluate(predictor(model), subject.examples, task, tokenizer)
     checkpoint = subject.checkpoint

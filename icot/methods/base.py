@@ -174,16 +174,16 @@ class PredictorParts:
 
     Attributes:
         model: with its weights, on its device.
+        trusted: packages whose code another run may name.
         batch_size: examples decoded at once.
         decode: ``verify`` decodes only what one forward pass does not determine; ``always``
             decodes everything.
-        trusted: packages whose code another run may name.
     """
 
     model: nn.Module
+    trusted: Collection[str]
     batch_size: int = 500
     decode: Decode = "verify"
-    trusted: Collection[str] = ()
 
 
 def _as_given(parts: SettingsParts, options: Options) -> Options:

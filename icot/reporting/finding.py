@@ -107,8 +107,12 @@ def _add_evaluations_elsewhere(runs: dict[Path, Run], paths: Iterable[Path]) -> 
             runs[home] = replace(runs[home], evaluations=found)
 
 
-def read_run(folder: Path) -> tuple[Run, list[str]]:
+def read_run(folder: Path, above: frozenset[Path] = frozenset()) -> tuple[Run, list[str]]:
     """A run, and messages about evaluations that cannot be read.
+
+    Args:
+        folder: its directory.
+        above: directories of runs that build on it, directly or not.
 
     Raises:
         RunError: a file of the run itself cannot be read; the message names it.
@@ -131,20 +135,22 @@ def read_run(folder: Path) -> tuple[Run, list[str]]:
             tradeoff = tradeoff or _tradeoff(place / TRADEOFF_TABLE)
         except RunError as error:
             messages.append(str(error))
-    found = Run(
-        folder, cfg, environment, summary, stages, evaluations, tradeoff, _built_on(folder, cfg)
-    )
+    built_on = _built_on(folder, cfg, above | {folder.resolve()})
+    found = Run(folder, cfg, environment, summary, stages, evaluations, tradeoff, built_on)
     return found, messages
 
 
-def _built_on(folder: Path, cfg: TrainConfig) -> dict[str, Run]:
-    """The readable runs that the method's keys name; those of a moved pipeline lie side by side."""
+def _built_on(folder: Path, cfg: TrainConfig, above: frozenset[Path]) -> dict[str, Run]:
+    """The readable runs that the method's keys name; those of a moved pipeline lie side by side.
+
+    Runs that name each other in a circle, which no training makes, are read once each.
+    """
     found = {}
     for key, value in cfg.method.arguments().items():
         for place in (Path(str(value)), folder.parent / Path(str(value)).name):
-            if (place / CONFIG).is_file() and place.resolve() != folder.resolve():
+            if (place / CONFIG).is_file() and place.resolve() not in above:
                 with suppress(RunError):
-                    found[f"method.{key}"] = read_run(place)[0]
+                    found[f"method.{key}"] = read_run(place, above)[0]
                 break
     return found
 

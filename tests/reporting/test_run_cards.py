@@ -103,3 +103,11 @@ def test_seeds_with_runs_of_their_own_to_build_on_are_one_card_that_counts_all_t
     for card, ending in zip(coupled.values(), endings, strict=True):
         assert card.facts["cost"].endswith(ending)
         assert card.facts["time"].startswith("2.0 min")
+
+
+def test_runs_that_name_each_other_in_a_circle_are_read(tmp_path):
+    for name, other in (("a", "b"), ("b", "a")):
+        folder = make_run(tmp_path / name, changes={"method.teacher": str(tmp_path / other)})
+        path = folder / ENVIRONMENT
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"choices": {"method": "x"}}))
+    assert len(cards(tmp_path)) == 2

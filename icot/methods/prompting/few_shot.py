@@ -37,10 +37,11 @@ LABEL = re.compile(r"A:\s*")  # what a model may repeat before its answer
 
 
 def name_of(prompt: AnyPrompt) -> str:
-    """A prompt in a title."""
+    """A prompt in a title: ``completion`` where a model goes on behind the question."""
     if isinstance(prompt, NativePromptConfig):
         return "native"
-    return f"{prompt.shots}-shot " + ("explicit CoT" if prompt.chain else "No CoT")
+    completed = "" if prompt.question_form.endswith("{question}") else ", completion"
+    return f"{prompt.shots}-shot " + ("explicit CoT" if prompt.chain else "No CoT") + completed
 
 
 def draw_exemplars(

@@ -264,7 +264,7 @@ def test_the_published_text_has_one_separator(place):
     method, options = build_method(kept.cfg.method)
     examples = replace(staged(kept, tokenizer), separators=1)
     found = [
-        method.build_predictor(PredictorParts(model, 7, decode), options).predict(examples).tokens
+        method.build_predictor(PredictorParts(model, (), 7, decode), options).predict(examples).tokens
         for decode in ("verify", "always")
     ]
     assert found[0] == found[1]
@@ -286,7 +286,7 @@ def test_verification_and_decoding_write_the_same_texts(place, name):
     method, options = build_method(chosen)
     examples = staged(kept, tokenizer)
     found = [
-        method.build_predictor(PredictorParts(model, 7, decode), options).predict(examples)
+        method.build_predictor(PredictorParts(model, (), 7, decode), options).predict(examples)
         for decode in ("verify", "always")
     ]
     assert found[0].tokens == found[1].tokens
@@ -306,7 +306,7 @@ def test_a_coupled_model_sees_the_question_alone(place):
     for row, column in enumerate(batch.cot_start.tolist()):
         assert torch.equal(logits[row, :column], changed[row, :column])
     method, options = build_method(kept.cfg.method)
-    answers = method.build_predictor(PredictorParts(model), options).answer(
+    answers = method.build_predictor(PredictorParts(model, ()), options).answer(
         ["2 1 * 3 4"], tokenizer, max_new_tokens=8
     )
     assert len(answers) == 1

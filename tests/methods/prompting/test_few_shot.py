@@ -12,6 +12,7 @@ from icot.errors import ConfigError
 from icot.methods.prompting.few_shot import (
     draw_exemplars,
     judge,
+    name_of,
     number_in,
     write_prompt,
 )
@@ -222,3 +223,8 @@ def test_ten_thousand_hostile_texts_are_all_judged(choice):
             assert found.broken or text.count("####") == 1
     assert sum(counts.values()) - counts["right"] == 2 * 10_005
     assert min(counts.values()) > 20
+
+
+def test_a_title_tells_a_base_models_prompt_from_a_chats():
+    names = [name_of(prompt(name)) for name in ("no_cot", "no_cot_base", "explicit", "native")]
+    assert names == ["5-shot No CoT", "5-shot No CoT, completion", "5-shot explicit CoT", "native"]
