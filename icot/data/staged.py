@@ -23,6 +23,11 @@ from icot.tasks.base import Example
 CHUNK = 4096  # rows per batch where all rows are read
 
 
+def unknown_chain(store: TokenizedSplit, written: int) -> int:
+    """The tokens of a chain that a model writes, if no example of the split has a chain; else 0."""
+    return max(0, written) if store.longest_cot == 0 else 0
+
+
 @dataclass(frozen=True)
 class StagedExamples:
     """Some rows of a split with ``tokens_removed`` tokens removed from each chain.
@@ -36,9 +41,11 @@ class StagedExamples:
         keep_position_ids: whether tokens after the removed ones keep their position ids, and where
             these jump.
         separators: 1 removes the second separator with the whole chain; part of a chain keeps both.
-        max_new_tokens: tokens that may be written if that is more than the longest correct output,
-            for examples without the chain that a model writes.
+        max_new_tokens: tokens that may be written if that is more than the longest correct output; 0
+            adds ``unknown_chain`` to it.
         filler: what the prompts have in place of the removed tokens.
+        unknown_chain: tokens of the chain that a model has learned to write, where no example of
+            the split has one, as in multiple choice; else 0.
     """
 
     store: TokenizedSplit
@@ -50,6 +57,7 @@ class StagedExamples:
     max_new_tokens: int = 0
     separators: int = 2
     filler: Filler = NO_FILLER
+    unknown_chain: int = 0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -135,7 +143,7 @@ class StagedExamples:
     def longest_target(self) -> int:
         """The limit of decoding: the longest correct output of the whole split, or more."""
         longest = int((self._lengths_of_split - self.store.cot_start).max())
-        return max(longest, self.max_new_tokens)
+        return max(longest, self.max_new_tokens or longest + self.unknown_chain)
 
     def batch(self, index: NDArray[np.int64]) -> CoTBatch:
         """The examples ``index`` [B], counted within ``rows``."""

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from icot.data.fillers import NO_FILLER, filler_of
 from icot.data.leading_tokens import decide_bos
-from icot.data.staged import StagedExamples
+from icot.data.staged import StagedExamples, unknown_chain
 from icot.data.tokenized import TokenizedSplit, kept_examples, separator_id, tokenize_split
 from icot.errors import DataError, RunError
 from icot.models.attention_choice import IMPLEMENTATIONS
@@ -264,6 +264,8 @@ def choose_examples(
             f"checkpoint {checkpoint.path} does not say at which stage it was trained; set "
             "tokens_removed= to the number of chain tokens that were removed in training."
         )
+    writes_none = internalized or budget == 0
+    unknown = 0 if writes_none else unknown_chain(store, run.summary.get("longest_cot", 0) - removed)
     examples = StagedExamples(
         store,
         np.arange(len(store))[:limit],
@@ -274,10 +276,11 @@ def choose_examples(
         max_new_tokens,
         run.cfg.schedule.separators,
         filler_of(run.cfg.schedule, tokenizer),
+        unknown,
     )
     _check_fit(weights.model, examples, source, tokenizer.unk_token_id)
     if internalized is None:
-        internalized = removed >= store.longest_cot
+        internalized = removed >= store.longest_cot and not unknown
     return Subject(weights, source, examples, internalized, budget)
 
 

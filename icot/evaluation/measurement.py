@@ -166,7 +166,8 @@ def measure_speed(
         seconds: the most seconds of each timing.
     """
     # No CoT has no fillers: what these cost is part of the speed.
-    reference = replace(examples.at(examples.store.longest_cot), filler=NO_FILLER)
+    everything = examples.at(examples.store.longest_cot)
+    reference = replace(everything, filler=NO_FILLER, unknown_chain=0)
     ways = {"stage": (examples, False), "no_cot": (reference, True)}
     others = {"no_cot": getattr(predictor, "reference", predictor)}
     single = time_single_examples(predictor, ways, timed, seconds, others)

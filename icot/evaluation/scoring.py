@@ -1,8 +1,8 @@
 """Scores of a predictor at a stage: exact match of answers, token accuracy, perplexity.
 
 Exact match compares the answers in the predictor's texts. Token accuracy and perplexity are over
-supervised tokens, each given all tokens before it, if the predictor knows them. No smoothing
-offsets are drawn here.
+supervised tokens, each given all tokens before it, if the predictor knows them and the examples
+have the chain that it writes. No smoothing offsets are drawn here.
 """
 
 from dataclasses import dataclass, field
@@ -50,7 +50,7 @@ class Evaluation(ExactMatch):
         n, correct: examples, and those with the correct answer.
         tokens: supervised tokens.
         correct_tokens, nll: supervised tokens that are the most probable one, and the summed
-            negative log-likelihood of all; None if the predictor does not know them.
+            negative log-likelihood of all; None if unknown.
         decoded: examples that were decoded, entirely or in part.
         near_ties: examples decoded because a lead was within rounding, not because another token
             led.
@@ -148,6 +148,8 @@ def evaluate(
         assert outputs.texts is not None
         predictions = _judge_texts(examples, outputs.texts, task)
     counted, nll = outputs.correct_tokens, outputs.nll
+    if examples.unknown_chain:  # an answer behind an empty chain is not what the model writes
+        counted = nll = None
     return Evaluation(
         n=len(examples),
         correct=sum(p.correct for p in predictions),

@@ -24,8 +24,8 @@ def print_stages(console: Console, rows: Sequence[Mapping[str, Any]], longest_co
             measured = [
                 f"{row['val_accuracy']:.3f}",
                 f"{row['val_accuracy_low']:.2f}-{row['val_accuracy_high']:.2f}",
-                f"{row['val_token_accuracy']:.3f}",
-                f"{row['val_perplexity']:.3f}",
+                _number(row.get("val_token_accuracy"), ".3f"),
+                _number(row.get("val_perplexity"), ".3f"),
             ]
         table.add_row(
             str(row["stage"]),

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 from icot.data.batches import collate
 from icot.data.leading_tokens import leading_tokens
 from icot.data.sampler import BatchSampler
-from icot.data.staged import StagedExamples
+from icot.data.staged import StagedExamples, unknown_chain
 from icot.data.tokenized import (
     TokenizedSplit,
     question_boundaries,
@@ -210,6 +210,7 @@ class CoTDataModule(LightningDataModule):
             self.view.keep_position_ids,
             separators=self.view.separators,
             filler=self.view.filler,
+            unknown_chain=unknown_chain(store, self.longest_cot - tokens_removed),
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,18 +2,21 @@
 
 import json
 import shutil
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
 import icot
-from icot.evaluation.loading import restore_weights
+from icot.evaluation.loading import Source, choose_examples, load_weights, restore_weights
 from icot.models.introspection import config_of
 from icot.runs.checkpoints import is_fully_internalized, select_stage
 from icot.runs.kept_run import KeptRun
 from icot.tasks.base import Example
 from icot.tasks.multiplication import Multiplication, example
+from icot.tasks.text_files import TextFiles
 
 OLD = Path(__file__).parents[1] / "fixtures" / "run_0_1_0" / "run"
 
@@ -49,6 +52,40 @@ def test_weights_are_judged_at_their_stage_on_other_chains(
     if internalized:
         assert found["other"]["perplexity"] == pytest.approx(found["own"]["perplexity"], rel=1e-6)
         assert found["own"]["fully_internalized"] is True
+
+
+@pytest.mark.parametrize("stage", ["0", "final"])
+def test_examples_without_a_chain_leave_room_for_the_one_that_the_model_writes(
+    small_run, tmp_path, stage
+):
+    """As in multiple choice, where only sampled rationales have one."""
+    places = {"output_dir": "", "cache_dir": str(tmp_path / "cache")}
+    found = {}
+    for name in ("whole", "bare"):
+        own = [example(a, 34, 2) for a in (12, 56)]
+        lines = [e if name == "whole" else replace(e, cot="") for e in own]
+        data = tmp_path / f"{name}.txt"
+        data.write_text("".join(line.line() + "\n" for line in lines))
+        found[name] = icot.load(small_run).evaluate(
+            stage,
+            data_file=str(data),
+            speed={"examples": 0},
+            out=str(tmp_path / name),
+            paths=places,
+        )
+    same = ("accuracy", "tokens_per_example", "fully_internalized")
+    whole, bare = ({key: found[name][key] for key in same} for name in ("whole", "bare"))
+    assert bare == whole
+    writes_a_chain = stage == "0"
+    assert (found["bare"]["perplexity"] is None) is writes_a_chain
+    assert (found["bare"]["token_accuracy"] is None) is writes_a_chain
+    kept = KeptRun(small_run)
+    weights = load_weights(kept, select_stage(kept, stage)[0], Multiplication(2), "cpu")
+    choose = partial(choose_examples, weights, tokens_removed=None, limit=None, cache_dir=tmp_path)
+    files = {n: TextFiles(tmp_path, None, f"{n}.txt", None) for n in ("whole", "bare")}
+    sources = [Source.own(file, "valid") for file in files.values()]
+    limits = [choose(source).examples.longest_target for source in sources]
+    assert limits == [15 if writes_a_chain else 7] * 2
 
 
 @pytest.mark.parametrize(("longest", "expected"), [(8, False), (4, True), (None, None)])
