@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from icot.config.checks import validate
 from icot.config.command_line import NOTHING, SWEEP, GroupOptions, named_values, quote, unquote
 from icot.config.entry_points import SCHEMAS
-from icot.config.identity import digest
+from icot.config.identity import digest, short_hash
 from icot.errors import ConfigError, RunError
 from icot.runs.directory import kept_choices
 from icot.runs.kept_run import KeptRun
@@ -143,9 +143,14 @@ def _directory_of_sweep(config_name: str, overrides: Sequence[str]) -> Path:
     if named:
         cfg = compose(config_name, [str(named[0].input_line)], return_hydra_config=True)
         varied |= set(cfg.hydra.sweeper.get("params") or {})
-    common = [str(o.input_line) for o in parsed if o.key_or_group not in varied]
-    choices, root, own = _compose(config_name, common, tuple(varied))
+    common = [o for o in parsed if o.key_or_group not in varied]
+    # A key of a varied group, as schedule.threshold, may exist with some of its options only.
+    inner = [o for o in common if any(o.key_or_group.startswith(f"{g}.") for g in varied)]
+    outer = [str(o.input_line) for o in common if o not in inner]
+    choices, root, own = _compose(config_name, outer, tuple(varied))
     if named:
+        if inner:
+            own = short_hash([own, *sorted(str(o.input_line) for o in inner)])
         return root / "sweeps" / f"{named[0].value()}_{own}"
     started = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     shared = [choices[group] for group in NAMING if group not in varied]

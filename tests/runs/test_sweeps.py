@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_module
 
 from icot.config.command_line import mistakes_in
@@ -121,6 +122,10 @@ def test_the_directory_depends_on_what_is_common(hydra):
     assert place() != place("data.batch_size=64")
     assert place("hydra.sweep.dir=mine") is None
     assert of("+sweep=ablation") == of("+sweep=ablation", "experiment=figure3_full_cpu")
+    suite = of("+sweep=suite")
+    assert suite == of("+sweep=suite", "task=parity", "schedule=logarithmic", "seed=1")
+    inner = ("schedule.chain_loss=1", "task.seed=5", "task.bits=24", "schedule.threshold=0.9")
+    assert len({suite, *(of("+sweep=suite", "task=parity", key) for key in inner)}) == 5
     # Without a name the time tells sweeps apart, and what all runs have in common is in the name.
     assert of("seed=1,2", "task=mult2").endswith("_mult2_tiny_adaptive")
     assert of("schedule=no_cot,explicit", "task=mult2").endswith("_mult2_tiny")
@@ -230,6 +235,14 @@ def test_a_run_of_the_suite_has_a_command_of_its_own(tmp_path):
     assert alone.returncode == 0, alone.stderr
     for name in ("predictions.jsonl", "metrics.csv"):
         assert (tmp_path / "alone" / name).read_bytes() == (run / name).read_bytes()
+
+
+def test_the_suite_takes_keys_of_one_task_and_one_schedule(tmp_path):
+    few = ("task=parity", "task.bits=24", "schedule=adaptive", "schedule.threshold=0.9", "seed=1")
+    done = icot("train", "-m", "+sweep=suite", *few, *TWO_STEPS, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = yaml.safe_load((only(tmp_path) / "parity_adaptive_seed_1" / "config.yaml").read_text())
+    assert (run["task"]["bits"], run["schedule"]["threshold"]) == (24, 0.9)
 
 
 def test_each_runs_own_command_makes_it_alone(tmp_path):
