@@ -464,6 +464,7 @@ def test_the_settings_of_the_prompted_models_of_scotd(name):
     task, model, way = re.fullmatch(r"table2a_(\w+)_(gpt3|opt)_(explicit|no_cot)", name).groups()
     assert cfg.predictor.kind == ("prompted" if model == "opt" else "endpoint")
     assert (cfg.split, cfg.prompt.chain) == ("valid", way == "explicit")
+    assert (cfg.prompt.question_form, cfg.prompt.stop) == ("Q: {question}\nA:", ["\n"])  # no chats
     assert (cfg.prompt.exemplars is not None) == cfg.prompt.chain
     assert cfg.prompt.shots == {"csqa": 7, "quarel": 5, "obqa": 4}[task]
     assert cfg.paper.accuracy == paper_row(name).accuracy
