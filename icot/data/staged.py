@@ -41,8 +41,8 @@ class StagedExamples:
         keep_position_ids: whether tokens after the removed ones keep their position ids, and where
             these jump.
         separators: 1 removes the second separator with the whole chain; part of a chain keeps both.
-        max_new_tokens: tokens that may be written if that is more than the longest correct output; 0
-            adds ``unknown_chain`` to it.
+        max_new_tokens: tokens that may be written if that is more than the longest correct output;
+            0 adds ``unknown_chain`` to it.
         filler: what the prompts have in place of the removed tokens.
         unknown_chain: tokens of the chain that a model has learned to write, where no example of
             the split has one, as in multiple choice; else 0.

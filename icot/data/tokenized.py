@@ -309,6 +309,7 @@ def _build(
             "longest": longest,
             "longest_cot": longest_cot,
             "skipped_lines": task.skipped(split),
+            "notes": list(task.notes(split)),
             "dtype": dtype.name,
             "key": key,
             "sha256": {name: _sha256(partial / f"{name}.bin") for name in files},

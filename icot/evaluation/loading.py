@@ -265,7 +265,9 @@ def choose_examples(
             "tokens_removed= to the number of chain tokens that were removed in training."
         )
     writes_none = internalized or budget == 0
-    unknown = 0 if writes_none else unknown_chain(store, run.summary.get("longest_cot", 0) - removed)
+    unknown = (
+        0 if writes_none else unknown_chain(store, run.summary.get("longest_cot", 0) - removed)
+    )
     examples = StagedExamples(
         store,
         np.arange(len(store))[:limit],

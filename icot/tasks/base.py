@@ -85,6 +85,10 @@ class Task(ABC):
         """The number of bad lines of ``split`` skipped when it was last read."""
         return 0
 
+    def notes(self, split: Split) -> Sequence[str]:
+        """What to know of ``split`` as it was last read; kept with its tokens, told to each run."""
+        return ()
+
     def leaves_out(self, split: Split, example: Example) -> bool:
         """Whether to skip and count an example that cannot be tokenized; if not, it is an error."""
         return False

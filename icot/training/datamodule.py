@@ -91,6 +91,8 @@ class CoTDataModule(LightningDataModule):
                 raise DataError(f"task {self.task.name} has no example in its {name} split.")
             if skipped := store.index["skipped_lines"]:
                 log.warning("task %s, %s: skipped %d bad lines.", self.task.name, name, skipped)
+            for note in store.index.get("notes", ()):  # stores of before have none
+                log.info("%s", note)
             self._splits[name] = store
         return self._splits[name]
 

@@ -22,7 +22,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, get_args, get_type_hints
 
 from icot.errors import DataError, RunError
 from icot.inference.completions import Completion
@@ -243,9 +243,10 @@ def read_lines(file: Path) -> Iterator[Sample]:
                     yield _sample_of(json.loads(raw))
                 except (ValueError, RecursionError) as error:  # JSON's and UTF-8's errors, too
                     reason = error if type(error) is ValueError else "is not JSON"
+                    is_ours = (file.parent / SETTINGS).is_file()
+                    again = "; icot.sample then asks for that sample again" if is_ours else ""
                     raise DataError(
-                        f"{file}, line {number}: {reason}. Remove the line; icot.sample then "
-                        "asks for that sample again."
+                        f"{file}, line {number}: {reason}. Remove the line{again}."
                     ) from None
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror}).") from None
@@ -272,25 +273,22 @@ def _sample_of(line: Any) -> Sample:
     if checksum is not None and checksum != _checksum(line):
         raise ValueError("is damaged: its checksum is another one")
     values = {f.name: line[f.name] for f in fields(Sample) if f.name in line}
-    for name, kinds in KINDS.items():
-        if name not in values:
-            raise ValueError(f'has no "{name}"')
-        if not isinstance(values[name], kinds) or isinstance(values[name], bool):
-            raise ValueError(f'has a "{name}" of the wrong type: {values[name]!r:.60}')
+    if values.get("rationale") is None:
+        values.pop("rationale", None)
+    for name, value in values.items():
+        kinds = KINDS[name]
+        is_whole_number = type(value) is int and float in kinds
+        if type(value) not in kinds and not is_whole_number:
+            raise ValueError(f'has a "{name}" of the wrong type: {value!r:.60}')
+    if missing := [name for name in NEEDED if name not in values]:
+        raise ValueError(f'has no "{missing[0]}"')
     values.setdefault("rationale", " ".join(values["text"].split()))
     values.setdefault("correct", None)
     return Sample(**values)
 
 
-TEXT_OR_NOTHING = (str, type(None))
-KINDS: dict[str, Any] = {  # of what every line has
-    "index": int,
-    "sample": int,
-    "question": str,
-    "answer": TEXT_OR_NOTHING,
-    "text": str,
-    "prediction": TEXT_OR_NOTHING,
-}
+NEEDED = ("index", "sample", "question", "answer", "text", "prediction")  # every line has it
+KINDS = {name: get_args(hint) or (hint,) for name, hint in get_type_hints(Sample).items()}
 
 
 def _check_same(kept: dict[str, Any], wanted: dict[str, Any], folder: Path) -> None:

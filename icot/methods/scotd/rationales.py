@@ -12,10 +12,9 @@ every question counts), ``schedule=icot_si`` internalizes the distilled rational
 """
 
 import hashlib
-import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -27,7 +26,14 @@ from hydra.utils import get_class
 from icot.config.kept import trusted_packages
 from icot.config.section import TARGET
 from icot.errors import DataError
-from icot.methods.scotd.corpus import SAMPLES, SETTINGS, Sample, read_corpus, read_settings
+from icot.methods.scotd.corpus import (
+    SAMPLES,
+    SETTINGS,
+    Sample,
+    judge,
+    read_corpus,
+    read_settings,
+)
 from icot.methods.scotd.embeddings import count_words, sentence_embeddings
 from icot.methods.scotd.filters import (
     BUDGETED,
@@ -40,8 +46,6 @@ from icot.methods.scotd.filters import (
 from icot.tasks.answers import ANSWER_MARK
 from icot.tasks.base import Example, Split, Task
 
-log = logging.getLogger(__name__)
-
 CHUNK = 20_000
 HELD_OUT = 10  # one question of so many, with selection="train_holdout"
 Labels = Literal["gold", "teacher"]
@@ -52,10 +56,14 @@ Selection = Literal["train_holdout", "valid"]
 
 @dataclass(frozen=True)
 class _Parts:
-    """What a corpus is divided into: what is trained on, and the examples held out of it."""
+    """What a corpus is divided into: what is trained on, and the examples held out of it.
+
+    ``notes`` has the corpus's numbers, before and after.
+    """
 
     train: list[Sample]
     held_out: list[Example]
+    notes: list[str]
 
 
 class Rationales(Task):
@@ -122,18 +130,26 @@ class Rationales(Task):
         """
         if not self.path.is_dir():
             return None
-        keys = dict(read_settings(self.path)["task"])
-        target = str(keys.pop(TARGET))
+        keys = read_settings(self.path).get("task")
+        if not isinstance(keys, dict) or TARGET not in keys:
+            raise DataError(f"{self.path / SETTINGS}: names no task that was sampled.")
+        target = str(keys[TARGET])
         if target.partition(".")[0] not in trusted_packages():
             raise DataError(
                 f"{self.path / SETTINGS}: the task is {target!r}; a corpus may name code only of "
                 "icot and of installed packages that extend it (entry point icot.packages)."
             )
-        made: Task = get_class(target)(**keys)
+        try:
+            made: Task = get_class(target)(**{k: v for k, v in keys.items() if k != TARGET})
+        except (ImportError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{self.path / SETTINGS}: its task cannot be made ({error}); was it sampled with "
+                "another version?"
+            ) from None
         return made
 
     def _source(self, split: Split) -> tuple[Task | None, Split]:
-        """The task and split that a held-out split comes from."""
+        """The task and split that a held-out split comes from; no task of a file of samples."""
         held_out = self.selection == "train_holdout"
         return self.sampled, "valid" if held_out and split == "test" else split
 
@@ -149,12 +165,22 @@ class Rationales(Task):
         return 0 if task is None else task.size(name)
 
     def fingerprint(self, split: Split) -> Mapping[str, Any]:
-        """The corpus's file and what is taken from it, or the sampled task's."""
+        """The corpus's file and what is taken from it, or the sampled task's.
+
+        Raises:
+            DataError: there is no such corpus, or it is a file, which has no split of a task.
+        """
+        file_of_corpus = self._file
         task, name = self._source(split)
         if not self._is_own(split):
-            assert task is not None
+            if task is None:
+                raise DataError(
+                    f"task.samples={self.path} is a file, which does not name the task that was "
+                    f"sampled, so there is no {split} split: use split=valid, and "
+                    "task.selection=train_holdout in training."
+                )
             return task.fingerprint(name)
-        with self._file.open("rb") as file:
+        with file_of_corpus.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return {
             "task": "Rationales",
@@ -197,6 +223,10 @@ class Rationales(Task):
         """Such examples of ``split``."""
         return self._skipped[split]
 
+    def notes(self, split: Split) -> Sequence[str]:
+        """Samples, questions, share of right ones, before and after what is left out."""
+        return self._parts.notes if split == "train" else ()
+
     def symbols(self) -> tuple[str, ...] | None:
         """Those of the task that was sampled."""
         return None if self.sampled is None else self.sampled.symbols()
@@ -221,14 +251,20 @@ class Rationales(Task):
 
     @property
     def _file(self) -> Path:
-        return self.path / SAMPLES if self.path.is_dir() else self.path
+        """Its samples.
+
+        Raises:
+            DataError: they are not there.
+        """
+        file = self.path / SAMPLES if self.path.is_dir() else self.path
+        if not file.is_file():
+            raise DataError(f"task.samples={self.path}: there is no such corpus of samples.")
+        return file
 
     @cached_property
     def _parts(self) -> _Parts:
         """The samples to train on and the examples to validate on."""
-        if not self._file.is_file():
-            raise DataError(f"task.samples={self.path}: there is no such corpus of samples.")
-        every = by_question(read_corpus(self.path))
+        every = by_question(self._judged(read_corpus(self._file)))
         questions = [of_one[: self.samples_per_question] for of_one in every]
         held_out: set[int] = set()
         if self.selection == "train_holdout" and len(questions) > 1:
@@ -242,20 +278,24 @@ class Rationales(Task):
         if not train:
             because = f": {why}" if marked else ""
             raise DataError(f"task.samples={self.path}: no sample is left to train on{because}.")
-        if marked:
-            log.warning("task.samples=%s: %s; they are left out.", self.path, why)
-        whole = list(chain.from_iterable(questions))
-        log.info("%s, all: %s", self.path, Statistics.of(whole))
-        log.info(
-            "%s, to train on (labels %s, filter %s): %s; %d questions without a sample.",
-            self.path,
-            self.labels,
-            self.filter,
-            Statistics.of(train),
-            len(learned) - len(by_question(train)),
-        )
+        left_out = len(learned) - len(by_question(train))
+        notes = [
+            f"{self.path}, all: {Statistics.of(list(chain.from_iterable(questions)))}",
+            f"{self.path}, to train on (labels {self.labels}, filter {self.filter}): "
+            f"{Statistics.of(train)}; {left_out} questions without a sample.",
+            *([f"{self.path}: {why}; they are left out."] if marked else []),
+        ]
         examples = [self._held_out_example(questions[i]) for i in sorted(held_out)]
-        return _Parts(train, [example for example in examples if example is not None])
+        return _Parts(train, [example for example in examples if example is not None], notes)
+
+    def _judged(self, samples: Sequence[Sample]) -> list[Sample]:
+        """The samples; another program may have left it to us whether an answer is right."""
+        return [
+            replace(s, correct=judge(s.prediction, Example(s.question, "", s.answer), self))
+            if s.correct is None and s.answer is not None
+            else s
+            for s in samples
+        ]
 
     def _filter(self, asked: Sequence[Sample]) -> list[Sample]:
         """What is trained on."""

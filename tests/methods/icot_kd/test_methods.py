@@ -264,7 +264,9 @@ def test_the_published_text_has_one_separator(place):
     method, options = build_method(kept.cfg.method)
     examples = replace(staged(kept, tokenizer), separators=1)
     found = [
-        method.build_predictor(PredictorParts(model, (), 7, decode), options).predict(examples).tokens
+        method.build_predictor(PredictorParts(model, (), 7, decode), options)
+        .predict(examples)
+        .tokens
         for decode in ("verify", "always")
     ]
     assert found[0] == found[1]

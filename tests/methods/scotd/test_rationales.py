@@ -1,7 +1,7 @@
 """The task of a corpus: what it yields, what it never looks at, and students trained on it."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -104,7 +104,7 @@ def test_n_samples_of_many_are_the_corpus_of_n(tmp_path):
         examples(Rationales(many, samples_per_question=1))
 
 
-def test_what_would_be_misread_is_never_trained_on(tmp_path, caplog):
+def test_what_would_be_misread_is_never_trained_on(tmp_path):
     samples = [
         made(0, 0, "1", rationale="a #### 7 b"),
         made(0, 1, "1", finish_reason="length"),
@@ -113,7 +113,7 @@ def test_what_would_be_misread_is_never_trained_on(tmp_path, caplog):
     ]
     task = Rationales(write(tmp_path / "c", samples), selection="valid")
     assert examples(task) == [Example("0 0 * 1", "two lines", "1")]
-    assert "1 rationales hold the mark ####" in caplog.text
+    assert "1 rationales hold the mark ####" in task.notes("train")[2]
     with pytest.raises(DataError, match="no sample is left to train on: 1 rationales hold"):
         examples(Rationales(write(tmp_path / "d", samples[:2]), selection="valid"))
 
@@ -154,6 +154,53 @@ def test_mistakes(corpus, overrides, said):
     cfg = compose_config("train", ["task=rationales", f"task.samples={corpus}", *overrides])
     with pytest.raises((ConfigError, DataError, ValueError), match=said):
         examples(build_task(cfg.task))
+
+
+def lines(path, **changes):
+    """A file of another program, with only what is needed, and what ``changes`` says."""
+    needed = ("index", "sample", "question", "answer", "text", "prediction")
+    rows = [
+        {k: v for k, v in asdict(s).items() if k in needed} | changes for s in read_corpus(path)
+    ]
+    file = path.parent / "lines.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def test_a_file_that_does_not_say_what_is_right_is_judged(corpus):
+    assert examples(Rationales(lines(corpus))) == examples(Rationales(corpus))
+    assert examples(Rationales(lines(corpus, rationale=None))) == examples(Rationales(corpus))
+    with pytest.raises(DataError, match="no sample is left"):
+        examples(Rationales(lines(corpus, correct=False)))
+
+
+@pytest.mark.parametrize("changes", [{"correct": "yes"}, {"rationale": 7}, {"logprob": "low"}])
+def test_a_value_of_the_wrong_type_is_named(corpus, changes):
+    (name,) = changes
+    with pytest.raises(
+        DataError, match=rf'line 1: has a "{name}" of the wrong type.*Remove the line\.'
+    ):
+        examples(Rationales(lines(corpus, **changes)))
+
+
+def test_a_file_has_no_task_whose_splits_could_be_taken(corpus):
+    task = Rationales(lines(corpus), selection="valid")
+    for split in ("valid", "test"):
+        with pytest.raises(DataError, match=rf"no {split} split: use split=valid"):
+            task.fingerprint(split)
+
+
+@pytest.mark.parametrize("task", [None, {"_target_": TASK["_target_"], "digit": 2}, {}])
+def test_a_task_that_cannot_be_made_is_named(corpus, task):
+    (corpus / "samples.json").write_text(json.dumps({"task": task}))
+    with pytest.raises(DataError, match=r"samples\.json: (its task cannot be made|names no task)"):
+        Rationales(corpus).symbols()
+
+
+def test_a_corpus_that_has_been_moved_away(tmp_path):
+    for split in ("train", "valid", "test"):
+        with pytest.raises(DataError, match="there is no such corpus"):
+            Rationales(tmp_path / "gone").fingerprint(split)
 
 
 def test_a_corpus_runs_no_code_of_strangers(tmp_path, corpus):
@@ -216,14 +263,16 @@ def test_a_student_is_trained_evaluated_and_resumed(corpus, tmp_path, schedule):
     ]  # fmt: skip
     whole = icot("train", *train, "hydra.run.dir=whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
-    said = (tmp_path / "whole" / "train.log").read_text()
-    assert "80 samples of 20 questions" in said
     summary = json.loads((tmp_path / "whole" / "summary.json").read_text())
     assert summary["examples_seen"] == 4 * 18  # each question once an epoch
     part = icot("train", *train, "hydra.run.dir=part", "trainer.max_epochs=2", cwd=tmp_path)
     assert part.returncode == 0, part.stderr
     more = icot("train", "resume=part", "trainer.max_epochs=4", cwd=tmp_path)
     assert more.returncode == 0, more.stderr
+    for run in ("whole", "part"):  # the second finds its tokens in the cache
+        said = (tmp_path / run / "train.log").read_text()
+        assert "all: 80 samples of 20 questions" in said
+        assert "to train on (labels teacher, filter none)" in said
     weights = [
         torch.load(tmp_path / run / "checkpoints" / "last.ckpt", weights_only=False)["state_dict"]
         for run in ("whole", "part")
