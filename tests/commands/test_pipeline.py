@@ -161,6 +161,23 @@ def test_symbolic_distillation_from_the_teacher_to_the_report(tmp_path):
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
+@pytest.mark.parametrize(
+    "teacher",
+    [
+        ("model", "name_or_path=gpt2"),
+        ("endpoint", "base_url=http://127.0.0.1:1", "model=m"),
+    ],
+)
+def test_symbolic_distillation_from_a_teacher_without_a_run(tmp_path, teacher):
+    kind, *keys = teacher
+    words = [f"corpus.teacher={kind}", *(f"corpus.teacher.{key}" for key in keys)]
+    plan = ("+pipeline=scotd_any_teacher", *words, "corpus.task=mult2", "out=p", "dry_run=true")
+    done = icot("pipeline", *plan, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"icot.sample teacher={kind} teacher.{keys[0]}" in done.stdout
+    assert "icot.train task=rationales task.samples=p/corpus schedule=explicit" in done.stdout
+
+
 def test_jobs_of_commands_that_do_not_train(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     slurm = ("hydra/launcher=slurm", "hydra.launcher.partition=gpu", "dry_run=true")
