@@ -37,7 +37,8 @@ class Records(ReadTask):
         data_dir: the folder of the files; None reads ``dataset``.
         train_file, valid_file, test_file: the names of the files, or of the data set's splits; None
             without such a split. If all are None, the usual names: ``train.jsonl`` or
-            ``train.json`` and so on, and ``train``, ``validation``, ``test``.
+            ``train.json`` and so on, and ``train``, ``validation``, ``test``. In ``data_dir`` a
+            name of the data set's split is the usual file: of ``test_file: train``, ``test.jsonl``.
         dataset: hub name, or a folder that ``datasets`` can load.
         subset: the data set's configuration name.
         revision: a commit or tag that pins the download.
@@ -49,7 +50,7 @@ class Records(ReadTask):
     Raises:
         ValueError: there is no such format, neither a folder nor a data set, or a file without its
             folder.
-        DataError: a file is missing.
+        DataError: a file is missing; the training file only when it is read.
     """
 
     def __init__(
@@ -89,7 +90,9 @@ class Records(ReadTask):
                     f"split of {dataset}: set task.data_dir to the file's folder"
                 )
         self._local = data_dir is not None
-        self._paths = {} if data_dir is None else _find(Path(data_dir), self._names)
+        self._paths: dict[Split, Path] = {}
+        if data_dir is not None:
+            self._paths = _find(Path(data_dir), self._names, dataset is not None)
 
     def converter(self, format: str) -> Callable[[Mapping[str, Any]], Example]:
         """What makes an example of a record.
@@ -109,7 +112,7 @@ class Records(ReadTask):
 
     def fingerprint(self, split: Split) -> Mapping[str, Any]:
         """The format, the file's content or the data set's revision, and the limits."""
-        path, digest = self._path(split), ""
+        path, digest = self._existing(split), ""
         if path is not None:
             with path.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -153,13 +156,19 @@ class Records(ReadTask):
     def _path(self, split: Split) -> Path | None:
         return self._paths.get("train" if self._holds_out(split) else split)
 
+    def _existing(self, split: Split) -> Path | None:
+        path = self._path(split)
+        if path is not None and not path.is_file():
+            raise _missing(f"task.train_file={path}")
+        return path
+
     def _holds_out(self, split: Split) -> bool:
         """Whether a local split is a part of the training file."""
         return split != "test" and "valid" not in self._paths and self.held_out > 0
 
     def _records(self, split: Split) -> Iterator[tuple[str, Any]]:
         """The place of each record, for messages, and the record."""
-        path = self._path(split)
+        path = self._existing(split)
         if path is not None:
             rows = read_records(path)
             part = range(len(rows))
@@ -175,24 +184,43 @@ class Records(ReadTask):
                 yield f"data set {self.dataset}, split {name}, row {i} (counted from 0)", row
 
 
-def _find(folder: Path, names: Mapping[Split, str]) -> dict[Split, Path]:
+def _find(folder: Path, names: Mapping[Split, str], of_hub: bool) -> dict[Split, Path]:
     """The file of each split.
 
+    Args:
+        folder: that holds them.
+        names: of the files; none are the usual ones.
+        of_hub: a name may be that of a data set's split.
+
     Raises:
-        DataError: one is missing, or there is none at all.
+        DataError: one is missing, or there is none at all; a training file may be missing until it
+            is read.
     """
-    wanted = {split: folder / name for split, name in names.items()}
-    if not names:
-        usual = [(s, folder / f"{s}{end}") for s in SPLITS for end in FILES]
-        wanted = {split: path for split, path in usual if path.is_file()}
-    missing = [f"task.{s}_file={p}" for s, p in wanted.items() if not p.is_file()]
-    if missing or not wanted:
-        what = ", ".join(missing) or f"{folder} has neither train, valid nor test.jsonl (or .json)"
-        raise DataError(
-            f"missing data files: {what}. Set task.data_dir to the folder that holds them, a "
-            "file's name (task.test_file=NAME), or task.train_file=null if there is none."
-        )
+    usual = {split: _usual_file(folder, split) for split in SPLITS}
+    wanted = {split: path for split, path in usual.items() if path.is_file()}
+    if names:
+        wanted = {split: folder / name for split, name in names.items()}
+        for split, path in wanted.items():
+            if of_hub and not path.name.endswith(FILES) and not path.is_file():
+                wanted[split] = usual[split]
+    missing = {split: path for split, path in wanted.items() if not path.is_file()}
+    if missing.keys() - {"train"} or missing == wanted:
+        what = ", ".join(f"task.{split}_file={path}" for split, path in missing.items())
+        raise _missing(what or f"{folder} has neither train, valid nor test.jsonl (or .json)")
     return wanted
+
+
+def _missing(what: str) -> DataError:
+    return DataError(
+        f"missing data files: {what}. Set task.data_dir to the folder that holds them, a "
+        "file's name (task.test_file=NAME), or task.train_file=null if there is none."
+    )
+
+
+def _usual_file(folder: Path, split: Split) -> Path:
+    """A split's ``.jsonl``, or its ``.json`` if only that is there."""
+    paths = [folder / f"{split}{end}" for end in reversed(FILES)]
+    return next((path for path in paths if path.is_file()), paths[0])
 
 
 def read_records(path: Path) -> list[tuple[str, Any]]:

@@ -45,6 +45,23 @@ def test_published_prontoqa_problems(real_data):
         assert e.cot.split(". ")[0] in facts
 
 
+def test_prontoqa_rows_of_two_publications():
+    steps = ["Max is a yumpus.", "Max is not wooden."]
+    published = {
+        "context": "Each yumpus is not wooden. Max is a yumpus.",
+        "question": "Is the following statement true or false? Max is wooden.",
+        "options": ["A) True", "B) False"],
+        "explanation": steps,
+        "answer": "B",
+    }
+    prepared = {
+        "question": f"{published['context']} {published['question']}",
+        "steps": steps,
+        "answer": "False",
+    }
+    assert FORMATS["prontoqa"](prepared) == FORMATS["prontoqa"](published)
+
+
 def test_natural_chains_are_the_published_ones(real_data):
     """6,973 of OpenAI's 7,473 problems are in the published file, word by word."""
     folder = real_data / "gsm8k"
@@ -125,6 +142,8 @@ def test_a_bad_record_is_named_or_counted(tmp_path):
 def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(DataError, match=re.escape(f"task.test_file={tmp_path / 'x.json'}")):
         Records("svamp", tmp_path, test_file="x.json")
+    with pytest.raises(DataError, match=re.escape(f"task.train_file={tmp_path / 'x'}")):
+        Records("svamp", tmp_path, train_file="x")
     with pytest.raises(DataError, match="neither train, valid nor test"):
         Records("svamp", tmp_path)
     with pytest.raises(ValueError, match=r"task\.data_dir or task\.dataset"):
@@ -149,19 +168,59 @@ def test_splits_of_a_data_set_by_its_own_names(tmp_path):
         examples(both, "test")
 
 
-@pytest.mark.parametrize("name", ["svamp", "multiarith", "gsm_hard", "gsm8k_nl"])
+ROWS = {
+    "svamp": {"Body": "b", "Question": "q?", "Answer": 1},
+    "multiarith": {"question": "q?", "final_ans": "1"},
+    "gsm_hard": {"input": "q?", "target": 1},
+    "gsm8k_nl": {"question": "q?", "answer": "It is one. #### 1"},
+}
+
+
+def write_rows(path, row, count):
+    path.write_text("\n".join([json.dumps(row)] * count))
+
+
+@pytest.mark.parametrize("name", ROWS)
 def test_evaluation_sets_by_one_option_from_local_files(tmp_path, name):
-    row = {
-        "svamp": {"Body": "b", "Question": "q?", "Answer": 1},
-        "multiarith": {"question": "q?", "final_ans": "1"},
-        "gsm_hard": {"input": "q?", "target": 1},
-        "gsm8k_nl": {"question": "q?", "answer": "It is one. #### 1"},
-    }[name]
-    (tmp_path / "test.json").write_text(json.dumps([row]))
+    write_rows(tmp_path / "test.json", ROWS[name], 1)
     options = [f"task={name}", f"task.data_dir={tmp_path}", "task.test_file=test.json"]
     task = build_task(compose_config("train", options).task)
     assert [e.answer for e in examples(task, "test")] == ["1"]
     assert task.name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("multiarith", {"train": 420, "test": 180}),
+        ("svamp", {"train": 700, "test": 300}),
+        ("gsm_hard", {"test": 5}),
+    ],
+)
+def test_word_problems_are_judged_on_their_test_split(tmp_path, name, files):
+    """Never on training records, in files as on the hub."""
+    for split, count in files.items():
+        write_rows(tmp_path / f"{split}.jsonl", ROWS[name], count)
+    local = build_task(compose_config("train", [f"task={name}", f"task.data_dir={tmp_path}"]).task)
+    hub = build_task(compose_config("train", [f"task={name}"]).task)
+    assert [task.size(s) for task in (local, hub) for s in ("train", "valid")] == [0] * 4
+    assert len(examples(local, "test")) == files["test"]
+
+
+def test_a_missing_training_file_is_missed_when_it_is_read(tmp_path):
+    row = {"question": "q?", "steps": ["s."], "answer": "a"}
+    for split in ("valid", "test"):
+        write_rows(tmp_path / f"prosqa_{split}.json", row, 3)
+    options = ["task=prosqa_files", f"task.data_dir={tmp_path}"]
+    task = build_task(compose_config("train", options).task)
+    assert len(examples(task, "valid")) == len(examples(task, "test")) == 3
+    message = rf"missing data files: task\.train_file={tmp_path / 'prosqa_train.json'}\. Set task"
+    for read in (task.fingerprint, lambda split: examples(task, split)):
+        with pytest.raises(DataError, match=message):
+            read("train")
+    (tmp_path / "prosqa_test.json").unlink()
+    with pytest.raises(DataError, match=r"task\.test_file="):
+        build_task(compose_config("train", options).task)
 
 
 def test_a_format_that_does_not_exist_is_an_error_of_the_command_line():
