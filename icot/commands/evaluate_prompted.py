@@ -13,6 +13,7 @@ from torch import nn
 
 from icot.commands.build import build_task
 from icot.commands.build_endpoint import build_endpoint
+from icot.commands.sources import lines_of
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import EvaluateConfig
 from icot.config.experiments import GROUP as EXPERIMENT
@@ -55,7 +56,6 @@ from icot.runs.layout import (
 from icot.system.files import write_text
 from icot.system.hardware import device_for
 from icot.system.machine import machine
-from icot.tasks.text_files import TextFiles
 
 HOME = "prompted"  # folder in paths.output_root
 MAX_NEW_TOKENS = 600  # published, except for the chains of multiplication
@@ -138,8 +138,7 @@ def _source(cfg: EvaluateConfig) -> Source:
     if cfg.data_file is None:
         return Source.own(task, cfg.split)
     path = Path(cfg.data_file)
-    texts = TextFiles(path.parent, None, path.name, None, on_bad_line=cfg.on_bad_line)
-    return Source(task, texts, "valid", str(path))
+    return Source(task, lines_of(path, cfg.on_bad_line), "valid", str(path))
 
 
 def _model(predictor: AnyAsked) -> str:

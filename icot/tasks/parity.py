@@ -31,6 +31,7 @@ class Parity(GeneratedTask):
 
     Attributes:
         positions: those that count, counted from 0.
+        all_count: whether all bits count, in questions of any length.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Parity(GeneratedTask):
             raise ValueError(f"hidden must be from 1 to the number of bits, {bits}, not {count}")
         self.name = f"parity{bits}" if hidden is None else f"parity{hidden}of{bits}"
         self.width = bits + distractors
+        self.all_count = count == self.width
         self.positions = sorted(Random(f"hidden {seed}").sample(range(bits), count))
         parameters = {"bits": bits, "hidden": count, "distractors": distractors}
         super().__init__(parameters, 2**self.width, train_size, valid_size, test_size, seed)
