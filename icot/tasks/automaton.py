@@ -88,12 +88,18 @@ class Automaton(GeneratedTask):
 
     def difficulty(self, example: Example) -> Mapping[str, float]:
         """The length of the word."""
-        return {"letters": len(example.question.split())}
+        word = self._word(example.question)
+        return {"letters": len(word)} if word else {}
 
     def quantities(self, example: Example) -> Mapping[str, str]:
         """The state after each letter."""
-        states = accumulate(example.question.split(), self.step, initial=self.start)
+        states = accumulate(self._word(example.question), self.step, initial=self.start)
         return {f"state {i}": state for i, state in enumerate(states) if i}
+
+    def _word(self, question: str) -> list[str]:
+        """The letters; none if the text has others."""
+        word = question.split()
+        return word if set(word) <= set(self.letters) else []
 
 
 def _machine(

@@ -6,7 +6,8 @@ The text of a question has the least significant digit first, 2365 x 4347 is ``5
 import re
 from math import isqrt
 
-QUESTION = re.compile(r"(\d(?: \d)*) \* (\d(?: \d)*)")
+NUMBER = r"[0-9](?: [0-9]){0,1999}"  # Python converts texts of at most 4,300 digits
+QUESTION = re.compile(rf"({NUMBER}) \* ({NUMBER})")
 
 
 def difficulty(question: str) -> dict[str, float]:

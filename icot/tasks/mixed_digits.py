@@ -9,6 +9,7 @@ Partial product i of numbers with n1 and n2 digits has n1+1+i digits, the answer
 MathGLM's rows of Table 2 (arXiv 2405.14838) and the authors' demo are models of mixed digits.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, Literal, get_args
@@ -167,16 +168,16 @@ class MixedMultiplication(Task):
         return (*"0123456789*+()", ANSWER_MARK)
 
     def difficulty(self, example: Example) -> Mapping[str, float | str]:
-        """How many digits the operands have; in reversed order without zeros the carries, too."""
+        """How many digits the operands have without padding; in reversed order the carries, too."""
         match = QUESTION.fullmatch(example.question)
         if match is None:
             return {}
-        n1, n2 = (len(text.split()) for text in match.groups())
+        n1, n2 = (len(str(number)) for number in self._numbers(match))
         more = difficulty(example.question) if self.order == "reversed" else {}
         return {DIGITS: f"{n1} × {n2}", **more}
 
     def quantities(self, example: Example) -> Mapping[str, float]:
-        """Digits of running sums, and carries, in reversed order without zeros."""
+        """Digits of running sums, and carries, in reversed order."""
         return quantities(example.question) if self.order == "reversed" else {}
 
     def prose(self, example: Example) -> Example:
@@ -184,9 +185,12 @@ class MixedMultiplication(Task):
         match = QUESTION.fullmatch(example.question)
         if match is None:
             return example
+        return long_multiplication(*self._numbers(match))
+
+    def _numbers(self, question: re.Match[str]) -> tuple[int, int]:
         step = -1 if self.order == "reversed" else 1
-        a, b = (int("".join(text.split()[::step])) for text in match.groups())
-        return long_multiplication(a, b)
+        a, b = (int("".join(text.split()[::step])) for text in question.groups())
+        return a, b
 
     def chunks(self, split: Split) -> Iterator[list[Example]]:
         """The examples of ``split``, 20,000 at a time."""

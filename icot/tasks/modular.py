@@ -75,8 +75,11 @@ class Modular(GeneratedTask):
 
     def difficulty(self, example: Example) -> Mapping[str, float]:
         """How deep the brackets are nested."""
+        symbols = example.question.split()
+        if not symbols or not set(symbols) <= set(self.symbols()):
+            return {}
         depth = deepest = 0
-        for symbol in example.question.split():
+        for symbol in symbols:
             depth += (symbol == "(") - (symbol == ")")
             deepest = max(deepest, depth)
         return {"depth": deepest}

@@ -236,7 +236,7 @@ def _draw(digits: tuple[int, int], count: int, seed: int) -> NDArray[np.int8]:
         rows = drawn.view(np.dtype((np.void, width))).ravel()
         _, indices = np.unique(rows, return_index=True)
         drawn = drawn[np.sort(indices)]
-    return drawn[:count]
+    return drawn[:count].copy()  # a view would keep the whole block
 
 
 def _ease(

@@ -69,11 +69,17 @@ class Parity(GeneratedTask):
 
     def difficulty(self, example: Example) -> Mapping[str, float]:
         """How many of the hidden bits are one."""
-        bits = example.question.split()
-        return {"ones": sum(bits[i] == "1" for i in self.positions if i < len(bits))}
+        bits = self._hidden_bits(example.question)
+        return {"ones": sum(bits)} if bits else {}
 
     def quantities(self, example: Example) -> Mapping[str, int]:
         """The parity of the bits that count, up to each of them; bits are counted from 1."""
-        bits = [int(bit) for bit in example.question.split()]
-        parities = accumulate((bits[i] for i in self.positions), xor)
-        return {f"parity {i + 1}": p for i, p in zip(self.positions, parities, strict=True)}
+        parities = accumulate(self._hidden_bits(example.question), xor)
+        return {f"parity {i + 1}": p for i, p in zip(self.positions, parities, strict=False)}
+
+    def _hidden_bits(self, question: str) -> list[int]:
+        """The bits that count; none if the text is not of this many bits."""
+        bits = question.split()
+        if len(bits) != self.width or not set(bits) <= {"0", "1"}:
+            return []
+        return [int(bits[i]) for i in self.positions]

@@ -124,7 +124,8 @@ class ProsQA(GeneratedTask):
 
     def difficulty(self, example: Example) -> Mapping[str, float]:
         """How many sentences the chain has."""
-        return {"hops": len(NEXT.findall(example.cot))}
+        hops = len(NEXT.findall(example.cot))
+        return {"hops": hops} if hops else {}
 
 
 def sentence(edge: Edge) -> str:

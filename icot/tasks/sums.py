@@ -8,13 +8,17 @@ The running sum of i numbers has the digits that the largest such sum needs; the
 the answer.
 """
 
+import re
 from collections.abc import Mapping
 from itertools import accumulate
 from random import Random
 
 from icot.tasks.answers import ANSWER_MARK
 from icot.tasks.base import Example
+from icot.tasks.carries import NUMBER, number_of
 from icot.tasks.generated import GeneratedTask
+
+QUESTION = re.compile(rf"{NUMBER}(?: \+ {NUMBER})+")
 
 
 class Sum(GeneratedTask):
@@ -69,6 +73,8 @@ class Sum(GeneratedTask):
     def prose(self, example: Example) -> Example:
         """With the digits in ordinary order, and each addition written out."""
         numbers = _numbers(example.question)
+        if not numbers:
+            return example
         sums = list(accumulate(numbers))
         steps = [
             f"{before} + {number} = {after}"
@@ -79,12 +85,17 @@ class Sum(GeneratedTask):
     def difficulty(self, example: Example) -> Mapping[str, float]:
         """How many digits of the running sums received a carry."""
         numbers = _numbers(example.question)
+        if not numbers:
+            return {}
         digit_sum = sum(int(d) for number in numbers for d in str(number))
         return {"carries": (digit_sum - sum(map(int, str(sum(numbers))))) // 9}
 
 
 def _numbers(question: str) -> list[int]:
-    return [int("".join(reversed(text.split()))) for text in question.split("+")]
+    """The numbers that are added; none if the text is not a sum in the format."""
+    if QUESTION.fullmatch(question) is None:
+        return []
+    return [number_of([int(digit) for digit in text.split()]) for text in question.split("+")]
 
 
 def _digits(number: int, width: int) -> str:

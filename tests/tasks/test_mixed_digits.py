@@ -105,6 +105,16 @@ def test_order_and_padding():
     assert padded.cot == e["reversed"].cot
 
 
+@pytest.mark.parametrize("order", ["reversed", "plain", "reversed_product"])
+def test_padded_questions_are_grouped_by_their_digits(order):
+    plain, padded = (MixedMultiplication(1, 3, order=order, padding=p) for p in (False, True))
+    grouped = [[t.difficulty(e) for e in examples(t, "test")] for t in (plain, padded)]
+    assert grouped[0] == grouped[1]
+    assert {group["digits"] for group in grouped[1]} == {
+        f"{n1} × {n2}" for n1 in range(1, 4) for n2 in range(1, 4)
+    }
+
+
 def test_a_curriculum_orders_the_examples_by_digits():
     task = MixedMultiplication(1, 3, train_size=4_000, curriculum=[(2, 0.25), (3, 0.75)])
     assert task.phases() == [1_000, 3_000]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from icot.tasks.base import SPLITS, Split
 from icot.tasks.carries import difficulty, quantities
-from icot.tasks.multiplication import Multiplication, example
+from icot.tasks.multiplication import Multiplication, draw_questions, example
 
 
 def parse_question(question: str) -> tuple[int, int]:
@@ -197,3 +197,10 @@ def test_quantities_equal_sums_of_big_integers(a, b):
         total += partial
     assert found == {}
     assert quantities("what is 2 * 3?") == {}
+
+
+def test_what_is_kept_of_a_draw_is_what_was_asked_for():
+    """Not the block of 50,000 questions that it was drawn from."""
+    drawn = draw_questions("valid", (20, 20), {"train": 2, "valid": 3, "test": 3}, 1, 0.0, 0.0)
+    owner = drawn if drawn.base is None else drawn.base
+    assert owner.nbytes == 8 * 40
