@@ -42,6 +42,7 @@ from icot.reporting.runs import Run
 from icot.runs.checkpoints import ALL, FINAL, is_fully_internalized, select_stage
 from icot.runs.kept_run import KeptRun
 from icot.runs.layout import EXPORTED
+from icot.runs.names import name_folders
 
 NUMBERS = ("accuracy", "accuracy_low", "accuracy_high")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -70,28 +71,31 @@ def open_page(cfg: DemoConfig) -> tuple[Any, str]:
         from icot.demonstration.server import start
     except ImportError as error:
         raise UserError(f"the demo needs a package: pip install 'icot[demo]' ({error}).") from None
-    runs = [writers_of(folder, cfg) for folder in cfg.run_dirs]
-    questions = questions_for([writer.task for writers in runs for writer in writers])
-    page = build_page(Service(runs, questions, Shelf(cfg.keep_loaded), cfg.tally), cfg.waiting)
+    page = build_page(make_service(cfg), cfg.waiting)
     return page, start(page, cfg.host, cfg.port)
 
 
-def writers_of(folder: str, cfg: DemoConfig) -> list[Writer]:
-    """The writers of a run directory, or of a folder of ``icot.export``.
+def make_service(cfg: DemoConfig) -> Service:
+    """What the page's buttons do, for the runs and exported folders of the configuration.
 
     Raises:
         UserError: something cannot be read.
     """
-    if (Path(folder) / EXPORTED).is_file():
-        return _writers_of_export(Path(folder), cfg)
-    return _writers_of_run(KeptRun(folder, cfg.trust), cfg)
+    runs = []
+    for folder, name in zip(cfg.run_dirs, name_folders(cfg.run_dirs), strict=True):
+        if (Path(folder) / EXPORTED).is_file():
+            runs.append(_writers_of_export(Path(folder), name, cfg))
+        else:
+            runs.append(_writers_of_run(KeptRun(folder, cfg.trust), name, cfg))
+    questions = questions_for([writer.task for writers in runs for writer in writers])
+    return Service(runs, questions, Shelf(cfg.keep_loaded), cfg.tally)
 
 
-def _writers_of_run(kept: KeptRun, cfg: DemoConfig) -> list[Writer]:
+def _writers_of_run(kept: KeptRun, name: str, cfg: DemoConfig) -> list[Writer]:
     """A writer for each stage whose weights are kept, or each budget of a dial."""
     source = split_of_run(kept, cfg.split)
     tokenizer = load_tokenizer(str(kept.model_folder), source.task)
-    common = _questions(kept.folder, source, decide_bos(tokenizer, kept.cfg.model.add_bos), cfg)
+    common = _questions(name, source, decide_bos(tokenizer, kept.cfg.model.add_bos), cfg)
     longest, schedule = common["longest"], kept.cfg.schedule
     method, options = build_method(kept.cfg.method)
     make = model_maker(method, options)
@@ -124,15 +128,15 @@ def _writers_of_run(kept: KeptRun, cfg: DemoConfig) -> list[Writer]:
 
 
 def _questions(
-    folder: Path, source: Source, tokenizer: PreTrainedTokenizerBase, cfg: DemoConfig
+    name: str, source: Source, tokenizer: PreTrainedTokenizerBase, cfg: DemoConfig
 ) -> dict[str, Any]:
-    """What the writers of a folder have in common: the name, the questions, the longest chain."""
+    """What the writers of a run have in common: its name, the questions, the longest chain."""
     store = tokenize_split(source.texts, cfg.split, tokenizer, Path(cfg.paths.cache_dir))
     held_out = {example.question: example for example in source.stored(tokenizer)}
     if not held_out:
         raise DataError(f"{source.name} has no example in its {cfg.split} split.")
     return {
-        "run": folder.resolve().name,
+        "run": name,
         "longest": store.longest_cot,
         "task": source.task,
         "held_out": held_out,
@@ -182,7 +186,7 @@ def _measured(run: Run) -> dict[tuple[int | None, int], Accuracy]:
     return found
 
 
-def _writers_of_export(folder: Path, cfg: DemoConfig) -> list[Writer]:
+def _writers_of_export(folder: Path, name: str, cfg: DemoConfig) -> list[Writer]:
     """A writer for the exported model, or for each budget that it can be told."""
     path = folder / EXPORTED
     try:
@@ -198,7 +202,7 @@ def _writers_of_export(folder: Path, cfg: DemoConfig) -> list[Writer]:
             raise
         raise RunError(f"{path}: cannot be read; export the model again.") from None
     tokenizer = decide_bos(load_tokenizer(str(folder), task), None)
-    common = _questions(folder, Source.own(task, cfg.split), tokenizer, cfg)
+    common = _questions(name, Source.own(task, cfg.split), tokenizer, cfg)
     store = tokenize_split(task, cfg.split, tokenizer, Path(cfg.paths.cache_dir))
     longest = store.longest_cot
     filler = NO_FILLER if count == 0 else Filler(filler_id(tokenizer), count)

@@ -118,7 +118,7 @@ class Writer:
     """A model at a stage or with a budget; its answers are a column of the page.
 
     Attributes:
-        run: the name of its run, or of its folder.
+        run: a name of its run that no other run of the page has.
         title: of the column, within the run.
         left: tokens of the longest chain that it writes.
         longest: tokens of that chain.

@@ -6,12 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from icot.commands.demo import open_page, writers_of
+from icot.commands.demo import make_service, open_page
 from icot.config.checks import validate
 from icot.config.entry_points import DemoConfig
-from icot.demonstration.questions import questions_for
 from icot.demonstration.service import Service
-from icot.demonstration.writers import Shelf
 
 
 def free_port() -> int:
@@ -27,9 +25,7 @@ def config(*folders: Path, **options: Any) -> DemoConfig:
 
 
 def service(*folders: Path, keep: int = 4) -> Service:
-    runs = [writers_of(str(folder), config(*folders)) for folder in folders]
-    questions = questions_for([writer.task for writers in runs for writer in writers])
-    return Service(runs, questions, Shelf(keep), tally_of=10)
+    return make_service(config(*folders, keep_loaded=keep, tally=10))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import shutil
 import weakref
 
 import pytest
@@ -64,6 +65,22 @@ def test_the_tally_counts_as_an_evaluation_does(small):
         assert everything.n == 40
         assert twice[writer.name].right <= 20
     assert "of 20" in table
+
+
+def test_runs_whose_folders_have_one_name_are_told_apart(small_run, tmp_path):
+    folders = [tmp_path / "no_cot" / "0", tmp_path / "no_cot_b" / "0"]
+    for folder in folders:
+        shutil.copytree(small_run, folder)
+    page = service(*folders)
+    (*_, (tally, _, _)) = page.count(0, {})
+    assert {name: count.asked for name, count in tally.items()} == {
+        "no_cot/0, stage 8": 10,
+        "no_cot_b/0, stage 8": 10,
+    }
+    (*_, (_, columns, curve)) = page.answer(*page.first(), 0)
+    for shown in (columns, curve):
+        assert "no_cot/0" in shown
+        assert "no_cot_b/0" in shown
 
 
 def test_weights_that_do_not_fit_answer_after_the_others(small, small_run):
