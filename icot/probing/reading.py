@@ -79,7 +79,9 @@ class Reading:
 
     def best(self, k: int, layers: Sequence[int] | None = None) -> tuple[int, int] | None:
         """The layer and place, by index, where the first half reads thing ``k`` best."""
-        gain = self.gain(0)[:, : self.before[k], k].copy()
+        before = self.before[k]
+        gain = self.gain(0)[:, :before, k].copy()
+        gain[:, self.n[1, :before, k] == 0] = np.nan  # the second half says nothing
         if layers is not None:
             gain[[i for i in range(len(self.layers)) if self.layers[i] not in layers]] = np.nan
         if np.isnan(gain).all():  # also where there is none
@@ -227,11 +229,17 @@ def read_from_tokens(
     return share
 
 
-def summarize(best: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """For each kind of thing, how many there are and the means over their best places."""
+def summarize(best: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+    """For each kind of thing, how many are read anywhere and the means over their best places.
+
+    The means are None where none is.
+    """
     found = {}
     for kind in dict.fromkeys(one["kind"] for one in best):
         of_kind = [one for one in best if one["kind"] == kind and one["layer"] is not None]
-        means = {name: round(float(np.mean([o[name] for o in of_kind])), 4) for name in MEANS}
+        means = {
+            name: round(float(np.mean([one[name] for one in of_kind])), 4) if of_kind else None
+            for name in MEANS
+        }
         found[kind] = {"things": len(of_kind), **means}
     return found

@@ -59,7 +59,9 @@ def print_probes(console: Console, records: Sequence[Mapping[str, Any]]) -> None
     table = _table("Probes at their best layer and position, means", names)
     for record in records:
         for kind, means in record["summary"].items():
-            shares = [f"{means[n]:.3f}" for n in ("accuracy", "control", "token", "from_question")]
+            shares = [
+                _number(means[n], ".3f") for n in ("accuracy", "control", "token", "from_question")
+            ]
             removed = str(record["tokens_removed"])
             table.add_row(record["model"], removed, kind, str(means["things"]), *shares)
     console.print(table)

@@ -80,6 +80,14 @@ def test_absent_values_do_not_count_and_a_place_that_few_have_is_not_read():
     assert len(rows) == 2 * 3 * 3
 
 
+def test_a_thing_that_no_question_of_the_second_half_has_is_read_nowhere():
+    states, targets = constructed()
+    targets.values[1400:, 0] = ABSENT
+    found = probe(states, targets, 1200, **SETTINGS)
+    assert found.n[:, 2, 0].tolist() == [200, 0]
+    assert found.describe(0) == {"target": "z1", "layer": None, "position": None}
+
+
 def test_a_chain_that_is_written_is_read_where_it_stands(tmp_path):
     """Untrained weights of a real model: layer 0 of a chain's token holds that token."""
     examples = examples_at(0)
@@ -116,6 +124,9 @@ def test_the_summary_is_the_mean_over_the_best_places():
     found = summarize([one, {**one, "accuracy": 1.0}, none])
     assert found["quantity"]["things"] == 2
     assert found["quantity"]["accuracy"] == 0.75
+    nowhere = summarize([none])["quantity"]
+    assert nowhere.pop("things") == 0
+    assert set(nowhere.values()) == {None}
 
 
 def test_places_before_a_token_is_written():
