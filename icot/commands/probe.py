@@ -36,10 +36,11 @@ from icot.probing.record import Record
 from icot.probing.replacing import Following, replace_states
 from icot.probing.states import States, collect
 from icot.reporting.tables import print_probes
-from icot.runs.checkpoints import FINAL, Checkpoint, select_stage
+from icot.runs.checkpoints import BEST, FINAL, Checkpoint, select_stage
 from icot.runs.evaluations import slug
 from icot.runs.kept_run import KeptRun
 from icot.runs.layout import PROBES
+from icot.runs.names import name_folders
 from icot.system.hardware import precision_context
 from icot.system.output import lock_output
 
@@ -57,11 +58,13 @@ def probe_run(cfg: ProbeConfig) -> dict[str, Any]:
     """The same; returns what ``probe.json`` says."""
     quiet_libraries()
     choose_places([], cfg.positions)  # says what is wrong before anything is loaded
+    if few := _too_few(cfg, cfg.examples):
+        raise ConfigError([f"examples={cfg.examples}: {few}; set more, or another test_share"])
     run = KeptRun(cfg.run_dir, cfg.trust)
-    models = [(run, checkpoint) for checkpoint in select_stage(run, cfg.stage)]
-    for folder in cfg.baselines:
+    models = [(slug(found.name), run, found) for found in select_stage(run, cfg.stage)]
+    for name, folder in zip(_name_baselines(cfg.baselines), cfg.baselines, strict=True):
         baseline = KeptRun(folder, cfg.trust)
-        models += [(baseline, checkpoint) for checkpoint in select_stage(baseline, FINAL)]
+        models += [(name, baseline, found) for found in select_stage(baseline, FINAL)]
     out = run.folder / PROBES / slug(cfg.stage) if cfg.out is None else Path(cfg.out)
     console = Console(highlight=False, soft_wrap=True)
     task = split_of_run(run, "valid").task
@@ -69,9 +72,11 @@ def probe_run(cfg: ProbeConfig) -> dict[str, Any]:
     source = Source(task, held_out, "valid", f"task {held_out.name}")
     with lock_output(out):
         record = Record(out, {k: v for k, v in cfg.as_dict().items() if k not in ELSEWHERE})
-        for of_run, checkpoint in models:
-            name = slug(checkpoint.name if of_run is run else of_run.folder.resolve().name)
-            if name in {one["model"] for one in record.models}:
+        for name, of_run, checkpoint in models:
+            if of_run is not run and not record.has(name, checkpoint.path):
+                _load(cfg, of_run, checkpoint, source)  # refused now, not after hours of probing
+        for name, of_run, checkpoint in models:
+            if record.has(name, checkpoint.path):
                 console.print(f"{name}: is there already.")
                 continue
             subject = _load(cfg, of_run, checkpoint, source)
@@ -90,12 +95,17 @@ def probe_run(cfg: ProbeConfig) -> dict[str, Any]:
     return record.content
 
 
+def _name_baselines(folders: Sequence[str]) -> list[str]:
+    """Names of their files; none is a stage's."""
+    return name_folders(folders, slug, lambda name: name.isdecimal() or name in (FINAL, BEST))
+
+
 def _load(cfg: ProbeConfig, run: KeptRun, checkpoint: Checkpoint, source: Source) -> Subject:
     """A model, and the questions to probe it on in random order.
 
     Raises:
-        UserError: the run has no causal LM, or was trained on other questions, or there are too
-            few.
+        UserError: the run has no causal LM or not these layers, or was trained on other questions,
+            or there are too few.
     """
     method, options = build_method(run.cfg.method)
     _check_questions(run, source, cfg.run_dir)
@@ -113,20 +123,28 @@ def _load(cfg: ProbeConfig, run: KeptRun, checkpoint: Checkpoint, source: Source
     )
     n = len(subject.examples)
     order = np.random.default_rng(cfg.seed).permutation(n)[: cfg.examples]
+    if few := _too_few(cfg, len(order)):
+        raise DataError(f"{source.name} has {n} questions; {few}.")
     tested = _tested(cfg, len(order))
-    if tested < 2 * LEAST or len(order) - tested < LEAST:
-        raise DataError(
-            f"{source.name} has {n} questions, of which test_share={cfg.test_share} leaves "
-            f"{len(order) - tested} to learn from and {tested} to test on; probes need at least "
-            f"{LEAST} and {2 * LEAST}."
-        )
     if cfg.attention is not None and cfg.attention > tested:
         raise ConfigError([f"attention={cfg.attention}: there are {tested} tested questions"])
+    _layers(cfg, weights.model)
     return replace(subject, examples=subject.examples.part(order))
 
 
 def _tested(cfg: ProbeConfig, n: int) -> int:
     return round(cfg.test_share * n)
+
+
+def _too_few(cfg: ProbeConfig, n: int) -> str:
+    """Why n questions are too few; "" if they are not."""
+    tested = _tested(cfg, n)
+    if tested >= 2 * LEAST and n - tested >= LEAST:
+        return ""
+    return (
+        f"test_share={cfg.test_share} leaves {n - tested} of them to learn from and {tested} to "
+        f"test on; probes need at least {LEAST} and {2 * LEAST}"
+    )
 
 
 def _check_questions(run: KeptRun, source: Source, probed: str) -> None:

@@ -66,6 +66,20 @@ class Record:
         models: list[dict[str, Any]] = self.content["models"]
         return models
 
+    def has(self, name: str, checkpoint: Path) -> bool:
+        """Whether a model is there.
+
+        Raises:
+            RunError: another one has its name.
+        """
+        found = next((one for one in self.models if one["model"] == name), None)
+        if found is not None and found["checkpoint"] != str(checkpoint):
+            raise RunError(
+                f"{self.folder} holds probes of {found['checkpoint']}, called {name} as those of "
+                f"{checkpoint} would be. Set out= to another folder."
+            )
+        return found is not None
+
     def add(self, model: Mapping[str, Any], rows: Iterable[Mapping[str, Any]], of: int) -> None:
         """Keep what was found in one of ``of`` models."""
         self.models.append(dict(model))

@@ -9,6 +9,7 @@ import pytest
 from tests.conftest import icot
 from tests.running import assert_refused
 
+NARROW = ["quantities=false", "tokens=[1,2]", "layers=[1]", "causal=0", "attention=null"]
 QUICK = ["test_share=0.5", "paths.cache_dir=cache", "accelerator=cpu", "causal=10"]
 
 
@@ -96,12 +97,39 @@ def test_the_folder_is_one_in_the_run_and_parts_can_be_chosen(small_run, tmp_pat
     assert {path.name for path in folder.glob("*.png")} == {"final-tokens.png", "stages-tokens.png"}
 
 
+def test_baselines_whose_folders_are_called_like_a_stage_or_alike_are_probed(small_run, tmp_path):
+    for name in ("icot", "no_cot", "explicit"):
+        shutil.copytree(small_run, tmp_path / name / "0")
+    more = ["stage=0", "baselines=[no_cot/0,explicit/0]", "out=p", "positions=[sep]", *NARROW]
+    done = probe("icot/0", *more, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "is there already" not in done.stdout
+    path = tmp_path / "p" / "probe.json"
+    content = json.loads(path.read_text())
+    assert [m["model"] for m in content["models"]] == ["0", "no_cot-0", "explicit-0"]
+    content["models"][2]["checkpoint"] = "elsewhere/last.ckpt"
+    path.write_text(json.dumps({"unfinished": "3 of 3 models", **content}))
+    assert_refused(probe("icot/0", *more, cwd=tmp_path), "holds probes of elsewhere/last.ckpt")
+
+
+def test_what_no_position_can_tell_has_no_number(small_run, tmp_path):
+    """The answer comes behind a chain that is written, so nothing of it is read there."""
+    done = probe(small_run, "stage=0", "out=p", "positions=[y1,y2]", *NARROW, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    assert "nan" not in done.stdout
+    text = (tmp_path / "p" / "probe.json").read_text()
+    (model,) = json.loads(text, parse_constant=pytest.fail)["models"]
+    assert model["summary"]["written token"]["accuracy"] is None
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
         (["positions=[nowhere]"], "positions: nowhere:"),
         (["layers=[0,5]"], "layers: 5: the model has 1 blocks, so 0 to 1"),
-        (["test_share=0.25"], "has 50 questions, of which"),
+        (["test_share=0.25"], "has 50 questions; test_share=0.25 leaves 38 of them to learn from"),
+        (["examples=60", "test_share=0.25"], "examples=60: test_share=0.25 leaves 45 of them"),
         (["tokens=[99]", "quantities=false"], "nothing to read"),
         (["attention=400"], "attention=400: there are 25 tested questions"),
         (["stage=17"], "stage=17"),
@@ -118,6 +146,7 @@ def test_another_task_is_no_baseline(small_run, tmp_path):
     config.write_text(config.read_text().replace("valid_size: 40", "valid_size: 41"))
     done = probe(small_run, "out=p", "baselines=[other]", cwd=tmp_path)
     assert_refused(done, "other has other held-out questions")
+    assert not (tmp_path / "p" / "probe.json").exists()  # told before the run itself is probed
 
 
 def test_probing_needs_a_run(tmp_path):
