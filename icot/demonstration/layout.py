@@ -47,7 +47,7 @@ def _card(column: Column, question: str) -> str:
 def _work(column: Column, asked: Example) -> str:
     chain, _, answer = column.text.partition(ANSWER_MARK)
     task = column.writer.task
-    if is_product(task):
+    if _is_laid_out(column):
         symbols = chain.split(), answer.split()
         more = len(symbols[0]) - len(column.target.partition(ANSWER_MARK)[0].split())
         said = f'<p class="wrong">{more} more than the chain has</p>' if more > 0 else ""
@@ -79,8 +79,16 @@ def _count(tokens: int) -> str:
     return "1 token" if tokens == 1 else f"{tokens} tokens"
 
 
+def _is_laid_out(column: Column) -> bool:
+    """Whether the column is a multiplication, and its chain and product are known."""
+    return is_product(column.writer.task) and bool(column.target)
+
+
 def _as_read(column: Column) -> str:
-    return as_people_write(column.text.partition(ANSWER_MARK)[2], column.writer.task)
+    answer = column.text.partition(ANSWER_MARK)[2]
+    if not _is_laid_out(column):
+        return answer.strip() or "nothing"
+    return as_people_write(answer, column.writer.task)
 
 
 def _aloud(column: Column) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from icot.demonstration.long_multiplication import is_product
 from icot.errors import UserError
 from icot.tasks.base import Example, Task
+from icot.tasks.carries import QUESTION
 from icot.tasks.mixed_digits import MixedMultiplication
 from icot.tasks.multiplication import Multiplication
 from icot.tasks.multiplication import example as product
@@ -144,10 +145,24 @@ class Text:
         return " ".join(text.split())
 
     def example(self, typed: Sequence[str], task: Task, known: Mapping[str, Example]) -> Example:
-        """The held-out example with this question, or the question alone."""
+        """The held-out example with this question, or a product's, or the question alone."""
         question = self.check(typed)
-        return known.get(question) or known.get(typed[0].strip()) or Example(question, "", "")
+        held_out = known.get(question) or known.get(typed[0].strip())
+        return held_out or _product(question, task) or Example(question, "", "")
 
     def type(self, example: Example, task: Task) -> list[str]:
         """The question."""
         return [example.question]
+
+
+def _product(question: str, task: Task) -> Example | None:
+    """The example of a question as multiplication writes it, ``2 1 * 2 1``; None for another.
+
+    Raises:
+        RefusedError: the model was not trained on such numbers.
+    """
+    if not is_product(task) or not QUESTION.fullmatch(question):
+        return None
+    asked = Example(question, "", "")
+    found = Numbers().example(Numbers().type(asked, task), task, {})
+    return found if found.question == question else None  # 2 0 is 02 as people write it

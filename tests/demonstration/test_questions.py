@@ -42,6 +42,23 @@ def test_a_model_is_not_asked_what_it_was_not_trained_on():
         Numbers().example(["1234", "345"], MIXED, {})
 
 
+@pytest.mark.parametrize("task", [MULT3, MIXED, MixedMultiplication(1, 3, order="plain"),
+                                  MixedMultiplication(1, 3, padding=True)])  # fmt: skip
+def test_a_text_that_is_a_product_has_its_answer(task):
+    for example in next(task.chunks("valid"))[:5]:
+        assert Text().example([example.question], task, {}) == example
+
+
+@pytest.mark.parametrize("text", ["1 0 1 1 0", "1 * 2 * 3", "2 0 * 1 2", "1 2 *", "12 * 34"])
+def test_a_text_that_is_no_product_is_asked_alone(text):
+    assert Text().example([text], MIXED, {}) == Example(text, "", "")
+
+
+def test_a_product_of_other_numbers_is_refused_in_a_text_too():
+    with pytest.raises(RefusedError, match="exactly 3 digits; yours have 2 and 2"):
+        Text().example(["2 1 * 2 1"], MULT3, {})
+
+
 def test_a_text_is_looked_up_among_the_held_out_questions():
     known = {"1 0 1": Example("1 0 1", "1 1 0", "0")}
     task = Parity(train_size=10, valid_size=5, test_size=5)
