@@ -5,8 +5,10 @@ Shelf(keep=4).take(writer)                      -> Ready, with its weights in me
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from icot.inference.greedy import Prompts, without_end
 from icot.inference.predictor import Predictor, Streaming
 from icot.tasks.base import Example, Task
 
+MOST_REFUSED = 20  # held-out questions, after which a writer begins without having answered one
 FIRST = np.array([0])  # the index of the only example of a store
 
 
@@ -168,7 +171,7 @@ class Shelf:
         """The writer, loaded if it was not.
 
         Raises:
-            UserError: it cannot be loaded, or answers no questions.
+            UserError: it cannot be loaded.
         """
         if writer.weights not in self._loaded:
             while len(self._loaded) >= self.keep:
@@ -177,7 +180,15 @@ class Shelf:
         self._loaded.move_to_end(writer.weights)
         ready = writer.prepare(self._loaded[writer.weights])
         if writer.weights not in self._warm:  # the first answer is slow, and unseen
-            for _ in ready.write(next(iter(writer.held_out.values()))):
-                pass
+            _answer_one(ready, islice(writer.held_out.values(), MOST_REFUSED))
             self._warm.add(writer.weights)
         return ready
+
+
+def _answer_one(ready: Ready, examples: Iterable[Example]) -> None:
+    """Answer the first example that is not refused: a held-out one may have an unknown word."""
+    for example in examples:
+        with suppress(DataError):
+            for _ in ready.write(example):
+                pass
+            return
