@@ -1,10 +1,12 @@
-"""A wheel holds the configuration, so that the commands work outside a clone."""
+"""A wheel holds the configuration, so that the commands work outside a clone; what is installed."""
 
 import subprocess
 import sys
+import tomllib
 import zipfile
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.conftest import REPOSITORY
 
@@ -32,3 +34,15 @@ def test_a_wheel_works_outside_the_clone(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "smoothing_lambda" in done.stdout
+
+
+def test_the_browser_s_driver_is_installed_where_all_tests_run():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    wanted = map(Requirement, project["optional-dependencies"]["dev"])
+    (driver,) = [one for one in wanted if one.name == "playwright"]
+    pins = dict(
+        line.split("==")
+        for line in (REPOSITORY / "constraints.txt").read_text().splitlines()
+        if "==" in line
+    )
+    assert driver.specifier.contains(pins["playwright"])

@@ -1,7 +1,4 @@
-"""The page in a real browser: Debian's Chromium, driven by Playwright; skipped where either lacks.
-
-pip install playwright        and a chromium on the path
-"""
+"""The page in a real browser: Chromium, driven by Playwright; skipped where either lacks."""
 
 import re
 import shutil
