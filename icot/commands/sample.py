@@ -68,7 +68,7 @@ def sample(cfg: SampleConfig) -> dict[str, Any]:
     console = Console(highlight=False, soft_wrap=True)
     with lock_output(out):
         task, keys = task_of(cfg)
-        whole = list(islice(chain.from_iterable(task.chunks(cfg.split)), cfg.examples))
+        whole = list(islice(chain.from_iterable(task.questions(cfg.split)), cfg.examples))
         if not whole:
             raise DataError(f"task {task.name} has no example in its {cfg.split} split.")
         asked = build_teacher(cfg, task, whole)
@@ -244,7 +244,7 @@ class _Sampling:
             index=index,
             sample=number,
             question=example.question,
-            answer=example.answer,
+            answer=example.answer or None,
             text=one.text,
             rationale=rationale,
             prediction=prediction,
@@ -297,14 +297,16 @@ class _Sampling:
         )
 
     def _summary(self, usage: dict[str, Any]) -> str:
-        n, seconds = usage["samples"], time.monotonic() - self.begun
+        seconds = time.monotonic() - self.begun
         new = self.corpus.samples[self.found :]
         tokens = sum(s.completion_tokens or 0 for s in new)
+        labels = sum(s.correct is not None for s in self.corpus.samples)
+        right = f"{usage['correct'] / labels:.1%} right" if labels else "no label"
         bare = usage["without_logprob"] if self.asked.identity["decoding"]["logprobs"] else 0
         missing = f" {bare:,} without log-probabilities," if bare else ""
         return (
             f"{self.corpus.folder}: {len(self.questions):,} questions x {self.cfg.samples} samples,"
-            f" {usage['correct'] / n:.1%} right, {usage['unparsed']:,} without an answer,{missing} "
+            f" {right}, {usage['unparsed']:,} without an answer,{missing} "
             f"{usage['truncated']:,} cut; {len(new):,} new ones in {seconds:,.1f} s, "
             f"{tokens / seconds:,.0f} tokens/s."
         )

@@ -209,6 +209,8 @@ class MultipleChoiceConfig(RecordsConfig):
     """The task's class."""
     format: Literal["multiple_choice"] = "multiple_choice"  # type: ignore[assignment]
     """All shapes of records are known by their names."""
+    options: int | None = Field(None, ge=2, le=26)
+    """The most options of a question: other letters are no answers; null allows all 26."""
 
 
 class RationalesConfig(Section):

@@ -66,6 +66,13 @@ class Task(ABC):
             DataError: a line that is not in the format; the message names file and line.
         """
 
+    def questions(self, split: Split) -> Iterator[list[Example]]:
+        """The examples of ``split`` for asking a teacher; an unknown answer is an empty one.
+
+        Where examples without an answer are errors for ``chunks``, they are not here.
+        """
+        return self.chunks(split)
+
     @abstractmethod
     def fingerprint(self, split: Split) -> Mapping[str, Any]:
         """What determines the examples of ``split``: equal fingerprints mean equal examples."""

@@ -9,17 +9,21 @@ The chain is the record's rationale, or empty. Records have one of these shapes:
 - question.stem, question.choices [label, text], answerKey (the files of CommonsenseQA, OpenBookQA);
 - question or question_stem, choices {label, text}, answerKey (the same on the hub);
 - question with ``(A) ... (B) ...`` in it, answer_index (QuaRel);
-- question or input, and a true or false answer or target_scores (StrategyQA): options yes and no.
+- question, and a true or false answer (StrategyQA): options yes and no;
+- input, target_scores {option: score} and target, ``Yes. Fish have fins.`` (BIG-bench): the best
+  option is right, and what follows its name in target is the chain.
 
-A record without an answer is a bad one.
+A record without an answer is a bad one, but its question can be asked (``questions``).
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from icot.tasks.answers import ANSWER_MARK, extract_answer
-from icot.tasks.base import Example
+from icot.tasks.base import Example, Split
 from icot.tasks.lines import example_of, text_of
 from icot.tasks.records import Records
 
@@ -30,22 +34,40 @@ NONE = "none of the options"
 
 
 class MultipleChoice(Records):
-    """Multiple-choice questions; the arguments are those of ``Records``."""
+    """Multiple-choice questions; the other arguments are those of ``Records``.
+
+    Args:
+        options: the most options of a question, whose letters are the possible answers; None is 26.
+    """
+
+    def __init__(self, *args: Any, options: int | None = None, **kwargs: Any) -> None:
+        self.letters = LETTERS[:options]
+        super().__init__(*args, **kwargs)
 
     def converter(self, format: str) -> Callable[[Mapping[str, Any]], Example]:
         """All shapes are known by their names."""
         if format != "multiple_choice":
             raise ValueError(f"format must be multiple_choice, not {format}")
-        return example_from_row
+        return partial(example_from_row, letters=self.letters)
+
+    def fingerprint(self, split: Split) -> Mapping[str, Any]:
+        """As of ``Records``, with the number of letters."""
+        return {**super().fingerprint(split), "version": 2, "options": len(self.letters)}
+
+    def questions(self, split: Split) -> Iterator[list[Example]]:
+        """Records without an answer make examples, too."""
+        convert = partial(example_from_row, letters=self.letters, needs_answer=False)
+        return self.in_chunks(split, self.read_as(split, convert))
 
     def extract_answer(self, text: str) -> str:
-        """The first letter in brackets after the mark, as ``(b)``; case does not count.
+        """The first letter of an option in brackets after the mark, as ``(b)``, in either case.
 
         A text without one has no answer, and is equal to no other.
         """
         answer = extract_answer(text)
-        found = OPTION.search(answer)
-        return f"{ANSWER_MARK} ({found[1].lower()})" if found else f"{NONE}: {answer}"
+        found = (letter.lower() for letter in OPTION.findall(answer))
+        chosen = next((letter for letter in found if letter in self.letters), None)
+        return f"{ANSWER_MARK} ({chosen})" if chosen else f"{NONE}: {answer}"
 
     def is_correct(self, prediction: str, target: str) -> bool:
         """Whether both have the same letter."""
@@ -58,43 +80,55 @@ class MultipleChoice(Records):
         return {"options": options, "words": len(example.question.split())}
 
 
-def example_from_row(row: Mapping[str, Any]) -> Example:
+def example_from_row(
+    row: Mapping[str, Any], letters: str = LETTERS, needs_answer: bool = True
+) -> Example:
     """The example in a record of any of the shapes.
+
+    Args:
+        row: the record.
+        letters: that options may have.
+        needs_answer: refuse a record without an answer; else that of the example is empty.
 
     Raises:
         ValueError, KeyError: it has none; the message says why.
     """
-    rationale = next((row[name] for name in RATIONALES if row.get(name)), "")
-    if isinstance(rationale, Sequence) and not isinstance(rationale, str):
-        rationale = " ".join(text_of(step, "step") for step in rationale)
-    if "answer_index" in row:  # the options are in the question
-        question, index = text_of(row["question"], "question"), row["answer_index"]
-        letters = [letter.lower() for letter in OPTION.findall(question)]
-        return example_of(question, text_of(rationale, "chain"), _letter(index, letters, letters))
     question, labels, texts, answer = _parts(row)
     asked = text_of(question, "question")
-    letters = list(LETTERS[: len(texts)])
-    options = " ".join(
-        f"({letter}) {text_of(text, 'option')}" for letter, text in zip(letters, texts, strict=True)
-    )
-    chosen = _letter(answer, labels, [str(text) for text in texts])
-    return example_of(f"{asked} Answer Choices: {options}", text_of(rationale, "chain"), chosen)
+    if len(texts) > len(letters):
+        most = f"{len(letters)} letters for them (task.options)"
+        raise ValueError(f"has {len(texts)} options, but there are {most}")
+    if texts:
+        named = zip(letters, texts, strict=False)
+        options = " ".join(f"({letter}) {text_of(text, 'option')}" for letter, text in named)
+        asked = f"{asked} Answer Choices: {options}"
+    chosen = ""
+    if needs_answer or answer not in (None, ""):
+        possible = labels[: len(letters)]
+        chosen = f"({letters[_index(answer, possible, [str(text) for text in texts])]})"
+    example = example_of(asked, text_of(_chain(row, texts, answer), "chain"), chosen or "(a)")
+    return replace(example, answer=chosen)
 
 
 def _parts(row: Mapping[str, Any]) -> tuple[Any, list[str], list[Any], Any]:
-    """Question, labels and texts of the options, and the answer."""
-    if "target_scores" in row:  # BIG-bench's
-        scores = {name.lower(): score for name, score in row["target_scores"].items()}
-        return row["input"], [*LETTERS[:2]], ["yes", "no"], "yes" if scores["yes"] else "no"
+    """Question, labels and texts of the options, and the answer; no texts if it has the options."""
+    if "answer_index" in row:
+        question = text_of(row["question"], "question")
+        return question, OPTION.findall(question), [], row["answer_index"]
+    if "target_scores" in row:
+        return row["input"], *_scored(row["target_scores"])
     question = row.get("question", row.get("question_stem"))
     if isinstance(row.get("answer"), bool):
-        return question, [*LETTERS[:2]], ["yes", "no"], "yes" if row["answer"] else "no"
+        return question, ["A", "B"], ["yes", "no"], 0 if row["answer"] else 1
     answer = next((row[key] for key in ("answerKey", "label", "answer") if key in row), None)
     found = row.get("choices", row.get("options"))
     if isinstance(question, Mapping):
         question, found = question["stem"], question["choices"]
     if isinstance(found, Mapping):
-        return question, list(found["label"]), list(found["text"]), answer
+        labels, texts = [str(label) for label in found["label"]], list(found["text"])
+        if len(labels) != len(texts):
+            raise ValueError(f"has {len(labels)} labels for {len(texts)} options")
+        return question, labels, texts, answer
     if not isinstance(found, Sequence) or isinstance(found, str) or len(found) < 2:
         raise ValueError(f"its choices are {found!r:.60}, not two or more")
     if isinstance(found[0], Mapping):
@@ -103,20 +137,48 @@ def _parts(row: Mapping[str, Any]) -> tuple[Any, list[str], list[Any], Any]:
     return question, list(LETTERS[: len(found)].upper()), list(found), answer
 
 
-def _letter(answer: Any, labels: Sequence[str], texts: Sequence[str]) -> str:
-    """The right option as ``(b)``.
+def _scored(scores: Any) -> tuple[list[str], list[str], int]:
+    """Labels and names of the options that have scores, and the number of the best one.
+
+    Raises:
+        ValueError: there are not two options, or there is no single best one.
+    """
+    if not isinstance(scores, Mapping) or len(scores) < 2:
+        raise ValueError(f"its target_scores are {scores!r:.60}, not those of two or more options")
+    names, numbers = list(scores), list(scores.values())
+    if sorted(name.lower() for name in names) == ["no", "yes"]:  # as StrategyQA's own files
+        names = ["yes", "no"]
+        numbers = [next(n for key, n in scores.items() if key.lower() == name) for name in names]
+    best = max(numbers)
+    if numbers.count(best) > 1:
+        raise ValueError(f"its target_scores have no single best option: {scores!r:.60}")
+    return list(LETTERS[: len(names)].upper()), names, numbers.index(best)
+
+
+def _chain(row: Mapping[str, Any], options: Sequence[Any], answer: Any) -> Any:
+    """The rationale of a record; empty without one."""
+    if "target_scores" in row:
+        target, name = row.get("target", ""), re.escape(options[answer])
+        return re.sub(rf"^\s*{name}(?!\w)[.,:;]?\s*", "", target, count=1, flags=re.IGNORECASE)
+    found = next((row[name] for name in RATIONALES if row.get(name)), "")
+    if isinstance(found, Sequence) and not isinstance(found, str):
+        return " ".join(text_of(step, "step") for step in found)
+    return found
+
+
+def _index(answer: Any, labels: Sequence[str], texts: Sequence[str]) -> int:
+    """The number of the right option.
 
     Raises:
         ValueError: there is no such option.
     """
     names = [label.lower() for label in labels]
-    index = -1
-    if isinstance(answer, int) and not isinstance(answer, bool):
-        index = answer if answer < len(names) else -1
+    if isinstance(answer, int | float) and not isinstance(answer, bool):
+        if answer in range(len(names)):  # 1.0 is equal to 1
+            return int(answer)
     elif isinstance(answer, str) and answer.strip("() ").lower() in names:
-        index = names.index(answer.strip("() ").lower())
+        return names.index(answer.strip("() ").lower())
     elif answer in texts:
-        index = list(texts).index(answer)
-    if index < 0:
-        raise ValueError(f"its answer is {answer!r:.60}, which is none of {', '.join(labels)}")
-    return f"({LETTERS[index]})"
+        return list(texts).index(answer)
+    hint = "; without quotation marks, numbers count from 0" if str(answer).isdecimal() else ""
+    raise ValueError(f"its answer is {answer!r:.60}, which is none of {', '.join(labels)}{hint}")

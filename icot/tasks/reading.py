@@ -39,13 +39,19 @@ class ReadTask(Task):
 
     def chunks(self, split: Split) -> Iterator[list[Example]]:
         """The good examples of ``split``, 20,000 at a time."""
+        return self.in_chunks(split, self.read(split))
+
+    def in_chunks(
+        self, split: Split, examples: Iterator[Example | None]
+    ) -> Iterator[list[Example]]:
+        """The same of examples that have been read in another way."""
         self._skipped[split] = 0
-        good = islice(self._good(split), self.sizes[split])
+        good = islice(self._good(split, examples), self.sizes[split])
         while part := list(islice(good, CHUNK)):
             yield part
 
-    def _good(self, split: Split) -> Iterator[Example]:
-        for example in self.read(split):
+    def _good(self, split: Split, examples: Iterator[Example | None]) -> Iterator[Example]:
+        for example in examples:
             if example is None:
                 self._skipped[split] += 1
             else:

@@ -136,11 +136,17 @@ class Records(ReadTask):
         Raises:
             DataError: the records cannot be read, or one is bad and ``on_bad_line`` is ``raise``.
         """
+        return self.read_as(split, self.convert)
+
+    def read_as(
+        self, split: Split, convert: Callable[[Mapping[str, Any]], Example]
+    ) -> Iterator[Example | None]:
+        """The same with another way to make an example of a record."""
         for where, record in self._records(split):
             try:
                 if not isinstance(record, Mapping):
                     raise ValueError(f"is {record!r:.60}, not a record of named values")
-                yield self.convert(record)
+                yield convert(record)
             except KeyError as error:
                 names = ", ".join(record)
                 self.refuse(where, ValueError(f"has no {error}, it has {names}"), ADVICE)

@@ -207,3 +207,23 @@ def test_a_model_needs_a_task_and_enough_exemplars(model_folder, tmp_path):
     assert_refused(icot("sample", *model, cwd=tmp_path), "task must be set")
     task = ["task=text", f"task.data_dir={model_folder}", *TRAIN_ALONE, "shots=17"]
     assert_refused(icot("sample", *model, *task, cwd=tmp_path), "has only 16 examples with a chain")
+
+
+def test_questions_without_an_answer_are_asked(model_folder, tmp_path):
+    """As in the test files of CommonsenseQA."""
+    choices = [{"label": label, "text": text} for label, text in zip("ABCDE", "vwxyz", strict=True)]
+    rows = [{"id": str(i), "question": {"stem": f"what is {i}?", "choices": choices}} for i in "12"]
+    (tmp_path / "test.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    task = ["task=csqa", "task.data_dir=.", "split=test"]
+    done = icot(
+        "sample", *task, "teacher=model", f"teacher.name_or_path={model_folder}", "samples=2",
+        "max_new_tokens=5", "max_truncated=1", "out=c", cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "2 questions x 2 samples, no label," in done.stdout
+    samples = read_corpus(tmp_path / "c")
+    assert len(samples) == 4
+    assert {(s.answer, s.correct) for s in samples} == {(None, None)}
+    task += ["predictor=endpoint", "prompt=no_cot", "predictor.model=m", "out=e"]
+    refused = icot("evaluate", *task, "predictor.base_url=http://127.0.0.1:9/v1", cwd=tmp_path)
+    assert_refused(refused, "line 1: its answer is None")

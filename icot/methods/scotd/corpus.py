@@ -34,7 +34,7 @@ FORMAT = 1
 SETTINGS, SAMPLES, USAGE = "samples.json", "samples.jsonl", "usage.json"
 CONTENT_HASH, CHECKSUM, SERVED = "content_hash", "checksum", "models_served"
 NOT_CONTENT = ("request_key", "model")  # what may differ between two corpora of the same content
-SYNCHRONIZED = 1.0  # seconds, at the most, until a line has reached the disk
+SYNCHRONIZED = 1.0  # seconds after which the next line brings all lines to the disk
 
 
 @dataclass(frozen=True)
@@ -122,14 +122,19 @@ def split_text(text: str, trigger: str, task: Task) -> tuple[str, str | None]:
     return " ".join((before if mark else text).split()), answer if is_answer else None
 
 
-def judge(prediction: str | None, example: Example, task: Task) -> bool:
-    """Whether a sample's answer is that of the example."""
+def judge(prediction: str | None, example: Example, task: Task) -> bool | None:
+    """Whether a sample's answer is that of the example; None if that is unknown."""
+    if not example.answer:
+        return None
     wanted = f"{ANSWER_MARK} {example.answer}"
     return prediction is not None and task.is_correct(f"{ANSWER_MARK} {prediction}", wanted)
 
 
 class CorpusWriter:
-    """Appends samples to a corpus; a line is on the disk a second later at the most.
+    """Appends samples to a corpus.
+
+    A line is the operating system's at once, so that a kill loses none; a loss of power loses those
+    of the last second, or those before a pause of the teacher.
 
     Args:
         folder: of the corpus; the caller has locked it.
