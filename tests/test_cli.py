@@ -63,6 +63,21 @@ def test_help_lists_groups_options_and_the_configuration(tmp_path):
         assert text in done.stdout
 
 
+@pytest.mark.parametrize("command", [name for name in SCHEMAS if name != "train"])
+def test_every_command_has_help(command, tmp_path):
+    done = icot(command, "--help", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"python -m icot.{command}" in done.stdout
+
+
+@pytest.mark.parametrize("overrides", [["out=c"], ["out=c", "teacher.run_dir=x"], ["--cfg", "job"]])
+def test_a_teacher_must_be_chosen(overrides, tmp_path):
+    done = icot("sample", *overrides, cwd=tmp_path)
+    assert_refused(
+        done, "1 mistake in the configuration:\n  - teacher must be set: choose one of run"
+    )
+
+
 def test_the_console_script_is_the_same_command(tmp_path):
     script = "import sys; from icot.cli import main; sys.argv[0] = 'icot'; main()"
 

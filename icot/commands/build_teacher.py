@@ -24,7 +24,9 @@ from icot.evaluation.loading import load_weights
 from icot.inference.completions import Decoding, Writer
 from icot.inference.teachers import ModelTeacher, RunTeacher, hash_of_weights
 from icot.methods.base import PredictorParts
+from icot.methods.scotd.corpus import read_settings
 from icot.methods.scotd.prompts import Prompter, Template, find_exemplars
+from icot.methods.scotd.rationales import Rationales
 from icot.models.loading import load_model
 from icot.models.tokenizers import load_tokenizer
 from icot.runs.checkpoints import ALL, select
@@ -71,6 +73,9 @@ class BuildTeacher(Protocol):
 def task_of(cfg: SampleConfig) -> tuple[Task, dict[str, Any]]:
     """The task that is sampled, and its keys.
 
+    For ``task=rationales``, and so for a student's run, it is the task that its corpus was sampled
+    from: the corpus has a question once for each sample.
+
     Raises:
         UserError: it cannot be made, or none is named.
     """
@@ -79,7 +84,14 @@ def task_of(cfg: SampleConfig) -> tuple[Task, dict[str, Any]]:
         if not isinstance(cfg.teacher, RunTeacherConfig):
             raise ConfigError(["task must be set: task=..., for any teacher but a run"])
         option = select(cfg.teacher.run_dir, None, cfg.teacher.stage, cfg.trust)[0].cfg.task
-    return build_task(option), option.as_dict()
+    task = build_task(option)
+    if not isinstance(task, Rationales):
+        return task, option.as_dict()
+    if task.sampled is None:
+        raise ConfigError(
+            [f"task.samples={task.path} is not a folder that names its task: set task=..."]
+        )
+    return task.sampled, dict(read_settings(task.path)["task"])
 
 
 def build_prompter(cfg: SampleConfig, task: Task) -> Prompter:

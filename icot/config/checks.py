@@ -71,6 +71,15 @@ def mistakes_of(composed: DictConfig | Mapping[str, Any], schema: type[Section])
     return []
 
 
+def mistakes_of_choices(composed: DictConfig, schema: type[Section]) -> list[str]:
+    """A mistake for each group that needs an option and has none."""
+    return [
+        f"{name} must be set: {choose('', SECTIONS[name])}"
+        for name, field in schema.model_fields.items()
+        if name in SECTIONS and field.is_required() and name not in composed
+    ]
+
+
 def wrong_values(kept: Mapping[str, Any], schema: type[Section]) -> list[str]:
     """The values of a run's kept configuration that the schema does not have.
 

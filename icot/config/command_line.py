@@ -26,7 +26,14 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from icot.config.checks import SHAPE, choose, mistakes_of, mistakes_of_callbacks, validate
+from icot.config.checks import (
+    SHAPE,
+    choose,
+    mistakes_of,
+    mistakes_of_callbacks,
+    mistakes_of_choices,
+    validate,
+)
 from icot.config.entry_points import SCHEMAS, register_schemas
 from icot.config.experiments import CONFIG_MODULE, of_another_command, short_name
 from icot.config.experiments import GROUP as EXPERIMENT
@@ -37,15 +44,8 @@ from icot.errors import first_line
 NOTHING = "null"  # the option of a group of which none is chosen
 INTERNAL_GROUPS = {"schema", "settings", "hydra"}
 REQUIRED = (
-    "task",
-    "teacher",
-    "model",
-    "schedule",
-    "optimizer",
-    "trainer",
-    "method",
-    "logger",
-    "callbacks",
+    *("task", "teacher", "model", "schedule", "optimizer"),
+    *("trainer", "method", "logger", "callbacks"),
 )
 RECIPE = "recipe"
 SWEEP = "sweep"  # the group that is added, not chosen: -m +sweep=NAME
@@ -88,8 +88,7 @@ class CommandLine:
                 job = [f"{group}={self.choices[group]}", *kept]
             folder = str(self.sweep / self.subdir)
             typed = folder if re.fullmatch(r"[\w./:-]+", folder) else quote(folder)
-            place = f"hydra.run.dir={typed}"
-            words = ["python", "-m", f"icot.{self.name}", *job, place]
+            words = ["python", "-m", f"icot.{self.name}", *job, f"hydra.run.dir={typed}"]
         return shlex.join(words)
 
 
@@ -200,6 +199,8 @@ def mistakes_in(overrides: Sequence[str], config_name: str, multirun: bool = Fal
         base = compose_values(config_name, list({c.split("=")[0]: c for c in chosen}.values()))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         return [*mistakes, first_line(error)]
+    if unchosen := mistakes_of_choices(base, SCHEMAS[config_name]):
+        return mistakes or unchosen
     varied = _varied_by_sweep(config_name, chosen, {o.key_or_group for o in parsed})
     keys = sorted(_keys(base))
     for override in [*values, *(o for o in varied if o.key_or_group not in options.groups)]:
@@ -210,9 +211,8 @@ def mistakes_in(overrides: Sequence[str], config_name: str, multirun: bool = Fal
     if any(o.key_or_group == "resume" and o.value() not in (None, "auto") for o in good):
         return mistakes  # the values belong to another configuration, that of the run
     mistakes += _shape_of_pretrained(good, base)
-    of_hydra = [o for o in good if _is_of_hydra(o)]
-    mistakes += _mistakes_in_hydra(of_hydra, config_name)
-    good = [o for o in good if o not in of_hydra]
+    mistakes += _mistakes_in_hydra([o for o in good if _is_of_hydra(o)], config_name)
+    good = [o for o in good if not _is_of_hydra(o)]
     return list(dict.fromkeys([*mistakes, *_mistakes_in_values(good, config_name)]))
 
 

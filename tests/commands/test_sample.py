@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from icot.commands import sample as command
 from icot.config.command_line import compose_config
+from icot.errors import ConfigError
 from icot.methods.scotd.corpus import CorpusWriter, content_hash, read_corpus, read_settings
 from icot.models.loading import load_model
 from icot.models.tokenizers import train_symbol_tokenizer
@@ -139,6 +140,16 @@ def test_other_settings_are_refused(whole, small_run, tmp_path):
         "examples=20", "batch_size=8", f"out={whole}", cwd=tmp_path,
     )  # fmt: skip
     assert_refused(done, "samples was 3, now 4")
+
+
+def test_a_students_task_asks_each_question_once(whole, small_run, tmp_path):
+    """``task=rationales`` is the task of a student's run."""
+    command.sample(composed(small_run, tmp_path / "c", "task=rationales", f"task.samples={whole}"))
+    assert read_corpus(tmp_path / "c") == read_corpus(whole)
+    assert read_settings(tmp_path / "c") == read_settings(whole)
+    file = composed(small_run, tmp_path / "d", "task=rationales", f"task.samples={whole}.jsonl")
+    with pytest.raises(ConfigError, match="is not a folder that names its task"):
+        command.sample(file)
 
 
 def test_a_dry_run_writes_nothing(small_run, tmp_path):
