@@ -25,9 +25,10 @@ from icot.evaluation.failures import by_difficulty
 from icot.evaluation.loading import Source
 from icot.evaluation.measurement import as_rows
 from icot.evaluation.predictions import write_predictions
-from icot.inference.completions import Decoding, Writer
+from icot.inference.completions import Decoding, Request, Writer
 from icot.inference.usage import Usage
 from icot.methods.prompting.asking import ask, speed_of
+from icot.methods.prompting.election import hold_election
 from icot.methods.prompting.few_shot import AnyPrompt, name_of, prompt_hash
 from icot.methods.prompting.local import PromptedModel
 from icot.methods.prompting.questions import (
@@ -40,7 +41,7 @@ from icot.methods.prompting.questions import (
 from icot.models.loading import load_model
 from icot.models.tokenizers import load_tokenizer
 from icot.reporting.figures import failures
-from icot.reporting.tables import print_prompted
+from icot.reporting.tables import print_prompted, print_votes
 from icot.runs.directory import describe
 from icot.runs.evaluations import keep_evaluation
 from icot.runs.layout import (
@@ -76,40 +77,48 @@ def score_prompted(cfg: EvaluateConfig, command: CommandLine) -> dict[str, Any]:
         return _dry_run(cfg, predictor, prompt, questions, max_tokens)
     home = Path(cfg.paths.output_root) / HOME
     home.mkdir(parents=True, exist_ok=True)
-    named = (source.task.name, _name(predictor), name_of(prompt), cfg.split)
+    votes = [f"vote-{predictor.n}"] if predictor.n > 1 else []
+    named = (source.task.name, _name(predictor), name_of(prompt), cfg.split, *votes)
+    timed = 0 if votes else cfg.speed.examples
     with keep_evaluation(home, cfg.out, WRITTEN, *named) as place:
         writer, usage = _build_writer(cfg, predictor, prompt, max_tokens)
         begun = datetime.now()
         try:
             written = ask(
                 writer,
-                questions.requests,
-                timed=cfg.speed.examples,
+                _requests(predictor, questions),
+                timed=timed,
                 seconds=cfg.speed.seconds,
                 max_truncated=prompt.max_truncated,
                 max_tokens=max_tokens,
             )
         finally:
             print(usage)
-        predictions = judge_texts(questions, written, prompt)
+        election = hold_election(questions, written, prompt) if votes else None
+        chosen, voted = (election.chosen, election.voted) if election else (written, None)
+        predictions = judge_texts(questions, chosen, prompt, voted)
         difficulties = [source.task.difficulty(example) for example in questions.examples]
         groups = by_difficulty(predictions, difficulties)
-        speed = speed_of(written[: cfg.speed.examples])
+        speed = speed_of(written[:timed])
+        majority = f", majority of {predictor.n}" if votes else ""
         record = place.keep(
             {
                 "name": _name(predictor),
-                "title": f"{_name(predictor)}, {name_of(prompt)}",
+                "title": f"{_name(predictor)}, {name_of(prompt)}{majority}",
                 "predictor": predictor.kind,
                 "model": _model(predictor),
                 "prompt": name_of(prompt),
                 "with_chain": has_chain(prompt),
-                "prompts_hash": prompt_hash("\0".join(r.prompt for r in questions.requests)),
+                "prompts_hash": prompt_hash("\0".join(questions.prompts)),
                 "max_new_tokens": max_tokens,
                 "comparison": prompt.comparison,
+                "samples": predictor.n,
+                **{key: getattr(predictor, key) for key in ("temperature", "top_p", "seed")},
                 "task": source.task.name,
                 "data": source.name,
                 "split": source.split,
                 **figures_of(predictions, written),
+                **({"votes": election.figures} if election else {}),
                 **({"speed": speed} if speed else {}),
                 "usage": usage.as_dict(),
                 **machine(),
@@ -127,6 +136,7 @@ def score_prompted(cfg: EvaluateConfig, command: CommandLine) -> dict[str, Any]:
         summary = {key: record[key] for key in SUMMARIZED if key in record} | took
         _write_json(place.folder / SUMMARY, summary)
     print_prompted(Console(), record)
+    print_votes(Console(), [record])
     print(f"Written into {place.folder}")
     return record
 
@@ -175,7 +185,7 @@ def _build_writer(
     local = PromptedModel(
         model.to(device_for(cfg.accelerator)),
         tokenizer,
-        Decoding(max_tokens, stop=tuple(prompt.stop)),
+        _decoding(predictor, prompt, max_tokens),
         cfg.batch_size,
         chat=has_template and not is_native and predictor.chat is not False,
         separators=3 - prompt.separators if isinstance(prompt, NativePromptConfig) else 1,
@@ -183,7 +193,12 @@ def _build_writer(
     return local, local.usage
 
 
-def _decoding(predictor: EndpointPredictorConfig, prompt: AnyPrompt, max_tokens: int) -> Decoding:
+def _requests(predictor: AnyAsked, questions: Questions) -> list[Request]:
+    is_server = isinstance(predictor, EndpointPredictorConfig)
+    return questions.requests(predictor.n, predictor.seed, is_server)
+
+
+def _decoding(predictor: AnyAsked, prompt: AnyPrompt, max_tokens: int) -> Decoding:
     return Decoding(max_tokens, predictor.temperature, predictor.top_p, tuple(prompt.stop))
 
 
@@ -195,13 +210,16 @@ def _dry_run(
     max_tokens: int,
 ) -> dict[str, Any]:
     """Print the first prompt, and the number of requests with their bounds."""
-    print(f"The first of {len(questions.requests)} prompts:\n\n{questions.requests[0].prompt}\n")
+    print(f"The first of {len(questions.prompts)} prompts:\n\n{questions.prompts[0]}\n")
     if not isinstance(predictor, EndpointPredictorConfig):
         return {}
     decoding = _decoding(predictor, prompt, max_tokens)
     endpoint = build_endpoint(predictor, decoding, cfg.paths, predictor.budget)
-    bounds = endpoint.bounds(questions.requests)
+    requests = _requests(predictor, questions)
+    bounds = endpoint.bounds(requests)
     print(bounds)
+    if predictor.n > 1:
+        print(f"If the server gives one text a request: {endpoint.bounds(requests, False)}")
     return {"requests": bounds.requests, "cached": bounds.cached, "cost": bounds.cost}
 
 

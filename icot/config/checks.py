@@ -21,7 +21,7 @@ from icot.config.endpoint_options import mistakes_of_budget
 from icot.config.filler_checks import mistakes_of_fillers
 from icot.config.identity import value_at
 from icot.config.options import CHOSEN_BY, OTHER, SECTIONS
-from icot.config.predictor_options import ASKED
+from icot.config.predictor_options import ASKED, mistakes_of_votes
 from icot.config.section import MISSING, TARGET, Section
 from icot.config.teacher_options import mistakes_in_sampling
 from icot.errors import ConfigError, first_line
@@ -312,6 +312,7 @@ def _of_what_is_asked(value: Callable[[str], Any]) -> list[str]:
     ]
     if value("stage") != "final":
         mistakes.append(f"stage={value('stage')} is for a run: leave it out with predictor={kind}")
+    mistakes += mistakes_of_votes(value)
     return mistakes + mistakes_of_budget(value, "predictor.budget", "predictor")
 
 

@@ -1,6 +1,7 @@
 """The schemas of predictors: what answers in ``icot.evaluate``, and how."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -39,12 +40,16 @@ class EndpointPredictorConfig(EndpointOptions):
     """0 is greedy; null sends none, for models that take none."""
     top_p: float | None = Field(None, gt=0, le=1)
     """Of nucleus sampling; null sends none."""
+    n: int = Field(1, ge=1)
+    """Texts of each question; of several, the answer that most of them have counts."""
+    seed: int = Field(0, ge=0)
+    """Another number asks for new texts; it is not sent."""
     budget: BudgetConfig = Field(default_factory=BudgetConfig)
     """The most to spend."""
 
 
 class PromptedPredictorConfig(Section):
-    """A causal LM in this process, which gets a prompt and is decoded greedily."""
+    """A causal LM in this process, which gets a prompt."""
 
     kind: Literal["prompted"]
     """Which predictor this is."""
@@ -54,6 +59,14 @@ class PromptedPredictorConfig(Section):
     """Data type of the weights."""
     chat: bool | None = None
     """Put the prompt into the tokenizer's chat template; null does so if it has one."""
+    temperature: float = Field(0.0, ge=0)
+    """Of the sampling; 0 is greedy."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Draw only among the most probable tokens that together have this share."""
+    n: int = Field(1, ge=1)
+    """Texts of each question; of several, the answer that most of them have counts."""
+    seed: int = Field(0, ge=0)
+    """Random seed of the texts."""
 
 
 PREDICTORS: dict[str, type[Section]] = {
@@ -63,3 +76,13 @@ PREDICTORS: dict[str, type[Section]] = {
     "prompted": PromptedPredictorConfig,
 }
 ASKED = ("endpoint", "prompted")  # those that get a prompt
+
+
+def mistakes_of_votes(value: Callable[[str], Any]) -> list[str]:
+    """That all texts of a question would be one; ``value`` gives that of a dotted key."""
+    if value("predictor.temperature") != 0 or value("predictor.n") == 1:
+        return []
+    return [
+        "predictor.temperature=0 writes the same text every time: set predictor.temperature=0.7 "
+        "for a vote, or leave out predictor.n"
+    ]

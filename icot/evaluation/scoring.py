@@ -161,7 +161,7 @@ def evaluate(
         predictions=predictions,
         votes=None
         if outputs.votes is None
-        else vote_figures(outputs.votes, [p.target for p in predictions], task),
+        else vote_figures(outputs.votes, [p.target for p in predictions], task.is_correct),
     )
 
 

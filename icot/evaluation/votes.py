@@ -1,24 +1,25 @@
 """What a vote is worth: accuracy by the number of votes, ties, outputs without an answer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from icot.inference.predictor import Vote
 from icot.inference.voting import count_votes
-from icot.tasks.base import Task
 
 COUNTS = (1, 5, 10, 20, 30)  # of arXiv 2306.14050, Table 3b
 
 
 def vote_figures(
-    votes: Sequence[Sequence[Vote]], targets: Sequence[str], task: Task
+    votes: Sequence[Sequence[Vote]],
+    targets: Sequence[str],
+    is_correct: Callable[[str, str], bool],
 ) -> dict[str, Any]:
     """Figures by name; all are shares.
 
     Args:
         votes: [n] the votes of each example, as many for each.
         targets: [n] the correct outputs.
-        task: judges the answers.
+        is_correct: judges an answer, by the correct output.
 
     Returns:
         ``accuracy_by_votes`` of the majority of the first so many votes, ``accuracy_of_one`` of a
@@ -27,7 +28,7 @@ def vote_figures(
     """
     n, total = len(votes), len(votes[0])
     right = [
-        [v.answer is not None and task.is_correct(v.answer, target) for v in of_one]
+        [v.answer is not None and is_correct(v.answer, target) for v in of_one]
         for of_one, target in zip(votes, targets, strict=True)
     ]
     by_votes = {}

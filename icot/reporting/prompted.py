@@ -81,14 +81,23 @@ def speed_over_no_cot(one: Prompted, others: Sequence[Prompted]) -> float | None
 
 
 def paper_cell(experiment: str, found: Sequence[Prompted]) -> str:
-    """The newest evaluation of an experiment, beside the paper's number; "" without one."""
-    own = [one for one in found if one.experiment == experiment]
-    if not own:
-        return ""
-    newest = max(own, key=lambda one: str(one.record.get("evaluated")))
-    speed = speed_over_no_cot(newest, found)
-    mark = ", reasons unseen" if newest.reasons else ""
-    return f"{newest.record['accuracy']:.3f}" + (f" at {speed:.2f}×" if speed else "") + mark
+    """The newest evaluations of an experiment, of single texts and by vote, beside the paper's
+    numbers; "" without one.
+    """
+    cells = []
+    for title in ("", "majority "):
+        own = [
+            one
+            for one in found
+            if one.experiment == experiment and ("votes" in one.record) == bool(title)
+        ]
+        if own:
+            newest = max(own, key=lambda one: str(one.record.get("evaluated")))
+            speed = speed_over_no_cot(newest, found)
+            mark = ", reasons unseen" if newest.reasons else ""
+            speed_text = f" at {speed:.2f}×" if speed else ""
+            cells.append(f"{title}{newest.record['accuracy']:.3f}{speed_text}{mark}")
+    return ", ".join(cells)
 
 
 def section(found: Sequence[Prompted]) -> Section | None:

@@ -143,12 +143,14 @@ def print_votes(console: Console, records: Sequence[Mapping[str, Any]]) -> None:
         return
     counts = list(counted[0]["votes"]["accuracy_by_votes"])
     table = Table(title="Accuracy of the majority of so many samples", box=SIMPLE_HEAD)
-    for name in ("stage", *counts, "one", "greedy", "any", "ties", "unparsed"):
+    further = {"accuracy_of_one": "one", "greedy": "greedy", "any_right": "any"}
+    further |= {"ties": "ties", "unparsed": "unparsed"}
+    further = {key: name for key, name in further.items() if key in counted[0]["votes"]}
+    for name in ("", *counts, *further.values()):
         table.add_column(name, justify="right")
     for r in counted:
         votes = r["votes"]
         figures = [votes["accuracy_by_votes"][count] for count in counts]
-        further = ("accuracy_of_one", "greedy", "any_right", "ties", "unparsed")
         figures += [votes[key] for key in further]
         table.add_row(r["name"], *(f"{figure:.3f}" for figure in figures))
     console.print(table)

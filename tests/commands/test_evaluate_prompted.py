@@ -166,11 +166,90 @@ def test_hostile_answers_do_not_end_the_command(server, evaluate, tmp_path):
         (("predictor.name_or_path=x",), "predictor.name_or_path has no effect"),
         (("prompt.exemplars=none.txt",), "prompt.exemplars=none.txt: no such file"),
         (("prompt.shots=51",), "and prompt.shots is 51"),
+        (("predictor.n=5",), "predictor.temperature=0 writes the same text every time"),
     ],
 )
 def test_mistakes(evaluate, server, overrides, says):
     assert_refused(evaluate(*overrides), says)
     assert server.bodies == []
+
+
+def hesitate(prompt: str, choice: int) -> str:
+    """Three of five texts have the right answer, one a wrong one, one has none."""
+    right = calculate(prompt)
+    texts = ("#### 1", right, "I do not know.", f"so {right}.0", f"thus {right}")
+    return texts[choice]
+
+
+VOTE = ("predictor.n=5", "predictor.temperature=0.7", "speed.examples=0")
+
+
+def test_the_texts_of_a_server_vote(server, evaluate, tmp_path):
+    server.write = hesitate
+    done = evaluate(*VOTE, "predictor.top_p=0.9", "out=o/e", "examples=20")
+    assert done.returncode == 0, done.stderr
+    assert [body["n"] for body in server.bodies] == [5] * 20
+    assert {(b["temperature"], b["top_p"], b.get("seed")) for b in server.bodies} == {
+        (0.7, 0.9, None)
+    }
+    found = read(tmp_path / "o/e")
+    assert found["votes"] == {
+        "accuracy_by_votes": {"1": 0.0, "5": 1.0},
+        "accuracy_of_one": pytest.approx(0.6),
+        **{"any_right": 1.0, "ties": 0.0, "unparsed": 0.2, "without_a_vote": 0.0},
+    }
+    assert (found["accuracy"], found["n"], found["samples"]) == (1.0, 20, 5)
+    assert found["title"] == "m, 5-shot explicit CoT, majority of 5"
+    assert "speed" not in found
+    lines = [json.loads(line) for line in (tmp_path / "o/e/predictions.jsonl").open()]
+    assert all(line["prediction"].startswith("A: ") and line["correct"] for line in lines)
+    assert "Accuracy of the majority" in done.stdout
+    again = evaluate(*VOTE, "predictor.top_p=0.9", "examples=20")
+    assert "0 requests sent, 100 answers from the cache" in again.stdout
+    assert (tmp_path / "o/prompted/evaluations/mult2_m_5-shot-explicit-CoT_valid_vote-5").is_dir()
+    assert evaluate(*VOTE, "predictor.top_p=0.9", "examples=20", "predictor.seed=1").returncode == 0
+    assert len(server.bodies) == 40
+    icot("report", "o", cwd=tmp_path)
+    assert "CoT, majority of 5 |" in (tmp_path / "o/report/report.md").read_text()
+
+
+def test_a_dry_run_of_a_vote_tells_both_bounds(server, evaluate):
+    done = evaluate(*VOTE, "dry_run=true", "examples=3", "max_new_tokens=10")
+    assert done.returncode == 0, done.stderr
+    together, alone = re.findall(r"(\d+) requests would be sent.* (\d+) completion", done.stdout)
+    assert (together, alone) == (("3", "150"), ("15", "150"))
+    assert server.bodies == []
+
+
+def test_a_server_that_writes_one_text_n_times_gets_no_vote(server, evaluate):
+    refused = evaluate(*VOTE)
+    assert_refused(refused, "each of 20 prompts are the same, although temperature=0.7")
+
+
+def test_the_texts_of_a_model_in_this_process_vote(small_run, tmp_path):
+    """Whatever the batch, and whatever else is asked: a text is its question's and its number's."""
+    exported = icot("export", f"run_dir={small_run}", "out=m", "paths.cache_dir=c", cwd=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    asked = ("predictor=prompted", "predictor.name_or_path=m", "prompt=native", "max_new_tokens=12")
+    sizes = ("task=mult2", "task.train_size=200", "task.valid_size=40", "task.test_size=10")
+    vote = (*VOTE[:1], "predictor.temperature=2", "prompt.max_truncated=1")
+    found = {}
+    for name, more in {
+        "a": (),
+        "b": ("batch_size=7",),
+        "few": ("examples=10",),
+        "other": ("predictor.seed=1",),
+    }.items():
+        done = icot("evaluate", *asked, *sizes, *vote, *more, f"out={name}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        lines = [json.loads(line) for line in (tmp_path / name / "predictions.jsonl").open()]
+        found[name] = [line["prediction"] for line in lines]
+    assert found["a"] == found["b"] != found["other"]
+    assert found["few"] == found["a"][:10]
+    record = read(tmp_path / "a")
+    assert record["votes"] == read(tmp_path / "b")["votes"]
+    assert record["accuracy"] == record["votes"]["accuracy_by_votes"]["5"]
+    assert record["votes"]["accuracy_by_votes"].keys() == {"1", "5"}
 
 
 def test_a_prompt_needs_something_to_ask(tmp_path):

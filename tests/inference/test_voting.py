@@ -53,7 +53,7 @@ def test_an_answer_is_a_vote(text, answer):
 
 def test_figures_by_hand(mult2):
     of_examples = [votes("#### 1", "#### 2", "#### 2", None), votes("#### 1", "#### 2", None, None)]
-    found = vote_figures(of_examples, ["#### 2", "#### 1"], mult2)
+    found = vote_figures(of_examples, ["#### 2", "#### 1"], mult2.is_correct)
     assert found == {
         "accuracy_by_votes": {"1": 0.5, "4": 1.0},
         "accuracy_of_one": 3 / 8,

@@ -12,6 +12,7 @@ from icot.evaluation.loading import Source
 from icot.evaluation.measurement import share
 from icot.evaluation.predictions import Prediction
 from icot.inference.completions import Completion, Request
+from icot.inference.sampling import question_seed
 from icot.methods.prompting.few_shot import (
     POOL,
     AnyPrompt,
@@ -33,13 +34,27 @@ class Questions:
         task: judges the answers.
         examples: as the task has them.
         asked: the same as they are asked.
-        requests: their prompts.
+        prompts: that ask them.
     """
 
     task: Task
     examples: list[Example]
     asked: list[Example]
-    requests: list[Request]
+    prompts: list[str]
+
+    def requests(self, n: int, seed: int, to_server: bool) -> list[Request]:
+        """``n`` requests for each question, which follow one another.
+
+        A text in this process is a function of seed, question and its number alone. A server gets
+        no seed, by which it would write one text ``n`` times; another seed asks it anew.
+        """
+        return [
+            Request(prompt, number, draw=seed)
+            if to_server
+            else Request(prompt, number, question_seed(seed, index))
+            for index, prompt in enumerate(self.prompts)
+            for number in range(n)
+        ]
 
 
 @dataclass(frozen=True)
@@ -48,7 +63,7 @@ class PromptedPrediction(Prediction):
 
     Attributes:
         finish_reason, prompt_tokens, request_key: as in ``Completion``.
-        strict, numeric: right by this comparison, and not cut.
+        strict, numeric: right by this comparison, and not cut; of an election, voted for.
         broken: not in the format of the examples.
         prompt_hash: eight hexadecimal digits of the prompt.
     """
@@ -84,11 +99,11 @@ def read_questions(source: Source, prompt: AnyPrompt, limit: int | None) -> Ques
     if isinstance(prompt, ExamplesPromptConfig):
         asked = [task.prose(example) for example in examples]
         exemplars = list(_exemplars(task, asked, prompt))
-    requests = [
-        Request(write_prompt(one.question, shown, prompt))
+    prompts = [
+        write_prompt(one.question, shown, prompt)
         for one, shown in zip(asked, exemplars, strict=True)
     ]
-    return Questions(task, examples, asked, requests)
+    return Questions(task, examples, asked, prompts)
 
 
 def _exemplars(
@@ -121,13 +136,24 @@ def _exemplars(
 
 
 def judge_texts(
-    questions: Questions, written: Sequence[Completion], prompt: AnyPrompt
+    questions: Questions,
+    written: Sequence[Completion],
+    prompt: AnyPrompt,
+    voted: Sequence[bool] | None = None,
 ) -> list[PromptedPrediction]:
-    """The predictions, in the order of the questions; a text that is cut is wrong."""
+    """The predictions, in the order of the questions; a text that is cut is wrong.
+
+    Args:
+        questions: that were asked.
+        written: a text for each.
+        prompt: that asked.
+        voted: whether anybody voted on each, of an election; where nobody did, it is wrong.
+    """
     predictions = []
     for index, (asked, one) in enumerate(zip(questions.asked, written, strict=True)):
         found = judge(one.text, asked.answer, questions.task, has_chain(prompt))
-        strict, numeric = (right and not one.truncated for right in (found.strict, found.numeric))
+        counts = not one.truncated and (voted is None or voted[index])
+        strict, numeric = (right and counts for right in (found.strict, found.numeric))
         predictions.append(
             PromptedPrediction(
                 index=index,
@@ -141,7 +167,7 @@ def judge_texts(
                 strict=strict,
                 numeric=numeric,
                 broken=found.broken,
-                prompt_hash=prompt_hash(questions.requests[index].prompt),
+                prompt_hash=prompt_hash(questions.prompts[index]),
                 request_key=one.request_key,
             )
         )
@@ -151,14 +177,19 @@ def judge_texts(
 def figures_of(
     predictions: Sequence[PromptedPrediction], written: Sequence[Completion]
 ) -> dict[str, Any]:
-    """Shares and means over all questions, for ``evaluation.json``."""
+    """Shares and means, for ``evaluation.json``.
+
+    Args:
+        predictions: of all questions.
+        written: all texts; if a question has several, its tokens are those of all of them.
+    """
     n = len(predictions)
     return {
         **share(sum(p.correct for p in predictions), n),
         "accuracy_strict": sum(p.strict for p in predictions) / n,
         "accuracy_numeric": sum(p.numeric for p in predictions) / n,
         "broken_format": sum(p.broken for p in predictions) / n,
-        "truncated": sum(one.truncated for one in written) / n,
+        "truncated": sum(one.truncated for one in written) / len(written),
         "tokens_per_example": sum(one.completion_tokens for one in written) / n,
         "reasoning_tokens_per_example": sum(one.reasoning_tokens for one in written) / n,
         "models_served": sorted({one.model for one in written}),

@@ -25,11 +25,11 @@ def source(split="valid") -> Source:
 def test_fewer_questions_have_the_same_prompts():
     every = read_questions(source(), prompt("explicit"), None)
     some = read_questions(source(), prompt("explicit"), 10)
-    assert len(every.requests) == 1000
-    assert some.requests == every.requests[:10]
+    assert len(every.prompts) == 1000
+    assert some.prompts == every.prompts[:10]
     trained = {TASK.prose(one).question for chunk in TASK.chunks("train") for one in chunk}
-    for asked, request in zip(some.asked, some.requests, strict=True):
-        lines = request.prompt.splitlines()
+    for asked, text in zip(some.asked, some.prompts, strict=True):
+        lines = text.splitlines()
         shown = [line.removeprefix("Q: ") for line in lines if line.startswith("Q: ")]
         assert len(shown) == 5
         assert set(shown) <= trained
@@ -43,10 +43,10 @@ def test_examples_of_a_file(tmp_path):
     fixed = prompt("no_cot").model_copy(update={"exemplars": str(file)})
     found = read_questions(source(), fixed, 9)
     expected = [TASK.prose(one) for one in read]
-    for i, request in enumerate(found.requests):
+    for i, asked in enumerate(found.prompts):
         shown = [one for one in expected if one != found.asked[i]][:5]
         text = "".join(f"Q: {one.question}\nA: #### {one.answer}\n" for one in shown)
-        assert text in request.prompt
+        assert text in asked
     with pytest.raises(
         DataError, match=r"has 6 examples besides the question, and prompt.shots is 7"
     ):
@@ -57,7 +57,7 @@ def test_examples_of_a_file(tmp_path):
 
 def test_no_examples_at_all():
     bare = read_questions(source(), prompt("no_cot").model_copy(update={"shots": 0}), 1)
-    assert "Q: " not in bare.requests[0].prompt
+    assert "Q: " not in bare.prompts[0]
 
 
 def test_a_text_that_is_cut_is_wrong_whatever_it_says():
@@ -88,7 +88,7 @@ def test_ten_thousand_hostile_texts_are_written_and_read_again(tmp_path: Path):
     questions = read_questions(source(), prompt("explicit"), 1)
     texts = [as_unicode(text) for text in hostile_texts(10_000)]
     many = replace(
-        questions, asked=questions.asked * len(texts), requests=questions.requests * len(texts)
+        questions, asked=questions.asked * len(texts), prompts=questions.prompts * len(texts)
     )
     written = [Completion(text, "stop", 1, 1) for text in texts]
     found = judge_texts(many, written, prompt("explicit"))
