@@ -169,10 +169,14 @@ def _build_model(cfg: SampleConfig, task: Task, questions: Sequence[Example]) ->
     option = cfg.teacher
     assert isinstance(option, ModelTeacherConfig)
     prompter = build_prompter(cfg, task)
-    tokenizer = decide_bos(load_tokenizer(option.tokenizer or option.name_or_path, task), None)
-    model = load_model(
-        option.name_or_path, pretrained=True, tokenizer=tokenizer, positions=1, dtype=option.dtype
+    key = "teacher.name_or_path"
+    own = load_tokenizer(
+        option.tokenizer or option.name_or_path,
+        task,
+        "teacher.tokenizer" if option.tokenizer else key,
     )
+    tokenizer = decide_bos(own, None)
+    model = load_model(option.name_or_path, True, tokenizer, 1, dtype=option.dtype, key=key)
     decoding = build_decoding(cfg, [cfg.template.stop])
     teacher = ModelTeacher(
         model.to(device_for(cfg.accelerator)),  # type: ignore[arg-type]

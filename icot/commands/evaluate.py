@@ -29,7 +29,7 @@ from icot.commands.sources import further_sources, own_source
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import EvaluateConfig
 from icot.config.predictor_options import ASKED, VotePredictorConfig
-from icot.errors import ConfigError
+from icot.errors import ConfigError, PausedError
 from icot.evaluation.failures import POSITION, answer_positions
 from icot.evaluation.loading import Source, Weights, choose_examples, load_weights
 from icot.evaluation.measurement import Measured, as_rows, judge, measure, share
@@ -68,8 +68,15 @@ Point = tuple[Checkpoint, int | None]  # weights, and the budget to use them wit
 
 
 def run(cfg: EvaluateConfig, command: CommandLine) -> None:
-    """Measure, write the files, print the table."""
-    evaluate(cfg, command)
+    """Measure, write the files, print the table.
+
+    Raises:
+        PausedError: a server gives no more for now, with the command to go on.
+    """
+    try:
+        evaluate(cfg, command)
+    except PausedError as error:
+        raise PausedError(f"{error}\n  {command.text}") from None
 
 
 def evaluate(cfg: EvaluateConfig, command: CommandLine | None = None) -> dict[str, Any]:

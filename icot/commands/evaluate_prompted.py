@@ -175,13 +175,14 @@ def _build_writer(
         decoding = _decoding(predictor, prompt, max_tokens)
         endpoint = build_endpoint(predictor, decoding, cfg.paths, predictor.budget)
         return endpoint, endpoint.usage
-    tokenizer = decide_bos(load_tokenizer(predictor.name_or_path, None), None)
+    named, key = predictor.name_or_path, "predictor.name_or_path"
+    tokenizer = decide_bos(load_tokenizer(named, None, key), None)
     is_native = isinstance(prompt, NativePromptConfig)
     has_template = bool(getattr(tokenizer, "chat_template", None))
     if predictor.chat and (is_native or not has_template):
         reason = "prompt=native is no chat" if is_native else "the tokenizer has no chat template"
         raise ConfigError([f"predictor.chat=true: {reason}"])
-    model: nn.Module = load_model(predictor.name_or_path, True, tokenizer, 1, dtype=predictor.dtype)
+    model: nn.Module = load_model(named, True, tokenizer, 1, dtype=predictor.dtype, key=key)
     local = PromptedModel(
         model.to(device_for(cfg.accelerator)),
         tokenizer,

@@ -25,7 +25,7 @@ from icot.commands.quiet import quiet_libraries
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import SampleConfig
 from icot.errors import DataError, PausedError, RunError
-from icot.inference.completions import Completion, Request
+from icot.inference.completions import Completion, Request, what_cut
 from icot.inference.sampling import question_seed
 from icot.methods.scotd.corpus import (
     FORMAT,
@@ -320,8 +320,9 @@ class _Sampling:
         n = len(self.corpus.samples)
         if n >= least and self.cut > self.cfg.max_truncated * n:
             limit = self.asked.identity["decoding"]["max_tokens"]
+            reasons = [s.finish_reason or "" for s in self.corpus.samples if s.is_cut]
             raise RunError(
-                f"{self.cut:,} of {n:,} samples were cut at {limit} tokens, more than "
+                f"{self.cut:,} of {n:,} samples were cut {what_cut(reasons, limit)}, more than "
                 f"max_truncated={self.cfg.max_truncated:g}. Set a larger max_new_tokens and a new "
                 "out=, or a larger max_truncated to go on here; cut samples are never trained on."
             )

@@ -6,11 +6,12 @@
 A server on the network (``icot.inference.endpoint``) and a model in this process answer alike.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 LENGTH = "length"  # the finish reason of a text that reached the limit
+STOP = "stop"  # that of a whole text
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class Completion:
 
     @property
     def truncated(self) -> bool:
-        """Whether it ends because of the limit of tokens."""
-        return self.finish_reason == LENGTH
+        """Whether the limit of tokens ended it, or the server did, as with ``content_filter``."""
+        return self.finish_reason != STOP
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,18 @@ class Decoding:
     top_p: float | None = None
     stop: tuple[str, ...] = ()
     logprobs: bool = False
+
+
+def what_cut(reasons: Iterable[str], limit: int) -> str:
+    """Why texts were cut, to stand behind "cut": by the limit of tokens or, as it says, by the
+    server.
+
+    Args:
+        reasons: the finish reasons of these texts.
+        limit: of tokens.
+    """
+    others = sorted({*reasons} - {LENGTH})
+    return f"at {limit} tokens" + (f" or by the server ({', '.join(others)})" if others else "")
 
 
 class Writer(Protocol):
@@ -109,7 +122,7 @@ class Writer(Protocol):
 def cut_at_stop(text: str, finish_reason: str, stop: Sequence[str]) -> tuple[str, str]:
     """A text up to its first stop text, which some servers leave in, and why it ends."""
     found = min((i for i in map(text.find, stop) if i >= 0), default=-1)
-    return (text, finish_reason) if found < 0 else (text[:found], "stop")
+    return (text, finish_reason) if found < 0 else (text[:found], STOP)
 
 
 def as_unicode(text: str) -> str:

@@ -283,7 +283,7 @@ class Endpoint:
         return since is not None and time.monotonic() - since > self.options.patience
 
     def _seconds_to_wait(self, state: RetryCallState) -> float:
-        """What the server asks for, however long it is; else longer each time."""
+        """What the server asks for, up to a day; else longer each time."""
         asked = retry_after(state.outcome.exception() if state.outcome else None)
         if asked is not None and asked > LONG_WAIT:
             self._say_once(f"The server asks to wait for {asked:,.0f} s.")

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from icot.inference.completions import Completion, Request, as_unicode, cut_at_stop
@@ -50,8 +51,10 @@ def choices_of(answer: Any, api: str) -> list[Choice]:
         answer: a chat's or a completion's.
         api: ``chat`` or ``completions``.
 
+    Tokens that it does not count are estimated.
+
     Raises:
-        MalformedAnswerError: there are none.
+        MalformedAnswerError: there are none, or what it says of them cannot be read.
     """
     found = getattr(answer, "choices", None)
     if not isinstance(found, list) or not found:
@@ -68,10 +71,14 @@ def choices_of(answer: Any, api: str) -> list[Choice]:
             raise MalformedAnswerError(f"a choice has no text: {choice!r:.200}")
         texts.append(as_unicode(written or ""))  # a refusal has no content
     usage = getattr(answer, "usage", None)
-    total = getattr(usage, "completion_tokens", None)
-    prompt = getattr(usage, "prompt_tokens", None)
+    total = _count(usage, "completion_tokens")
+    prompt = _count(usage, "prompt_tokens")
     details = getattr(usage, "completion_tokens_details", None)
-    hidden = getattr(details, "reasoning_tokens", None) or 0
+    hidden = _count(details, "reasoning_tokens")
+    if hidden is None:
+        if getattr(details, "reasoning_tokens", None) is not None:
+            raise MalformedAnswerError(f"reasoning_tokens is no number: {details!r:.200}")
+        hidden = 0
     choices = []
     for i, (choice, text) in enumerate(zip(found, texts, strict=True)):
         logprob, counted = _logprobs(choice, api)
@@ -95,15 +102,26 @@ def choices_of(answer: Any, api: str) -> list[Choice]:
     return choices
 
 
+def _count(usage: Any, name: str) -> int | None:
+    """A number of tokens; None where the server gives none."""
+    found = getattr(usage, name, None)
+    is_count = isinstance(found, int) and not isinstance(found, bool) and found >= 0
+    return found if is_count else None
+
+
 def _logprobs(choice: Any, api: str) -> tuple[float | None, int | None]:
-    """The summed log-probability and the tokens in it."""
+    """The summed log-probability and the tokens in it; None where there is none.
+
+    Raises:
+        MalformedAnswerError: there is something else in its place.
+    """
     found = getattr(choice, "logprobs", None)
     listed = getattr(found, "content" if api == "chat" else "token_logprobs", None)
-    if not listed:
-        return None, None
-    values = [getattr(one, "logprob", one) for one in listed]
-    numbers = [float(value) for value in values if isinstance(value, int | float)]
-    return sum(numbers), len(numbers)
+    if not isinstance(listed, list | None):
+        raise MalformedAnswerError(f"a choice has no log-probabilities: {found!r:.200}")
+    values = [getattr(one, "logprob", one) for one in listed or ()]
+    numbers = [float(v) for v in values if isinstance(v, int | float) and isfinite(v)]
+    return (sum(numbers), len(numbers)) if numbers else (None, None)
 
 
 class AllAlike:

@@ -4,6 +4,7 @@ import json
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from math import isfinite
 
 import openai
 
@@ -17,6 +18,7 @@ NO_CREDIT = "insufficient_quota"
 GO_ON = "What has arrived is kept: the same command, started again, goes on from there."
 SECRET = re.compile(r"\b(sk|rk|pk)-[\w-]{4,}")
 LONGEST = 500  # characters of a server's message that are shown
+LONGEST_WAIT = 86_400.0  # seconds until the next try, whatever the server asks for
 
 
 def is_passing(error: BaseException) -> bool:
@@ -33,18 +35,21 @@ def _no_credit(error: BaseException) -> bool:
 
 
 def retry_after(error: BaseException | None) -> float | None:
-    """The seconds that a server asks to wait, from ``Retry-After`` in either form; else None."""
+    """The seconds that a server asks to wait, from ``Retry-After`` in either form; else None.
+
+    A day at most; what is no number of seconds is None.
+    """
     response = getattr(error, "response", None)
     text = "" if response is None else response.headers.get("retry-after", "").strip()
     try:
-        return max(0.0, float(text))
+        seconds = float(text)
     except ValueError:
-        pass
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return max(0.0, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+        try:
+            moment = parsedate_to_datetime(text).astimezone(UTC)
+        except (ValueError, OverflowError):
+            return None
+        seconds = (moment - datetime.now(UTC)).total_seconds()
+    return min(max(0.0, seconds), LONGEST_WAIT) if isfinite(seconds) else None
 
 
 def explain(

@@ -38,6 +38,7 @@ def load_model(
     attn_implementation: str | None = None,
     dtype: str = "float32",
     may_grow: bool = False,
+    key: str = "model.name_or_path",
 ) -> PreTrainedModel:
     """A causal LM whose vocabulary fits the tokenizer and whose positions fit the data.
 
@@ -52,6 +53,7 @@ def load_model(
         dtype: of the weights.
         may_grow: the tokenizer has got a further token, for which a pretrained model may get a
             further row of its embeddings, drawn like its others.
+        key: of the configuration, that names it.
 
     Raises:
         ModelError: it cannot be loaded or does not fit; the message says what to do.
@@ -59,13 +61,14 @@ def load_model(
     changes = dict(config or {})
     choices = {"attn_implementation": attn_implementation, "dtype": getattr(torch, dtype)}
     if pretrained:
-        model = _read_pretrained(name_or_path, changes, choices)
+        model = _read_pretrained(name_or_path, changes, choices, key)
         if may_grow and len(tokenizer) == model.config.vocab_size + 1:
             model.resize_token_embeddings(len(tokenizer))
         if len(tokenizer) > model.config.vocab_size:
             raise ModelError(
                 f"the tokenizer has {len(tokenizer)} tokens but model {name_or_path!r} only "
-                f"{model.config.vocab_size}; use the model's own tokenizer (model.tokenizer)."
+                f"{model.config.vocab_size}; use the model's own tokenizer"
+                f"{' (model.tokenizer)' if key.startswith('model.') else ''}."
             )
         extend_positions(model, positions)
     else:
@@ -89,7 +92,7 @@ def load_model(
 
 
 def _read_pretrained(
-    name_or_path: str, changes: Mapping[str, Any], choices: Mapping[str, Any]
+    name_or_path: str, changes: Mapping[str, Any], choices: Mapping[str, Any], key: str
 ) -> PreTrainedModel:
     """A model with its weights, from a local folder or the hub."""
     try:
@@ -105,10 +108,11 @@ def _read_pretrained(
             f"model.config is not valid for {name_or_path!r}: {in_one_line(error)}."
         ) from None
     except (OSError, ValueError, ImportError) as error:
+        drawn = ", or model.pretrained=false for random weights"
         raise ModelError(
             f"model {name_or_path!r} is neither a local folder with a model nor available on "
-            f"the hub ({first_sentence(error)}). Set model.name_or_path to a folder that holds "
-            "it, or model.pretrained=false for random weights."
+            f"the hub ({first_sentence(error)}). Set {key} to a folder that holds it"
+            f"{drawn if key.startswith('model.') else ''}."
         ) from None
     return model
 

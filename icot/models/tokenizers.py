@@ -35,11 +35,18 @@ BLANKS_AT_THE_END = r"\s+(?!\S)"
 DIGITS = [f"{space}{digit}" for space in ("", " ") for digit in range(10)]
 
 
-def load_tokenizer(name_or_path: str, task: Task | None) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    name_or_path: str, task: Task | None, key: str = "model.tokenizer"
+) -> PreTrainedTokenizerBase:
     """The ``symbol`` tokenizer of ``task``, or one from a local folder or the hub.
 
     A folder may hold a saved tokenizer, or only the ``vocab.json`` and ``merges.txt`` of GPT-2.
     Padding and truncation that a tokenizer file has stored are switched off.
+
+    Args:
+        name_or_path: as above.
+        task: of the symbols.
+        key: of the configuration, that names it.
 
     Raises:
         ModelError: not found, or no end-of-sequence token; the message says what to do.
@@ -61,10 +68,11 @@ def load_tokenizer(name_or_path: str, task: Task | None) -> PreTrainedTokenizerB
                 name_or_path, local_files_only=not hub_is_reachable(), trust_remote_code=False
             )
     except Exception as error:  # a damaged file can raise anything
+        made = ", or model.tokenizer=symbol with model.pretrained=false for one that icot makes"
         raise ModelError(
             f"tokenizer {name_or_path!r} is neither a local folder with a tokenizer nor available "
-            f"on the hub ({first_sentence(error)}). Set model.tokenizer to a folder that holds "
-            "it, or model.tokenizer=symbol with model.pretrained=false for one that icot makes."
+            f"on the hub ({first_sentence(error)}). Set {key} to a folder that holds it"
+            f"{made if key.startswith('model.') else ''}."
         ) from None
     if tokenizer.eos_token is None:
         raise ModelError(

@@ -10,7 +10,7 @@ from icot.tasks.multiplication import Multiplication
 from icot.tasks.prose import long_multiplication
 from tests.conftest import icot
 from tests.hostile_texts import hostile_texts
-from tests.http_server import Reply, Server
+from tests.http_server import Reply, Server, error
 from tests.running import assert_refused
 
 TASK = ("task=mult2", "task.train_size=50", "task.valid_size=40", "task.test_size=30")
@@ -117,7 +117,7 @@ def test_too_many_cut_answers_end_the_command_and_are_kept(server, evaluate, tmp
         Reply(server.answer(body, finish_reason="length")) if number % 5 == 0 else None
     )
     refused = evaluate("out=e", "speed.examples=0", "predictor.concurrency=1")
-    assert_refused(refused, "more than 5% of the 40 answers are cut after 600 tokens")
+    assert_refused(refused, "more than 5% of the 40 answers are cut at 600 tokens: set")
     sent = len(server.bodies)
     assert sent < 20  # it does not go on paying
     server.script = lambda number, body: None
@@ -126,6 +126,33 @@ def test_too_many_cut_answers_end_the_command_and_are_kept(server, evaluate, tmp
     assert len(server.bodies) == 40
     found = read(tmp_path / "e")
     assert (found["truncated"], found["accuracy"]) == (3 / 40, 37 / 40)
+
+
+def test_an_answer_that_the_server_cuts_is_no_whole_one(server, evaluate, tmp_path):
+    server.script = lambda number, body: (
+        Reply(server.answer(body, finish_reason="content_filter")) if number % 5 == 0 else None
+    )
+    one = ("speed.examples=0", "predictor.concurrency=1")
+    refused = evaluate(*one)
+    assert_refused(refused, "are cut at 600 tokens or by the server (content_filter): set")
+    done = evaluate(*one, "out=e", "prompt.max_truncated=1")
+    assert done.returncode == 0, done.stderr
+    found = read(tmp_path / "e")
+    assert (found["truncated"], found["accuracy"]) == (0.2, 0.8)
+
+
+def test_a_server_that_gives_no_more_for_now(server, evaluate):
+    """The last line is the command to go on, which asks for nothing twice."""
+    server.script = lambda number, body: error(503, "down") if number >= 12 else None
+    one = ("speed.examples=0", "predictor.concurrency=1", "predictor.patience=0")
+    done = evaluate(*one)
+    assert_refused(done, "the same command, started again, goes on from there.")
+    command = done.stderr.splitlines()[-1].strip()
+    assert command.startswith("python -m icot.evaluate predictor=endpoint ")
+    assert command.endswith(" ".join((*TASK, *one)))
+    server.script = lambda number, body: None
+    again = evaluate(*one)
+    assert "28 requests sent, 12 answers from the cache" in again.stdout
 
 
 def test_hidden_reasoning_is_counted_and_marked(server, evaluate, tmp_path):
@@ -250,6 +277,12 @@ def test_the_texts_of_a_model_in_this_process_vote(small_run, tmp_path):
     assert record["votes"] == read(tmp_path / "b")["votes"]
     assert record["accuracy"] == record["votes"]["accuracy_by_votes"]["5"]
     assert record["votes"]["accuracy_by_votes"].keys() == {"1", "5"}
+
+
+def test_a_folder_that_is_not_there_is_named_by_its_key(tmp_path):
+    asked = ("predictor=prompted", "predictor.name_or_path=nowhere", "prompt=no_cot", *TASK)
+    done = icot("evaluate", *asked, "paths.output_root=o", cwd=tmp_path, HF_HUB_OFFLINE="1")
+    assert_refused(done, "Set predictor.name_or_path to a folder that holds it.")
 
 
 def test_a_prompt_needs_something_to_ask(tmp_path):

@@ -10,6 +10,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
+import openai
 import pytest
 from tenacity import wait_none
 
@@ -18,6 +19,7 @@ from icot.errors import RunError
 from icot.inference import endpoint as module
 from icot.inference.completions import Completion, Decoding, Request
 from icot.inference.endpoint import Endpoint
+from icot.inference.endpoint_errors import retry_after
 from icot.inference.endpoint_requests import ENVELOPE
 from icot.inference.request_cache import FILE, RequestCache
 from tests.http_server import Reply, Server, error
@@ -57,6 +59,13 @@ def ask(tmp_path, monkeypatch):
 def texts(client: Endpoint, requests, **options) -> list[str]:
     found = dict(client.sample(requests, **options))
     return [found[i].text for i in range(len(requests))]
+
+
+def said(choice: dict, usage: dict | None = None) -> dict:
+    """An answer with these things in its choice and its usage."""
+    message = {"role": "assistant", "content": "a text of five bytes"}
+    whole = {"index": 0, "finish_reason": "stop", "message": message, **choice}
+    return {"id": "1", "model": "m", "choices": [whole], "usage": usage}
 
 
 def prompts(count: int) -> list[Request]:
@@ -156,6 +165,8 @@ def test_seed_number_and_draw_of_the_sample_are_in_the_key(start, ask):
         Reply({"error": {"message": "overloaded"}}),
         Reply({"id": "1", "choices": []}),
         Reply({"id": "1", "choices": [{"index": 0}]}),
+        Reply(said({"logprobs": {"content": 7}})),
+        Reply(said({}, {"completion_tokens_details": {"reasoning_tokens": "q"}})),
         Reply(b""),
     ],
     ids=lambda reply: f"{reply.status}-{str(reply.content)[:12]}-{reply.reset}",
@@ -184,6 +195,23 @@ def test_the_time_that_the_server_asks_for_is_waited(start, ask, form):
     assert texts(client, prompts(1)) == ["echo of question 0"]
     assert time.monotonic() - begun > 1.1
     assert client.usage.seconds_waited > 1.1
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [
+        ("-3", 0),
+        ("1e13", 86_400),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86_400),
+        *((text, None) for text in ("inf", "nan", "soon", "Fri, 31 Dec 9999 23:59:59 -2300")),
+    ],
+)
+def test_what_a_server_asks_to_wait_is_at_most_a_day(start, asked, seconds):
+    server = start(lambda number, body: error(429, Retry_After=asked))
+    bare = openai.OpenAI(base_url=server.base_url, api_key=KEY, max_retries=0)
+    with pytest.raises(openai.RateLimitError) as caught:
+        bare.completions.create(model="m", prompt="q")
+    assert retry_after(caught.value) == seconds
 
 
 def test_back_off_doubles_from_a_second_to_a_minute():
@@ -322,6 +350,23 @@ def test_a_server_that_ignores_n_is_asked_one_at_a_time_and_it_is_said_once(star
     assert caplog.text.count("The server gives 1 texts where it is asked for 4") == 1
 
 
+def test_tokens_that_the_server_does_not_count_are_estimated(start, ask):
+    counts = {"prompt_tokens": "x", "completion_tokens": [], "total_tokens": True}
+    server = start(lambda number, body: Reply(said({}, counts)))
+    for client in (ask(server), ask(server)):  # the second from the cache
+        ((_, one),) = client.sample(prompts(1))
+        assert (one.prompt_tokens, one.completion_tokens, one.is_estimate) == (0, 6, True)
+        assert client.usage.as_dict()["cost"] is None
+    assert len(server.bodies) == 1
+
+
+@pytest.mark.parametrize("listed", [[None, None], [{"token": "a", "logprob": "?"}], []])
+def test_log_probabilities_without_a_number_are_none(start, ask, listed):
+    server = start(lambda number, body: Reply(said({"logprobs": {"content": listed}})))
+    ((_, one),) = ask(server, Decoding(16, logprobs=True)).sample(prompts(1))
+    assert (one.logprob, one.logprob_tokens) == (None, None)
+
+
 def test_missing_log_probabilities_are_said_once(start, ask, caplog):
     server = start(lambda number, body: Reply(server.answer({**body, "logprobs": None})))
     found = dict(ask(server, Decoding(16, logprobs=True)).sample(prompts(3)))
@@ -339,12 +384,15 @@ def test_what_is_kept_elsewhere_is_not_asked_for(start, ask):
     assert len(server.bodies) == 2
 
 
-def test_a_text_that_is_cut_is_kept_as_such(start, ask):
-    server = start(lambda number, body: Reply(server.answer(body, finish_reason="length")))
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+def test_a_text_that_is_cut_is_kept_as_such(start, ask, reason):
+    server = start(lambda number, body: Reply(server.answer(body, finish_reason=reason)))
     for client in (ask(server), ask(server)):
         ((_, one),) = client.sample(prompts(1))
-        assert one.truncated
+        assert (one.truncated, one.finish_reason) == (True, reason)
     assert len(server.bodies) == 1
+    server.script = lambda number, body: Reply(server.answer(body, finish_reason=None))
+    assert not dict(ask(server).sample(prompts(2)))[1].truncated
 
 
 def test_a_stop_text_that_the_server_leaves_in(start, ask):

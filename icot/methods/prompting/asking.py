@@ -8,7 +8,7 @@ from typing import Any
 from rich.progress import track
 
 from icot.errors import RunError
-from icot.inference.completions import Completion, Request, Writer
+from icot.inference.completions import Completion, Request, Writer, what_cut
 
 MIN_TIMED = 5  # a median of fewer is not reported
 
@@ -46,11 +46,12 @@ def ask(
                 found[indices[number]] = one
                 cut += one.truncated
                 if cut > max_truncated * len(requests):
+                    reasons = [one.finish_reason for one in found.values() if one.truncated]
                     raise RunError(
                         f"more than {max_truncated:.0%} of the {len(requests)} answers are cut "
-                        f"after {max_tokens} tokens: set max_new_tokens= to more, prompt.stop= for "
-                        "a model that does not end, or prompt.max_truncated=1 to count them as "
-                        "wrong."
+                        f"{what_cut(reasons, max_tokens)}: set max_new_tokens= to more, "
+                        "prompt.stop= for a model that does not end, or prompt.max_truncated=1 to "
+                        "count them as wrong."
                     )
                 spent += one.seconds or 0.0
                 if alone and spent > seconds and len(found) >= MIN_TIMED:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any, get_args, get_type_hints
 
 from icot.errors import DataError, RunError
-from icot.inference.completions import Completion
+from icot.inference.completions import STOP, Completion
 from icot.system.files import explain_refusal, write_text
 from icot.tasks.answers import ANSWER_MARK
 from icot.tasks.base import Example, Task
@@ -50,7 +50,7 @@ class Sample:
         rationale: what stands before its answer.
         prediction: its answer; None if it has none.
         correct: whether that is the right one; None without a label.
-        finish_reason: ``length`` if the text was cut; None if unknown.
+        finish_reason: ``stop`` of a whole text; None if unknown; any other was cut.
         prompt_hash: of the text that the teacher continued.
         prompt_tokens, completion_tokens, logprob, logprob_tokens, request_key, model: as in
             ``icot.inference.completions.Completion``.
@@ -82,8 +82,8 @@ class Sample:
 
     @property
     def is_cut(self) -> bool:
-        """Whether the limit of tokens ended it."""
-        return self.finish_reason == "length"
+        """Whether the limit of tokens or the server ended it."""
+        return self.finish_reason not in (STOP, None)
 
     @property
     def is_usable(self) -> bool:
@@ -94,7 +94,7 @@ class Sample:
         """The text as it arrived; the prompt's tokens count for a question's first sample."""
         return Completion(
             text=self.text,
-            finish_reason=self.finish_reason or "stop",
+            finish_reason=self.finish_reason or STOP,
             prompt_tokens=self.prompt_tokens or 0,
             completion_tokens=self.completion_tokens or 0,
             is_estimate=True,

@@ -108,6 +108,7 @@ def test_what_would_be_misread_is_never_trained_on(tmp_path):
     samples = [
         made(0, 0, "1", rationale="a #### 7 b"),
         made(0, 1, "1", finish_reason="length"),
+        made(0, 3, "1", finish_reason="content_filter"),
         made(0, 2, "1", rationale="two\nlines"),
         made(1, 0, None),
     ]
@@ -115,7 +116,7 @@ def test_what_would_be_misread_is_never_trained_on(tmp_path):
     assert examples(task) == [Example("0 0 * 1", "two lines", "1")]
     assert "1 rationales hold the mark ####" in task.notes("train")[2]
     with pytest.raises(DataError, match="no sample is left to train on: 1 rationales hold"):
-        examples(Rationales(write(tmp_path / "d", samples[:2]), selection="valid"))
+        examples(Rationales(write(tmp_path / "d", samples[:3]), selection="valid"))
 
 
 def test_few_shot_never_looks_at_a_label(corpus, tmp_path):
