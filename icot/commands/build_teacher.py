@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from icot.inference.endpoint import Endpoint
 
 MAX_NEW_TOKENS = 256  # as published
-DECIDING = ("kind", "base_url", "api", "model", "extra_body")  # of a server's options
+DECIDING = ("kind", "base_url", "api", "model")  # of a server's options, with what is sent besides
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,7 @@ def _build_endpoint(cfg: SampleConfig, task: Task, questions: Sequence[Example])
     decoding = replace(build_decoding(cfg, [cfg.template.stop]), logprobs=option.logprobs)
     server = build_endpoint(option, decoding, cfg.paths, cfg.budget)
     identity = {key: getattr(option, key) for key in DECIDING}
+    identity["extra_body"] = option.extra_body or {}
     return Asked(server, _with(decoding, identity), prompter, cfg.template.trigger, None, server)
 
 

@@ -57,7 +57,7 @@ class EndpointOptions(Section):
     """The environment variable that holds the server's key."""
     token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     """What the server calls the limit of tokens that may be written."""
-    extra_body: dict[str, Any] = Field(default_factory=dict)
+    extra_body: dict[str, Any] | None = None
     """More keys of a request, which only some servers know: ``{top_k: -1}``."""
     concurrency: int = Field(8, ge=1)
     """Requests in flight at once; halved whenever the server says that they are too many."""

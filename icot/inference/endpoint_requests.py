@@ -26,7 +26,7 @@ def request_key(options: EndpointOptions, decoding: Decoding, request: Request) 
         "max_tokens": decoding.max_tokens,
         "stop": list(decoding.stop),
         "logprobs": decoding.logprobs,
-        "extra_body": options.extra_body,
+        "extra_body": options.extra_body or {},
         "seed": request.seed,
         "draw": request.draw,
         "sample": request.sample,
@@ -37,7 +37,7 @@ def request_key(options: EndpointOptions, decoding: Decoding, request: Request) 
 def body(options: EndpointOptions, decoding: Decoding, group: Group) -> dict[str, Any]:
     """The arguments of the client for the texts of one prompt."""
     first = group[0][1]
-    extra = dict(options.extra_body)
+    extra = dict(options.extra_body or {})
     optional: dict[str, Any] = {
         "temperature": decoding.temperature,
         "top_p": decoding.top_p,

@@ -243,11 +243,12 @@ def test_a_server_that_decodes_greedily_is_found_out_once_and_for_all(server, sa
     assert done.returncode == 0, done.stderr
 
 
-def test_what_a_server_does_not_take_is_not_sent(server, sample):
-    done = sample("temperature=null", "top_p=null", "teacher.token_limit=max_completion_tokens")
+def test_what_a_server_does_not_take_is_not_sent_and_what_only_it_knows_is(server, sample):
+    limit = "teacher.token_limit=max_completion_tokens"
+    done = sample("temperature=null", "top_p=null", limit, "teacher.extra_body={top_k: -1}")
     assert done.returncode == 0, done.stderr
     assert not {"temperature", "top_p", "max_tokens"} & set(server.bodies[0])
-    assert server.bodies[0]["max_completion_tokens"] == 256
+    assert (server.bodies[0]["max_completion_tokens"], server.bodies[0]["top_k"]) == (256, -1)
 
 
 def test_failures_that_pass_are_tried_again(server, sample, tmp_path):
