@@ -281,7 +281,7 @@ def test_the_texts_of_a_model_in_this_process_vote(small_run, tmp_path):
 
 def test_a_folder_that_is_not_there_is_named_by_its_key(tmp_path):
     asked = ("predictor=prompted", "predictor.name_or_path=nowhere", "prompt=no_cot", *TASK)
-    done = icot("evaluate", *asked, "paths.output_root=o", cwd=tmp_path, HF_HUB_OFFLINE="1")
+    done = icot("evaluate", *asked, "paths.output_root=o", cwd=tmp_path)
     assert_refused(done, "Set predictor.name_or_path to a folder that holds it.")
 
 

@@ -1,4 +1,4 @@
-"""The real ``transformers serve`` with a model that icot has exported."""
+"""The real ``transformers serve`` with a model that icot has exported, and with a chat model."""
 
 import json
 import os
@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -17,6 +19,8 @@ from icot.errors import RunError
 from icot.inference.completions import Decoding, Request
 from icot.inference.endpoint import Endpoint
 from icot.inference.request_cache import RequestCache
+from icot.methods.scotd.corpus import read_corpus
+from tests.chat_model import save_chat_model
 from tests.conftest import icot
 from tests.methods.prompting.test_few_shot import MULT4
 
@@ -34,20 +38,22 @@ def place(small_run, tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def address(place):
+@contextmanager
+def serve(folder: Path) -> Iterator[str]:
+    """The address of a server with this model."""
+    log_file = folder.with_suffix(".log")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(place / "m")]
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)]
     options = ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu", "--default-seed", "1"]
-    with (place / "serve.log").open("w") as log:
+    with log_file.open("w") as log:
         server = subprocess.Popen(
             [*command, *options], stdout=log, stderr=log, env={**os.environ, "HF_HUB_OFFLINE": "1"}
         )
     try:
         for _ in range(240):
-            assert server.poll() is None, (place / "serve.log").read_text()
+            assert server.poll() is None, log_file.read_text()
             try:
                 urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
                 break
@@ -57,6 +63,19 @@ def address(place):
     finally:
         server.terminate()
         server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def address(place):
+    with serve(place / "m") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def chat_address(place):
+    save_chat_model(place / "chat")
+    with serve(place / "chat") as found:
+        yield found
 
 
 def test_it_writes_what_icot_evaluate_says(place, address, small_run):
@@ -92,3 +111,47 @@ def test_what_it_silently_leaves_out_is_found_out(place, address, tmp_path):
     logprobs = Endpoint(options, Decoding(8, logprobs=True), RequestCache(tmp_path))
     ((_, one),) = logprobs.sample(requests[:1])
     assert one.logprob is None
+
+
+def test_a_chat_model_writes_what_it_writes_in_this_process(place, chat_address):
+    server = (f"predictor.base_url={chat_address}", f"predictor.model={place / 'chat'}")
+    asked = (
+        *("prompt=no_cot", "prompt.max_truncated=1", "max_new_tokens=8", *SIZES, "examples=8"),
+        *("speed.examples=0", "paths.cache_dir=c"),
+    )
+    for out, predictor in (
+        ("served", ("predictor=endpoint", *server)),
+        ("here", ("predictor=prompted", f"predictor.name_or_path={place / 'chat'}")),
+    ):
+        done = icot("evaluate", *predictor, *asked, f"out={out}", cwd=place)
+        assert done.returncode == 0, done.stderr
+    served, here = (
+        [json.loads(line) for line in (place / name / "predictions.jsonl").open()]
+        for name in ("served", "here")
+    )
+    for key in ("prediction", "prompt_tokens", "tokens", "finish_reason"):
+        assert [one[key] for one in served] == [one[key] for one in here], key
+    assert len({one["prediction"] for one in served}) > 1
+
+
+def test_a_corpus_of_a_chat_model(place, chat_address):
+    """Sampling is switched on by a request's own settings, in place of the folder's."""
+    sampling = json.dumps(json.dumps({"do_sample": True, "top_k": 0, "max_new_tokens": 8}))
+    asked = (
+        *("teacher=endpoint", f"teacher.base_url={chat_address}"),
+        *(
+            f"teacher.model={place / 'chat'}",
+            f"teacher.extra_body={{generation_config: {sampling}}}",
+        ),
+        *(*SIZES, "examples=5", "samples=3", "shots=1", "max_new_tokens=8", "max_truncated=1"),
+        *("paths.cache_dir=c", "out=corpus"),
+    )
+    done = icot("sample", *asked, cwd=place)
+    assert done.returncode == 0, done.stderr
+    samples = read_corpus(place / "corpus")
+    questions = {one.index for one in samples}
+    assert [one.key for one in samples] == [(i, k) for i in sorted(questions) for k in range(3)]
+    assert all(one.logprob is None for one in samples)
+    texts = [{one.text for one in samples if one.index == i} for i in questions]
+    assert max(map(len, texts)) > 1
+    assert "0 requests sent" in icot("sample", *asked, cwd=place).stdout
