@@ -66,7 +66,7 @@ class Asked:
 class BuildTeacher(Protocol):
     """Builds the teacher of one kind."""
 
-    def __call__(self, cfg: SampleConfig, task: Task, questions: Sequence[Example]) -> Asked:
+    def __call__(self, cfg: SampleConfig, task: Task | None, questions: Sequence[Example]) -> Asked:
         """The teacher of ``cfg``, for these questions of a task."""
 
 
@@ -94,7 +94,7 @@ def task_of(cfg: SampleConfig) -> tuple[Task, dict[str, Any]]:
     return task.sampled, dict(read_settings(task.path)["task"])
 
 
-def build_prompter(cfg: SampleConfig, task: Task) -> Prompter:
+def build_prompter(cfg: SampleConfig, task: Task | None) -> Prompter:
     """The prompts of a teacher that needs some.
 
     Raises:
@@ -116,12 +116,12 @@ def build_decoding(cfg: SampleConfig, stop: Sequence[str] = ()) -> Decoding:
     )
 
 
-def build_teacher(cfg: SampleConfig, task: Task, questions: Sequence[Example]) -> Asked:
+def build_teacher(cfg: SampleConfig, task: Task | None, questions: Sequence[Example]) -> Asked:
     """The teacher that the configuration names.
 
     Args:
         cfg: of the command.
-        task: that is sampled.
+        task: that is sampled; None if it is unknown, for a model without drawn exemplars.
         questions: that are asked.
 
     Raises:
@@ -130,9 +130,10 @@ def build_teacher(cfg: SampleConfig, task: Task, questions: Sequence[Example]) -
     return BUILDERS[cfg.teacher.kind](cfg, task, questions)
 
 
-def _build_run(cfg: SampleConfig, task: Task, questions: Sequence[Example]) -> Asked:
+def _build_run(cfg: SampleConfig, task: Task | None, questions: Sequence[Example]) -> Asked:
     option = cfg.teacher
     assert isinstance(option, RunTeacherConfig)
+    assert task is not None
     if cfg.shots or cfg.exemplars is not None:
         raise ConfigError(["teacher=run takes no exemplars: leave out shots= and exemplars="])
     if option.stage == ALL:
@@ -165,7 +166,7 @@ def _build_run(cfg: SampleConfig, task: Task, questions: Sequence[Example]) -> A
     return Asked(teacher, _with(decoding, identity), None, ANSWER_MARK, cfg.batch_size)
 
 
-def _build_model(cfg: SampleConfig, task: Task, questions: Sequence[Example]) -> Asked:
+def _build_model(cfg: SampleConfig, task: Task | None, questions: Sequence[Example]) -> Asked:
     option = cfg.teacher
     assert isinstance(option, ModelTeacherConfig)
     prompter = build_prompter(cfg, task)
@@ -188,7 +189,7 @@ def _build_model(cfg: SampleConfig, task: Task, questions: Sequence[Example]) ->
     return Asked(teacher, _with(decoding, identity), prompter, cfg.template.trigger, cfg.batch_size)
 
 
-def _build_endpoint(cfg: SampleConfig, task: Task, questions: Sequence[Example]) -> Asked:
+def _build_endpoint(cfg: SampleConfig, task: Task | None, questions: Sequence[Example]) -> Asked:
     option = cfg.teacher
     assert isinstance(option, EndpointTeacherConfig)
     prompter = build_prompter(cfg, task)

@@ -7,6 +7,8 @@
 Writes ``samples.json``, ``samples.jsonl`` and ``usage.json`` (``icot.methods.scotd.corpus``). The
 same command, started again, asks for what is missing: of a model on this machine each fixed batch
 that lacks something, whose texts are always the same; of a server whatever nobody has received.
+
+With ``rescore=``, it writes no texts (``icot.commands.rescore``).
 """
 
 import hashlib
@@ -22,6 +24,7 @@ from rich.console import Console
 
 from icot.commands.build_teacher import Asked, build_teacher, task_of
 from icot.commands.quiet import quiet_libraries
+from icot.commands.rescore import rescore
 from icot.config.command_line import CommandLine
 from icot.config.entry_points import SampleConfig
 from icot.errors import DataError, PausedError, RunError
@@ -45,11 +48,14 @@ Cell = tuple[int, int]  # a question's place in the list of those asked, and a s
 
 
 def run(cfg: SampleConfig, command: CommandLine) -> None:
-    """Sample, and print what came.
+    """Sample, or rate what was sampled, and print what came.
 
     Raises:
         PausedError: as of ``sample``, with the command to go on.
     """
+    if cfg.rescore is not None:
+        rescore(cfg)
+        return
     try:
         sample(cfg)
     except PausedError as error:

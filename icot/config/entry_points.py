@@ -52,6 +52,9 @@ class SampleConfig(Section):
     """How a prompt is written, except for ``teacher=run``."""
     out: str
     """The folder of the corpus, which is continued if it has been begun."""
+    rescore: str | None = None
+    """Write no texts: give those of this corpus, a folder or a file of such lines, the teacher's
+    log-probabilities, which ``task.filter=likelihood`` needs."""
     split: Split = "train"
     """The split whose questions are asked."""
     examples: int | None = Field(None, ge=1)

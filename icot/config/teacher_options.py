@@ -75,6 +75,11 @@ def mistakes_in_sampling(value: Callable[[str], Any]) -> list[str]:
     mistakes = []
     if value("temperature") == 0 and value("samples") != 1:
         mistakes.append("temperature=0 writes the same text every time: set samples=1")
+    if kind == "endpoint" and value("rescore") is not None:
+        return [
+            "rescore= needs the probabilities of given texts, which servers do not tell: set "
+            "teacher=model or teacher=run"
+        ]
     if kind == "endpoint":
         return mistakes + mistakes_of_budget(value, "budget", "teacher")
     mistakes += [

@@ -28,6 +28,7 @@ from icot.inference.greedy import (
 from icot.inference.sampling import next_tokens
 from icot.models.introspection import device_of
 from icot.removal import KeepIds, Side
+from icot.tasks.answers import ANSWER_MARK
 
 TAIL = 8  # tokens at the end of a text in which the stopping text is looked for
 
@@ -43,6 +44,7 @@ class LocalTeacher(ABC):
     """
 
     separators = 1  # that end a text
+    jump = 0  # by which the position ids of a text are further on
     jump_in_prompt = 0  # by which the last position id of a prompt is further on
 
     def __init__(
@@ -54,6 +56,8 @@ class LocalTeacher(ABC):
     ) -> None:
         self.model, self.tokenizer = model, tokenizer
         self.decoding, self.batch_size = decoding, batch_size
+        stop = "".join(decoding.stop[:1])
+        self.ending: list[int] = tokenizer(stop, add_special_tokens=False)["input_ids"]
 
     def sample(
         self, requests: Sequence[Request], one_at_a_time: bool = False
@@ -124,6 +128,13 @@ class LocalTeacher(ABC):
     def texts(self, written: list[list[int]]) -> list[tuple[str, str]]:
         """The text in some new tokens, and why it ends there."""
 
+    @abstractmethod
+    def tokens_of(self, written: Completion) -> list[int]:
+        """The other way round: the tokens that a text is likely to have, without those at its end.
+
+        The latter are a separator, or the first text that stops it, ``ending``.
+        """
+
 
 class RunTeacher(LocalTeacher):
     """The model of a run at a stage: its prompt is a question, and it ends at the second separator.
@@ -176,6 +187,17 @@ class RunTeacher(LocalTeacher):
             for text, tokens in zip(texts, written, strict=True)
         ]
 
+    def tokens_of(self, written: Completion) -> list[int]:
+        """With the separator between what is left of the chain, and the mark."""
+        before, mark, after = written.text.partition(ANSWER_MARK)
+        chain, answer = before.strip(), f"{mark} {after.strip()}".strip()
+        is_in_chain = written.truncated and not mark
+        eos = "" if self.one or is_in_chain else str(self.tokenizer.eos_token)
+        text = " ".join(part for part in (chain, eos, answer) if part)
+        text = f"{' ' if chain or self.one else ''}{text}{'' if written.truncated else ' '}"
+        tokens: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return tokens
+
 
 class ModelTeacher(LocalTeacher):
     """Any causal LM: it continues a text until a text that stops it, or its own end token."""
@@ -206,6 +228,11 @@ class ModelTeacher(LocalTeacher):
             )
             for text, tokens in zip(self._decode(written), written, strict=True)
         ]
+
+    def tokens_of(self, written: Completion) -> list[int]:
+        """Those of the text alone, as it stands behind the prompt."""
+        tokens: list[int] = self.tokenizer(written.text, add_special_tokens=False)["input_ids"]
+        return tokens
 
     def _decode(self, rows: list[list[int]]) -> list[str]:
         return [str(self.tokenizer.decode(row, skip_special_tokens=True)) for row in rows]

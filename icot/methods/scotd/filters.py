@@ -147,8 +147,8 @@ def _per_token(sample: Sample) -> float:
     if sample.logprob is None or not sample.logprob_tokens:
         raise DataError(
             f"filter likelihood: sample {sample.sample} of question {sample.index} has no "
-            "log-probability. Choose another task.filter, or sample again with a teacher that "
-            "returns them."
+            "log-probability. Choose another task.filter, or let a model on this machine give "
+            "them: python -m icot.sample rescore=CORPUS teacher=model out=..."
         )
     return sample.logprob / sample.logprob_tokens
 

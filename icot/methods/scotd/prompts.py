@@ -72,11 +72,11 @@ class Prompter:
         }
 
 
-def find_exemplars(task: Task, shots: int, file: str | None, seed: int) -> list[Example]:
+def find_exemplars(task: Task | None, shots: int, file: str | None, seed: int) -> list[Example]:
     """The exemplars of a file, or some drawn from the first 20,000 training examples.
 
     Args:
-        task: whose train split they are drawn from.
+        task: whose train split they are drawn from, if there is one.
         shots: how many; with a file, 0 takes all of it.
         file: of lines ``question||cot #### answer``.
         seed: of the drawing.
@@ -86,18 +86,20 @@ def find_exemplars(task: Task, shots: int, file: str | None, seed: int) -> list[
         DataError: the file cannot be read.
     """
     if file is not None:
-        path = Path(file)
+        path, where = Path(file), file
         source: Task = TextFiles(path.parent, path.name, None, None)
         found = list(chain.from_iterable(source.chunks("train")))
         shots = shots or len(found)
-    elif shots:
+    elif not shots:
+        return []
+    elif task is None:
+        raise ConfigError([f"shots={shots}: no task to draw them from; set task= or exemplars="])
+    else:
+        where = f"the train split of task {task.name}"
         found = next(task.chunks("train"), [])[:DRAWN_FROM]
         found = [found[i] for i in np.random.default_rng(seed).permutation(len(found))]
-    else:
-        return []
     found = [example for example in found if example.cot][:shots]
     if len(found) < shots or not shots:
-        where = file or f"the train split of task {task.name}"
         raise ConfigError(
             [f"shots={shots}: {where} has only {len(found)} examples with a chain; set exemplars="]
         )
