@@ -123,16 +123,17 @@ class Rationales(Task):
 
     @cached_property
     def sampled(self) -> Task | None:
-        """The task that was sampled; None for a file of samples, which does not name one.
+        """The task that was sampled; None if the corpus does not name one, as a file cannot.
 
         Raises:
             DataError: the corpus names code of a package that is not installed as one of icot's.
         """
-        if not self.path.is_dir():
+        settings = read_settings(self.path) if self.path.is_dir() else {}
+        if "task" not in settings:
             return None
-        keys = read_settings(self.path).get("task")
+        keys = settings["task"]
         if not isinstance(keys, dict) or TARGET not in keys:
-            raise DataError(f"{self.path / SETTINGS}: names no task that was sampled.")
+            raise DataError(f"{self.path / SETTINGS}: the task that was sampled has no _target_.")
         target = str(keys[TARGET])
         if target.partition(".")[0] not in trusted_packages():
             raise DataError(
@@ -149,7 +150,7 @@ class Rationales(Task):
         return made
 
     def _source(self, split: Split) -> tuple[Task | None, Split]:
-        """The task and split that a held-out split comes from; no task of a file of samples."""
+        """The task and split that a held-out split comes from; None if no task is named."""
         held_out = self.selection == "train_holdout"
         return self.sampled, "valid" if held_out and split == "test" else split
 
@@ -168,16 +169,16 @@ class Rationales(Task):
         """The corpus's file and what is taken from it, or the sampled task's.
 
         Raises:
-            DataError: there is no such corpus, or it is a file, which has no split of a task.
+            DataError: there is no such corpus, or it names no task whose split this would be.
         """
         file_of_corpus = self._file
         task, name = self._source(split)
         if not self._is_own(split):
             if task is None:
                 raise DataError(
-                    f"task.samples={self.path} is a file, which does not name the task that was "
-                    f"sampled, so there is no {split} split: use split=valid, and "
-                    "task.selection=train_holdout in training."
+                    f"task.samples={self.path} does not name the task that was sampled, so there "
+                    f"is no {split} split: use split=valid, and task.selection=train_holdout in "
+                    "training."
                 )
             return task.fingerprint(name)
         with file_of_corpus.open("rb") as file:
