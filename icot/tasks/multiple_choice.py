@@ -29,6 +29,7 @@ from icot.tasks.records import Records
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 OPTION = re.compile(r"\(([a-z])\)", re.IGNORECASE)
+ANSWERS = ("answerKey", "label", "answer", "answer_index")  # where a record's answer may be
 RATIONALES = ("rationale", "explanation", "facts")  # where a record's chain may be
 NONE = "none of the options"
 
@@ -112,7 +113,8 @@ def example_from_row(
 
 def _parts(row: Mapping[str, Any]) -> tuple[Any, list[str], list[Any], Any]:
     """Question, labels and texts of the options, and the answer; no texts if it has the options."""
-    if "answer_index" in row:
+    found = row.get("choices", row.get("options"))
+    if "answer_index" in row and found is None:
         question = text_of(row["question"], "question")
         return question, OPTION.findall(question), [], row["answer_index"]
     if "target_scores" in row:
@@ -120,21 +122,23 @@ def _parts(row: Mapping[str, Any]) -> tuple[Any, list[str], list[Any], Any]:
     question = row.get("question", row.get("question_stem"))
     if isinstance(row.get("answer"), bool):
         return question, ["A", "B"], ["yes", "no"], 0 if row["answer"] else 1
-    answer = next((row[key] for key in ("answerKey", "label", "answer") if key in row), None)
-    found = row.get("choices", row.get("options"))
+    answer = next((row[key] for key in ANSWERS if key in row), None)
     if isinstance(question, Mapping):
         question, found = question["stem"], question["choices"]
     if isinstance(found, Mapping):
-        labels, texts = [str(label) for label in found["label"]], list(found["text"])
+        is_table = {"label", "text"} <= set(found)  # else the texts by their labels
+        labels, texts = (found["label"], found["text"]) if is_table else (found, found.values())
+        labels, texts = [str(label) for label in labels], list(texts)
         if len(labels) != len(texts):
             raise ValueError(f"has {len(labels)} labels for {len(texts)} options")
         return question, labels, texts, answer
     if not isinstance(found, Sequence) or isinstance(found, str) or len(found) < 2:
         raise ValueError(f"its choices are {found!r:.60}, not two or more")
+    labels, texts = list(LETTERS[: len(found)].upper()), list(found)
     if isinstance(found[0], Mapping):
         texts = [one["text"] for one in found]
-        return question, [str(one["label"]) for one in found], texts, answer
-    return question, list(LETTERS[: len(found)].upper()), list(found), answer
+        labels = [str(one["label"]) for one in found] if "label" in found[0] else labels
+    return question, labels, texts, answer
 
 
 def _scored(scores: Any) -> tuple[list[str], list[str], int]:
@@ -172,13 +176,15 @@ def _index(answer: Any, labels: Sequence[str], texts: Sequence[str]) -> int:
     Raises:
         ValueError: there is no such option.
     """
-    names = [label.lower() for label in labels]
-    if isinstance(answer, int | float) and not isinstance(answer, bool):
-        if answer in range(len(names)):  # 1.0 is equal to 1
-            return int(answer)
-    elif isinstance(answer, str) and answer.strip("() ").lower() in names:
-        return names.index(answer.strip("() ").lower())
-    elif answer in texts:
-        return list(texts).index(answer)
+    if isinstance(answer, bool):
+        answer = "yes" if answer else "no"
+    said = str(answer).strip("() ").lower()
+    is_number = isinstance(answer, int | float)
+    for names in (labels,) if is_number else (labels, texts):
+        spelled = [name.strip().lower() for name in names]
+        if said in spelled:
+            return spelled.index(said)
+    if is_number and answer in range(len(labels)):  # 1.0 is equal to 1
+        return int(answer)
     hint = "; without quotation marks, numbers count from 0" if str(answer).isdecimal() else ""
     raise ValueError(f"its answer is {answer!r:.60}, which is none of {', '.join(labels)}{hint}")

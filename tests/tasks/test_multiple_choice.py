@@ -33,6 +33,23 @@ OPTIONS = ["bunk", "library"]
             "answerKey": "B",
         },
         {"question": "Where do people read?", "choices": OPTIONS, "label": 1.0},
+        {"question": "Where do people read?", "choices": OPTIONS, "label": "Library "},
+        {"question": "Where do people read?", "choices": OPTIONS, "answer_index": 1},
+        {
+            "question": "Where do people read?",
+            "options": {"A": "bunk", "B": "library"},
+            "answer": "B",
+        },
+        {
+            "question": "Where do people read?",
+            "choices": [{"text": text} for text in OPTIONS],
+            "label": 1,
+        },
+        {
+            "question": "Where do people read?",
+            "choices": {"label": ["1", "2"], "text": OPTIONS},
+            "answerKey": 2,
+        },
         {"input": "Where do people read?", "target_scores": {"bunk": 0, "library": 1}},
         {
             "question": "Where do people read?",
@@ -167,3 +184,11 @@ def test_more_options_than_the_task_has_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"record 0 .* has 3 options, but there are 2 letters"):
         list(two.chunks("valid"))
     assert two.fingerprint("valid") != three.fingerprint("valid")
+
+
+def test_a_number_counts_options_and_a_truth_value_is_yes_or_no():
+    assert example_from_row({"question": "q?", "choices": ["1", "3"], "label": 1}).answer == "(b)"
+    assert (
+        example_from_row({"question": "q?", "choices": ["no", "yes"], "label": True}).answer
+        == "(b)"
+    )

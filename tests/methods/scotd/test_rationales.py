@@ -194,7 +194,9 @@ def test_a_file_has_no_task_whose_splits_could_be_taken(corpus):
 @pytest.mark.parametrize("task", [None, {"_target_": TASK["_target_"], "digit": 2}, {}])
 def test_a_task_that_cannot_be_made_is_named(corpus, task):
     (corpus / "samples.json").write_text(json.dumps({"task": task}))
-    with pytest.raises(DataError, match=r"samples\.json: (its task cannot be made|the task that was sampled)"):
+    with pytest.raises(
+        DataError, match=r"samples\.json: (its task cannot be made|the task that was sampled)"
+    ):
         Rationales(corpus).symbols()
 
 
