@@ -11,7 +11,7 @@ import torch
 from icot.commands.api import load
 from icot.commands.build import build_task
 from icot.commands.build_method import build_method, model_maker
-from icot.commands.demo import writers_of
+from icot.commands.demo import make_service
 from icot.config.checks import validate
 from icot.config.entry_points import DemoConfig
 from icot.data.staged import StagedExamples
@@ -423,7 +423,8 @@ def test_an_exported_pair_is_loaded_and_answers_as_the_run(place):
     every = icot("evaluate", "run_dir=pair", "stage=all", "speed.examples=0", "out=all", cwd=place)
     assert every.returncode == 0, every.stderr
     where = {"output_dir": "", "cache_dir": str(place / "cache")}
-    (writer,) = writers_of(str(pair), validate({"run_dir": str(pair), "paths": where}, DemoConfig))
+    page = make_service(validate({"run_dir": str(pair), "paths": where}, DemoConfig))
+    (writer,) = page.writers
     assert (writer.title, writer.left) == ("coupled", 0)
     ready = Shelf(1).take(writer)
     asked = Example(questions[0], "", "")
