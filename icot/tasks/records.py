@@ -108,7 +108,9 @@ class Records(ReadTask):
         """0 without such a split; else unknown before reading."""
         if self._local:
             return 0 if self._path(split) is None else None
-        return 0 if self._names and not {split, "train"} & self._names.keys() else None
+        if split == "valid" and "valid" not in self._names and self.held_out > 0:
+            split = "train"
+        return 0 if self._names and split not in self._names else None
 
     def fingerprint(self, split: Split) -> Mapping[str, Any]:
         """The format, the file's content or the data set's revision, and the limits."""
