@@ -12,14 +12,19 @@ from icot.commands.build import build_task
 from icot.config.command_line import compose_config
 from icot.data.batches import collate
 from icot.data.sampler import BatchSampler
-from icot.data.tokenized import question_boundaries, tokenize_examples
+from icot.data.tokenized import question_boundaries, separator_id, tokenize_examples
+from icot.data.views import StageView
 from icot.errors import ConfigError, DataError
 from icot.methods.scotd.corpus import CorpusWriter, Sample, read_corpus
 from icot.methods.scotd.rationales import Rationales
 from icot.models.loading import load_model
+from icot.models.tokenizers import load_tokenizer
+from icot.removal import remove_cot
 from icot.tasks.base import Example
+from icot.training.datamodule import CoTDataModule
 from tests.conftest import icot
 from tests.small import SMALL
+from tests.tokenizers_with_bos import opt_type
 
 TASK = {"_target_": "icot.tasks.multiplication.Multiplication", "digits": 2, "valid_size": 40}
 
@@ -236,6 +241,43 @@ def test_each_sample_of_a_question_is_shown_equally_often(corpus, symbols):
     assert [b.tolist() for b in resumed] == [b.tolist() for b in whole][2:]
 
 
+@pytest.mark.parametrize(("visit", "rows"), [("one", 18), ("all", 3 * 18)])
+def test_an_epoch_shows_a_row_of_each_question_or_every_row_once(
+    corpus, symbols, tmp_path, visit, rows
+):
+    task = Rationales(corpus, labels="teacher", visit=visit)
+    view = StageView(separator_id(symbols))
+    sampler = CoTDataModule(task, symbols, tmp_path / "cache", view, 5, seed=1).sampler()
+    orders = []
+    for epoch in range(2):
+        sampler.set_epoch(epoch)
+        orders.append(np.concatenate(list(sampler)).tolist())
+        assert len(orders[epoch]) == len(set(orders[epoch])) == rows
+    assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "gpt2"])
+def test_label_only_has_the_tokens_of_a_removed_chain(kind, tmp_path, request):
+    """An empty chain is a token or two between its separators, which go with the chain."""
+    folder = opt_type(tmp_path) if kind == "bytes" else None
+    if folder is None:
+        folder = request.getfixturevalue("real_data") / "gpt2-tokenizer"
+    tokenizer = load_tokenizer(str(folder), None)
+    samples = [made(0, 0, "1", rationale="0 * 1 + 0 0"), made(0, 1, "1", rationale="")]
+    task = Rationales(write(tmp_path / "c", samples), selection="valid")
+    store = tokenize_examples(examples(task), tokenizer)
+    assert (store.cot_end > store.cot_start).all()  # a blank is a token
+    batch = remove_cot(
+        collate(store, np.arange(2), separator_id(tokenizer)), torch.full((2,), store.longest)
+    )
+    eos = tokenizer.eos_token
+    expected = tokenizer(f" 0 0 * 1 {eos}{eos} #### 1 {eos}", add_special_tokens=False)["input_ids"]
+    for row in range(2):
+        length, start = int(batch.lengths[row]), int(batch.cot_start[row])
+        assert batch.input_ids[row, :length].tolist() == expected
+        assert batch.labels[row, :length].tolist() == [-100] * start + expected[start:]
+
+
 def test_the_loss_is_that_of_rationale_and_answer(symbols):
     """Against plain transformers; the question's tokens are not in it."""
     samples = [Example("2 1 * 3", "4 2", "1"), Example("2 1 * 3", "4", "1 3")]
@@ -254,6 +296,34 @@ def test_the_loss_is_that_of_rationale_and_answer(symbols):
         for column in range(5, int(batch.lengths[row]))
     ]
     assert whole == pytest.approx(float(torch.stack(parts).mean()), rel=1e-5)
+
+
+def test_few_shot_students_of_other_labels_are_the_same_to_the_bit(corpus, tmp_path):
+    draw = np.random.default_rng(0)
+    other = [
+        replace(s, answer=str(draw.integers(9)), correct=bool(draw.integers(2)))
+        for s in read_corpus(corpus)
+    ]
+    corpora = {"one": corpus, "two": write(tmp_path / "other", other)}
+    weights = {}
+    for labels, runs in (("teacher", ("one", "two")), ("gold", ("two",))):
+        for run in runs:
+            place = f"{labels}_{run}"
+            done = icot(
+                "train", *(text for text in SMALL if not text.startswith("task")),
+                "task=rationales", f"task.samples={corpora[run]}", f"task.labels={labels}",
+                "task.filter=none", "schedule=explicit", "trainer.max_steps=3",
+                "+model.config.n_positions=32", f"hydra.run.dir={place}", cwd=tmp_path,
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr
+            file = tmp_path / place / "checkpoints" / "last.ckpt"
+            weights[place] = torch.load(file, weights_only=False)["state_dict"]
+
+    def are_equal(one, two):
+        return all(torch.equal(weights[one][k], weights[two][k]) for k in weights[one])
+
+    assert are_equal("teacher_one", "teacher_two")
+    assert not are_equal("teacher_two", "gold_two")  # which looks at the labels
 
 
 @pytest.mark.parametrize("schedule", ["explicit", "no_cot", "icot_si"])
