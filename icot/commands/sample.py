@@ -218,12 +218,10 @@ class _Sampling:
         if self.asked.batch is None:
             yield self.cells
             return
-        for k in range(self.cfg.samples):
-            for start in range(0, len(self.questions), self.asked.batch):
-                end = min(start + self.asked.batch, len(self.questions))
-                cells = [(i, k) for i in range(start, end)]
-                if not missing.isdisjoint(cells):
-                    yield cells
+        for start in range(0, len(self.cells), self.asked.batch):
+            cells = self.cells[start : start + self.asked.batch]
+            if not missing.isdisjoint(cells):
+                yield cells
 
     def _ask(self, cells: Sequence[Cell], missing: set[Cell]) -> None:
         requests = [self.requests.of(cell) for cell in cells]

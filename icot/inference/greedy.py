@@ -233,8 +233,10 @@ def write_tokens(
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     log_probability = torch.zeros(len(ids), dtype=torch.float64, device=ids.device)
     cache = Cache(layer_class_to_replicate=GrowingLayer)
+    logits = _read_prompts(model, prompts, mask, cache)
     for count in range(1, longest + 1):
-        logits = _last_logits(model, ids, mask, position_ids, cache)
+        if count > 1:
+            logits = _last_logits(model, ids, mask, position_ids, cache)
         token = choose(logits, rows, count)
         log_p = logits.gather(-1, token[:, None])[:, 0] - logits.logsumexp(-1)
         new[rows, count - 1] = token
@@ -268,6 +270,24 @@ def write_tokens(
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
     tokens = [row[:end] for row, end in zip(new.tolist(), ends.tolist(), strict=True)]
     return Decoded(tokens, log_probability)
+
+
+def _read_prompts(model: nn.Module, prompts: Prompts, mask: Tensor | None, cache: Cache) -> Tensor:
+    """The logits [B, V] of the token behind each prompt, in 32 bits.
+
+    Neighbouring prompts that are equal, as of the samples of a question, are read once.
+    """
+    ids, position_ids = prompts.ids, prompts.position_ids
+    rows = torch.cat([ids, position_ids, prompts.real.long()], dim=1)
+    is_new = torch.ones(len(rows), dtype=torch.bool, device=ids.device)
+    is_new[1:] = (rows[1:] != rows[:-1]).any(dim=1)
+    if bool(is_new.all()):
+        return _last_logits(model, ids, mask, position_ids, cache)
+    read = None if mask is None else mask[is_new]
+    logits = _last_logits(model, ids[is_new], read, position_ids[is_new], cache)
+    of_row = is_new.cumsum(0) - 1
+    cache.batch_select_indices(of_row)
+    return logits[of_row]
 
 
 def _last_logits(

@@ -93,12 +93,19 @@ def test_batched_equals_one_by_one(store, symbols, name, config, side, keep, sta
             assert new[row] == one_by_one(model, short, row, limit, jump, side, k)
 
 
-def test_rows_that_have_ended_leave_the_batch_and_change_nothing(store, symbols):
+def test_rows_that_have_ended_leave_the_batch_and_equal_prompts_are_read_once(store, symbols):
     """Thirty copies of each row, so that many end while others go on."""
     torch.manual_seed(1)
     model = sharp("gpt2", symbols, GPT2)
     examples = StagedExamples(store, ALL, 0, EOS)
+    read = []
+    hook = model.register_forward_pre_hook(
+        lambda _, given, named: read.append(len(named["input_ids"])), with_kwargs=True
+    )
     many = decode(model, examples, np.repeat(ALL, 30)).tokens
+    hook.remove()
+    assert read[:2] == [len(ALL), 30 * len(ALL)]
+    assert read[-1] < 30 * len(ALL)
     alone = [decode(model, examples, np.array([i])).tokens[0] for i in ALL]
     assert len({len(row) for row in alone}) > 1, "the rows must end at different lengths"
     assert many == [row for row in alone for _ in range(30)]
