@@ -1,5 +1,6 @@
 """Series: groups of runs that differ only in their seed, with unique labels."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -90,11 +91,13 @@ def gather_series(runs: Sequence[Run], without: str = "") -> list[Series]:
     return sorted(found.values(), key=_sort_key)
 
 
-def _sort_key(series: Series) -> tuple[int, str]:
-    """Sort key: the order of the paper's numbers, then the label."""
+def _sort_key(series: Series) -> tuple[int, list[str | float]]:
+    """Sort key: the order of the paper's numbers, then the label, with numbers by their size."""
     rows = paper_rows()
     row = paper_row(series.runs[0].experiment, series.runs[0].method)
-    return (rows.index(row) if row is not None else len(rows)), series.label
+    parts = enumerate(re.split(r"(\d+(?:\.\d+)?)", series.label))
+    label = [float(part) if i % 2 else part for i, part in parts]
+    return (rows.index(row) if row is not None else len(rows)), label
 
 
 def _name(run: Run) -> str:

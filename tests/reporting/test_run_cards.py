@@ -105,6 +105,13 @@ def test_seeds_with_runs_of_their_own_to_build_on_are_one_card_that_counts_all_t
         assert card.facts["time"].startswith("2.0 min")
 
 
+def test_cards_stand_in_the_order_of_their_numbers(tmp_path):
+    for decay in (0.5, 10, 0.05, 2):
+        make_run(tmp_path / f"{decay}", changes={"optimizer.weight_decay": decay})
+    titles = list(cards(tmp_path))
+    assert [float(title.rpartition(" ")[2]) for title in titles] == [0.05, 0.5, 2, 10]
+
+
 def test_runs_that_name_each_other_in_a_circle_are_read(tmp_path):
     for name, other in (("a", "b"), ("b", "a")):
         folder = make_run(tmp_path / name, changes={"method.teacher": str(tmp_path / other)})
