@@ -23,6 +23,7 @@ from icot.errors import ConfigError, DataError, first_line
 from icot.evaluation.loading import Source
 from icot.runs.evaluations import slug
 from icot.runs.kept_run import KeptRun
+from icot.runs.names import endings, free_name
 from icot.tasks.base import Split, Task
 from icot.tasks.parity import Parity
 from icot.tasks.reading import OnBadLine
@@ -101,11 +102,10 @@ def column_names(also: Sequence[Wanted]) -> list[str]:
         others = [*possible[:i], *possible[i + 1 :]]
         if len(own) == 1:  # a task keeps its name, and a file takes another
             others = [other for other in others if len(other) == 1]
-        taken = {slug(name) for other in others for name in other}
-        free = [name for name in own if slug(name) not in taken]
-        if not free:
+        name = free_name(own, others, slug)
+        if name is None:
             raise ConfigError([f"also: two entries have the name {own[0]}; leave one out"])
-        names.append(free[0])
+        names.append(name)
     return names
 
 
@@ -115,8 +115,7 @@ def _possible_names(wanted: Wanted) -> list[str]:
         values = {"task": wanted} if isinstance(wanted, str) else wanted
         return [" ".join(str(v) if k == "task" else f"{k}={v}" for k, v in values.items())]
     path = Path(str(wanted))
-    parts = (path.parent.resolve() / path.name).parts
-    return [path.stem, *("/".join(parts[-n:]) for n in range(1, len(parts)))]
+    return [path.stem, *endings(path.parent.resolve() / path.name)]
 
 
 def _is_file(wanted: Wanted) -> bool:

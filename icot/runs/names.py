@@ -1,11 +1,30 @@
-"""Short names of run directories that stand side by side.
+"""Short names of files and folders that stand side by side.
 
 name_folders(["A/no_cot/0", "A/no_cot_b/0", "A/icot"])    ["no_cot/0", "no_cot_b/0", "icot"]
 """
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+
+def endings(path: Path) -> list[str]:
+    """The ends of an absolute path, shortest first: ``0``, ``no_cot/0``, ``A/no_cot/0``."""
+    parts = path.parts[1:]
+    return ["/".join(parts[-n:]) for n in range(1, len(parts) + 1)]
+
+
+def free_name(
+    own: Iterable[str], others: Iterable[Iterable[str]], spell: Callable[[str], str] = str
+) -> str | None:
+    """The first of a thing's names that no other thing may have; None if there is none.
+
+    Args:
+        own: the names that it may have.
+        others: those that each of the others may have.
+        spell: names differ after it.
+    """
+    taken = {spell(name) for other in others for name in other}
+    return next((name for name in own if spell(name) not in taken), None)
 
 
 def name_folders(
@@ -23,25 +42,17 @@ def name_folders(
         spell: makes a name of ``parent/folder``; names differ after it.
         is_taken: whether no folder may have a name.
     """
-    paths = [Path(folder).resolve().parts[1:] for folder in folders]
-    lengths = dict.fromkeys(paths, 1)
-    while True:
-        names = {path: spell("/".join(path[-n:])) for path, n in lengths.items()}
-        counts = Counter(names.values())
-        too_short = [
-            path
-            for path, name in names.items()
-            if (counts[name] > 1 or is_taken(name)) and lengths[path] < len(path)
-        ]
-        if not too_short:
-            break
-        for path in too_short:
-            lengths[path] += 1
+    paths = [Path(folder).resolve() for folder in folders]
+    possible = {path: [spell(name) for name in endings(path)] for path in paths}
     found: list[str] = []
     for path in paths:
-        name, number = names[path], 1
+        own = (name for name in possible[path] if not is_taken(name))
+        others = (names for other, names in possible.items() if other != path)
+        whole = "/".join(path.parts[1:])
+        first = free_name(own, others) or spell(whole)
+        name, number = first, 1
         while name in found or is_taken(name):
             number += 1
-            name = spell(f"{names[path]} ({number})")
+            name = spell(f"{first} ({number})")
         found.append(name)
     return found

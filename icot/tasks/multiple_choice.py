@@ -121,7 +121,7 @@ def _parts(row: Mapping[str, Any]) -> tuple[Any, list[str], list[Any], Any]:
         return row["input"], *_scored(row["target_scores"])
     question = row.get("question", row.get("question_stem"))
     if isinstance(row.get("answer"), bool):
-        return question, ["A", "B"], ["yes", "no"], 0 if row["answer"] else 1
+        return question, ["A", "B"], ["yes", "no"], row["answer"]
     answer = next((row[key] for key in ANSWERS if key in row), None)
     if isinstance(question, Mapping):
         question, found = question["stem"], question["choices"]

@@ -21,6 +21,23 @@ from icot.tasks.text_files import TextFiles
 OLD = Path(__file__).parents[1] / "fixtures" / "run_0_1_0" / "run"
 
 
+def judged(run: Path, stage: str, folder: Path, **files: list[Example]) -> dict[str, dict]:
+    """What the evaluation of a stage says of the lines of each file, by its name."""
+    places = {"output_dir": "", "cache_dir": str(folder / "cache")}
+    found = {}
+    for name, lines in files.items():
+        data = folder / f"{name}.txt"
+        data.write_text("".join(line.line() + "\n" for line in lines))
+        found[name] = icot.load(run).evaluate(
+            stage,
+            data_file=str(data),
+            speed={"examples": 0},
+            out=str(folder / name),
+            paths=places,
+        )
+    return found
+
+
 @pytest.mark.parametrize(
     ("stage", "chain", "removed", "internalized"),
     [
@@ -31,20 +48,9 @@ OLD = Path(__file__).parents[1] / "fixtures" / "run_0_1_0" / "run"
 def test_weights_are_judged_at_their_stage_on_other_chains(
     small_run, tmp_path, stage, chain, removed, internalized
 ):
-    places = {"output_dir": "", "cache_dir": str(tmp_path / "cache")}
-    found = {}
-    for name in ("own", "other"):
-        own = [example(a, b, 2) for a, b in ((12, 34), (56, 78), (99, 99))]
-        lines = [e if name == "own" else Example(e.question, chain, e.answer) for e in own]
-        data = tmp_path / f"{name}.txt"
-        data.write_text("".join(line.line() + "\n" for line in lines))
-        found[name] = icot.load(small_run).evaluate(
-            stage,
-            data_file=str(data),
-            speed={"examples": 0},
-            out=str(tmp_path / name),
-            paths=places,
-        )
+    own = [example(a, b, 2) for a, b in ((12, 34), (56, 78), (99, 99))]
+    other = [replace(e, cot=chain) for e in own]
+    found = judged(small_run, stage, tmp_path, own=own, other=other)
     assert (found["other"]["tokens_removed"], found["other"]["fully_internalized"]) == (
         removed,
         internalized,
@@ -59,20 +65,8 @@ def test_examples_without_a_chain_leave_room_for_the_one_that_the_model_writes(
     small_run, tmp_path, stage
 ):
     """As in multiple choice, where only sampled rationales have one."""
-    places = {"output_dir": "", "cache_dir": str(tmp_path / "cache")}
-    found = {}
-    for name in ("whole", "bare"):
-        own = [example(a, 34, 2) for a in (12, 56)]
-        lines = [e if name == "whole" else replace(e, cot="") for e in own]
-        data = tmp_path / f"{name}.txt"
-        data.write_text("".join(line.line() + "\n" for line in lines))
-        found[name] = icot.load(small_run).evaluate(
-            stage,
-            data_file=str(data),
-            speed={"examples": 0},
-            out=str(tmp_path / name),
-            paths=places,
-        )
+    own = [example(a, 34, 2) for a in (12, 56)]
+    found = judged(small_run, stage, tmp_path, whole=own, bare=[replace(e, cot="") for e in own])
     same = ("accuracy", "tokens_per_example", "fully_internalized")
     whole, bare = ({key: found[name][key] for key in same} for name in ("whole", "bare"))
     assert bare == whole
