@@ -253,12 +253,17 @@ def test_a_server_that_writes_one_text_n_times_gets_no_vote(server, evaluate):
     assert_refused(refused, "each of 20 prompts are the same, although temperature=0.7")
 
 
-def test_the_texts_of_a_model_in_this_process_vote(small_run, tmp_path):
-    """Whatever the batch, and whatever else is asked: a text is its question's and its number's."""
+@pytest.fixture
+def in_this_process(small_run, tmp_path):
+    """What asks the run's exported model the questions of its validation split."""
     exported = icot("export", f"run_dir={small_run}", "out=m", "paths.cache_dir=c", cwd=tmp_path)
     assert exported.returncode == 0, exported.stderr
     asked = ("predictor=prompted", "predictor.name_or_path=m", "prompt=native", "max_new_tokens=12")
-    sizes = ("task=mult2", "task.train_size=200", "task.valid_size=40", "task.test_size=10")
+    return (*asked, "task=mult2", "task.train_size=200", "task.valid_size=40", "task.test_size=10")
+
+
+def test_the_texts_of_a_model_in_this_process_vote(in_this_process, tmp_path):
+    """Whatever the batch, and whatever else is asked: a text is its question's and its number's."""
     vote = (*VOTE[:1], "predictor.temperature=2", "prompt.max_truncated=1")
     found = {}
     for name, more in {
@@ -267,7 +272,7 @@ def test_the_texts_of_a_model_in_this_process_vote(small_run, tmp_path):
         "few": ("examples=10",),
         "other": ("predictor.seed=1",),
     }.items():
-        done = icot("evaluate", *asked, *sizes, *vote, *more, f"out={name}", cwd=tmp_path)
+        done = icot("evaluate", *in_this_process, *vote, *more, f"out={name}", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         lines = [json.loads(line) for line in (tmp_path / name / "predictions.jsonl").open()]
         found[name] = [line["prediction"] for line in lines]
@@ -293,12 +298,10 @@ def test_a_prompt_needs_something_to_ask(tmp_path):
     assert_refused(done, "python -m icot.evaluate experiment=table2_4x4_gpt4_explicit")
 
 
-def test_a_model_in_this_process_writes_what_icot_evaluate_says(small_run, tmp_path):
-    exported = icot("export", f"run_dir={small_run}", "out=m", "paths.cache_dir=c", cwd=tmp_path)
-    assert exported.returncode == 0, exported.stderr
-    asked = ("predictor=prompted", "predictor.name_or_path=m", "prompt=native", "max_new_tokens=12")
-    sizes = ("task=mult2", "task.train_size=200", "task.valid_size=40", "task.test_size=10")
-    done = icot("evaluate", *asked, *sizes, "speed.examples=5", "out=e", cwd=tmp_path)
+def test_a_model_in_this_process_writes_what_icot_evaluate_says(
+    in_this_process, small_run, tmp_path
+):
+    done = icot("evaluate", *in_this_process, "speed.examples=5", "out=e", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     own = ("speed.examples=0", "paths.cache_dir=c", "max_new_tokens=12", "out=own")
     assert icot("evaluate", f"run_dir={small_run}", *own, cwd=tmp_path).returncode == 0

@@ -22,6 +22,7 @@ from icot.models.loading import load_model
 from icot.models.tokenizers import build_symbol_tokenizer
 from icot.tasks.multiplication import Multiplication
 from tests.conftest import icot
+from tests.interruptions import interrupt
 from tests.running import assert_refused
 
 
@@ -102,15 +103,9 @@ def test_a_models_texts_get_their_log_probabilities_back(model, tmp_path):
 
 
 def test_interruptions_change_nothing(run, corpus, rescored, tmp_path, monkeypatch):
-    append, out = CorpusWriter.append, tmp_path / "c"
+    out = tmp_path / "c"
     for left in (3, 8, 13, 40):
-
-        def interrupted(corpus, sample, steps=iter(range(left))):  # noqa: B008
-            append(corpus, sample)
-            if next(steps, None) is None:
-                raise KeyboardInterrupt
-
-        monkeypatch.setattr(CorpusWriter, "append", interrupted)
+        interrupt(monkeypatch, left)
         try:
             rescore(composed(run, out, f"rescore={corpus[1]}"))
         except KeyboardInterrupt:

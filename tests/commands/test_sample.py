@@ -15,6 +15,7 @@ from icot.methods.scotd.corpus import CorpusWriter, content_hash, read_corpus, r
 from icot.models.loading import load_model
 from icot.models.tokenizers import train_symbol_tokenizer
 from tests.conftest import icot
+from tests.interruptions import append, interrupt
 from tests.running import REPOSITORY, Forked, assert_refused
 
 TRAIN_ALONE = ("task.valid_file=null", "task.test_file=null")
@@ -87,16 +88,9 @@ def test_at_temperature_0_it_writes_what_evaluate_writes(small_run, tmp_path):
 def test_thirty_interruptions_change_nothing(whole, small_run, tmp_path, monkeypatch):
     """After any number of samples, and with the last line cut anywhere."""
     draw, out = random.Random(3), tmp_path / "c"
-    append, path = CorpusWriter.append, out / "samples.jsonl"
+    path = out / "samples.jsonl"
     for _ in range(30):
-        left = draw.randrange(1, 8)
-
-        def interrupted(corpus, sample, steps=iter(range(left))):  # noqa: B008
-            append(corpus, sample)
-            if next(steps, None) is None:
-                raise KeyboardInterrupt
-
-        monkeypatch.setattr(CorpusWriter, "append", interrupted)
+        interrupt(monkeypatch, draw.randrange(1, 8))
         try:
             command.sample(composed(small_run, out))
             break
